@@ -1,0 +1,28 @@
+// Читает .env один раз, при старте: новые значения увидит только перезапущенный процесс.
+require('dotenv').config({ quiet: true });
+
+// Без JWT_SECRET приложение молча подписывает общеизвестным значением, как и настоящее.
+const PUBLIC_DEFAULT_SECRET = 'default-jwt-secret-change-in-production';
+const PLACEHOLDERS = ['test_token_waiting_for_real', 'ваш_partner_token_от_yclients'];
+
+module.exports = {
+  port: Number(process.env.PORT || 3000),
+  jwtSecret: process.env.JWT_SECRET || PUBLIC_DEFAULT_SECRET,
+  partnerToken: process.env.YCLIENTS_PARTNER_TOKEN,
+  appId: process.env.YCLIENTS_APP_ID,
+  hasPartnerToken:
+    !!process.env.YCLIENTS_PARTNER_TOKEN && !PLACEHOLDERS.includes(process.env.YCLIENTS_PARTNER_TOKEN),
+  postgres: {
+    host: process.env.POSTGRES_HOST,
+    port: Number(process.env.POSTGRES_PORT || 5432),
+    database: process.env.POSTGRES_DATABASE,
+    user: process.env.POSTGRES_USER,
+    password: process.env.POSTGRES_PASSWORD,
+    connectionTimeoutMillis: 2000,
+  },
+  redis: {
+    url: `redis://${process.env.REDIS_HOST || '127.0.0.1'}:${process.env.REDIS_PORT || 6379}`,
+    password: process.env.REDIS_PASSWORD,
+    socket: { connectTimeout: 2000, reconnectStrategy: (n) => Math.min(n * 100, 2000) },
+  },
+};

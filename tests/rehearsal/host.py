@@ -1,0 +1,339 @@
+"""A disposable Debian 13 host: systemd-nspawn on an overlay, its own network, nothing left behind.
+
+Every trace of a host carries its name: the folder HOSTS/<name>, the cgroup `ai-admin-rehearsal-<name>`, the
+interface `ve-aar-<name>` and the nft table of the same name as the cgroup (with underscores). So `down` finds all of it without
+remembering anything, also after a crash.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.rehearsal import image
+from tests.rehearsal.progress import step
+
+STATE = Path("/var/lib/ai-admin-rehearsal")
+HOSTS = STATE / "hosts"
+KEY = STATE / "id_ed25519"
+FORWARDING = STATE / "uplink-forwarding"
+NETWORK = "198.18.77"  # RFC 2544: for tests of network devices, routed nowhere
+SLOTS = range(3)
+BOOT_SECONDS = 60
+NAME = re.compile(r"[a-z][a-z0-9]{0,7}")  # an interface name holds 15 characters
+
+
+@dataclass(frozen=True)
+class Host:
+    """One rehearsal host. `slot` picks its /30 network: .1 is this machine, .2 the host."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise SystemExit(f"rehearse: a host's name is 1 to 8 of a-z and 0-9, not {self.name!r}")
+
+    @property
+    def folder(self) -> Path:
+        return HOSTS / self.name
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "root"
+
+    @property
+    def label(self) -> str:
+        return f"ai-admin-rehearsal-{self.name}"
+
+    @property
+    def table(self) -> str:
+        return self.label.replace("-", "_")
+
+    @property
+    def interface(self) -> str:
+        return f"ve-aar-{self.name}"
+
+    @property
+    def slot(self) -> int:
+        return int((self.folder / "slot").read_text())
+
+    @property
+    def gateway(self) -> str:
+        return f"{NETWORK}.{4 * self.slot + 1}"
+
+    @property
+    def address(self) -> str:
+        return f"{NETWORK}.{4 * self.slot + 2}"
+
+    @property
+    def ssh_config(self) -> Path:
+        return self.folder / "ssh_config"
+
+    @property
+    def is_up(self) -> bool:
+        return bool(self._processes())
+
+    # --- life
+
+    def up(self) -> None:
+        """Boot it, unless it runs already."""
+        require_machine()
+        with _locked():
+            if self.is_up:
+                return
+            self._clean()
+            lower = image.layers()
+            self._claim_slot()
+            try:
+                with step(f"boot {self.name} ({self.address})"):
+                    self._prepare(lower)
+                    self._boot()
+                    self._connect_network()
+                    self._wait_until_ready()
+            except BaseException:
+                self._clean()
+                raise
+
+    def down(self) -> None:
+        """End it and remove every trace of it. Says nothing when there is none."""
+        require_machine()
+        with _locked():
+            self._clean()
+
+    def reset(self) -> None:
+        """Back to the pristine state."""
+        self.down()
+        self.up()
+
+    def ssh(self, *command: str, check: bool = True, **kwargs: object) -> subprocess.CompletedProcess[str]:
+        """Run a command over ssh; output is captured as text."""
+        done = subprocess.run(
+            [*self.ssh_command(), *command],
+            capture_output=True,
+            text=True,
+            **kwargs,  # type: ignore[call-overload]
+        )
+        assert isinstance(done, subprocess.CompletedProcess)
+        if check and done.returncode:
+            raise RuntimeError(f"{' '.join(command)[:200]} -> {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    def ssh_command(self) -> list[str]:
+        return ["ssh", "-F", str(self.ssh_config), self.name]
+
+    # --- steps of up
+
+    def _claim_slot(self) -> None:
+        taken = {host.slot for host in known() if host.name != self.name}
+        free = [slot for slot in SLOTS if slot not in taken]
+        if not free:
+            names = ", ".join(host.name for host in known())
+            raise SystemExit(f"rehearse: three hosts are up ({names}); end one: bin/rehearse -n NAME down")
+        self.folder.mkdir(parents=True)
+        (self.folder / "slot").write_text(str(free[0]))
+
+    def _prepare(self, lower: list[Path]) -> None:
+        upper, work = self.folder / "upper", self.folder / "work"
+        for folder in (upper, work, self.root):
+            folder.mkdir()
+        image.mount_overlay(self.root, lower, upper, work)
+        if not KEY.exists():
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(KEY)], check=True)
+        _write(self.root / "root/.ssh/authorized_keys", KEY.with_suffix(".pub").read_text(), 0o600)
+        _write(
+            self.root / "etc/systemd/network/10-rehearsal.network",
+            f"[Match]\nName=host0\n[Network]\nAddress={self.address}/30\nGateway={self.gateway}\n"
+            "LinkLocalAddressing=no\nIPv6AcceptRA=no\n",
+        )
+        host_key = (self.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text()
+        _write(self.folder / "known_hosts", f"{self.address} {host_key}")
+        options = {
+            "HostName": self.address,
+            "User": "root",
+            "IdentityFile": KEY,
+            "IdentitiesOnly": "yes",
+            "UserKnownHostsFile": self.folder / "known_hosts",
+            "StrictHostKeyChecking": "yes",
+            "LogLevel": "ERROR",
+            "ControlMaster": "auto",
+            "ControlPath": self.folder / "ssh-%C",
+            "ControlPersist": "60",
+        }
+        lines = [f"  {key} {value}" for key, value in options.items()]
+        _write(self.ssh_config, "\n".join([f"Host {self.name}", *lines, ""]))
+
+    def _boot(self) -> None:
+        for cgroup in self._cgroups():
+            cgroup.mkdir(exist_ok=True)
+        enter = "".join(f"echo $$ > {cgroup}/cgroup.procs; " for cgroup in self._cgroups())
+        nspawn = (
+            f"systemd-nspawn --quiet --register=no --keep-unit --boot --machine=aar-{self.name} "
+            f"--directory={self.root} --network-veth --resolv-conf=copy-host --timezone=off "
+            "--link-journal=no --console=passive"
+        )
+        with (self.folder / "console.log").open("w") as log:
+            subprocess.Popen(
+                ["sh", "-c", f"{enter} exec {nspawn}"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _connect_network(self) -> None:
+        """Address and masquerading, so that `npm install` on the host reaches what this machine reaches."""
+        until(BOOT_SECONDS, f"interface {self.interface}", lambda: self._ip("link", "show", self.interface))
+        self._ip("address", "add", f"{self.gateway}/30", "dev", self.interface)
+        self._ip("link", "set", self.interface, "up")
+        subprocess.run(
+            ["nft", "-f", "-"],
+            input=f"""
+                table ip {self.table} {{
+                    chain postrouting {{
+                        type nat hook postrouting priority srcnat;
+                        ip saddr {self.address} oifname != "{self.interface}" masquerade
+                    }}
+                }}""",
+            text=True,
+            check=True,
+        )
+        _forward(self.interface, True)
+        uplink = _uplink()
+        if uplink and not FORWARDING.exists():
+            FORWARDING.write_text(f"{uplink} {_forwards(uplink)}")
+            _forward(uplink, True)
+
+    def _ip(self, *words: str) -> bool:
+        return subprocess.run(["ip", *words], capture_output=True).returncode == 0
+
+    def _wait_until_ready(self) -> None:
+        """Ready is: systemd has finished, and the application answers."""
+        until(BOOT_SECONDS, "ssh", lambda: self.ssh("true", check=False).returncode == 0)
+        done = self.ssh("systemctl is-system-running --wait", check=False)
+        if done.stdout.strip() != "running":
+            failed = self.ssh("systemctl --failed --no-legend", check=False).stdout
+            raise SystemExit(f"rehearse: {self.name} booted {done.stdout.strip()}: {failed.strip()}")
+        answers = "curl -sf -o /dev/null localhost:3000/health"
+        until(BOOT_SECONDS, "the application", lambda: self.ssh(answers, check=False).returncode == 0)
+        # As it was found: the running process had loaded socket.io before it went missing from the disk.
+        # A restart that comes before the package is back takes the site down.
+        self.ssh("rm -r /opt/ai-admin/node_modules/socket.io")
+
+    # --- steps of down
+
+    def _clean(self) -> None:
+        if self.ssh_config.exists():
+            subprocess.run(
+                ["ssh", "-F", str(self.ssh_config), "-O", "exit", self.name], capture_output=True
+            )
+        deadline = time.monotonic() + 10
+        while pids := self._processes():
+            for pid in pids:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            if time.monotonic() > deadline:
+                raise SystemExit(f"rehearse: processes of {self.name} do not end: {pids}")
+            time.sleep(0.02)
+        for cgroup in self._cgroups():
+            for folder in sorted(cgroup.rglob("*/"), key=lambda path: -len(path.parts)):
+                folder.rmdir()
+            if cgroup.exists():
+                cgroup.rmdir()
+        self._ip("link", "delete", self.interface)
+        subprocess.run(["nft", "delete", "table", "ip", self.table], capture_output=True)
+        image.unmount(self.root)
+        shutil.rmtree(f"/run/systemd/nspawn/propagate/aar-{self.name}", ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if not known() and FORWARDING.exists():
+            uplink, old = FORWARDING.read_text().split()
+            _forward(uplink, old == "1")
+            FORWARDING.unlink()
+
+    def _cgroups(self) -> list[Path]:
+        """Its folder in each hierarchy systemd uses: v2, and v1's name=systemd where the machine is hybrid."""
+        mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+        return [
+            Path(mount[1]) / self.label
+            for mount in mounts
+            if mount[2] == "cgroup2" or (mount[2] == "cgroup" and "name=systemd" in mount[3])
+        ]
+
+    def _processes(self) -> list[int]:
+        pids: set[int] = set()
+        for cgroup in self._cgroups():
+            for procs in cgroup.rglob("cgroup.procs"):
+                try:
+                    pids.update(int(pid) for pid in procs.read_text().split())
+                except OSError:
+                    continue  # the cgroup went away between listing and reading
+        return sorted(pids - {0})
+
+
+def known() -> list[Host]:
+    """Every host that has a folder, running or not, by slot."""
+    found = [Host(path.parent.name) for path in HOSTS.glob("*/slot")]
+    return sorted(found, key=lambda host: host.slot)
+
+
+def require_machine() -> None:
+    """Refuse a machine that cannot run the hosts, naming what is missing."""
+    if os.uname().sysname != "Linux":
+        raise SystemExit("rehearse: needs Linux (namespaces); run it on a Debian machine")
+    if os.geteuid() != 0:
+        raise SystemExit("rehearse: needs root (mounts, namespaces): sudo bin/rehearse …")
+    tools = ("mmdebstrap", "systemd-nspawn", "nft", "ip", "ssh", "ssh-keygen", "mount")
+    if missing := [tool for tool in tools if not shutil.which(tool)]:
+        raise SystemExit(
+            f"rehearse: missing {', '.join(missing)}: "
+            "apt-get install mmdebstrap systemd-container nftables iproute2 openssh-client mount"
+        )
+
+
+def until(seconds: float, what: str, ready: object) -> None:
+    """Poll `ready` until it is true; past `seconds` say what was waited for."""
+    assert callable(ready)
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"rehearse: waited {seconds:.0f} s for {what} in vain")
+        time.sleep(0.05)
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """One up or down at a time: slots, image builds and the uplink's setting are shared."""
+    STATE.mkdir(parents=True, exist_ok=True)
+    with (STATE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _write(path: Path, text: str, mode: int = 0o644) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+
+
+def _uplink() -> str | None:
+    """The interface of the default route, if there is one."""
+    words = subprocess.run(["ip", "route", "show", "default"], capture_output=True, text=True).stdout.split()
+    return words[words.index("dev") + 1] if "dev" in words else None
+
+
+def _forwards(interface: str) -> str:
+    return Path(f"/proc/sys/net/ipv4/conf/{interface}/forwarding").read_text().strip()
+
+
+def _forward(interface: str, on: bool) -> None:
+    Path(f"/proc/sys/net/ipv4/conf/{interface}/forwarding").write_text("1" if on else "0")

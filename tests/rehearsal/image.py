@@ -1,0 +1,133 @@
+"""The rehearsal host's file system: Debian 13 plus the stand-in application, cached by recipe.
+
+Two layers, each a directory named by the hash of what it was made from: `base` (Debian's packages,
+about 50 s) and `app` (everything in `app/`, `root/` and `provision.sh`, about 40 s). A change of the
+application rebuilds the second alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from tests.rehearsal.progress import step
+
+HERE = Path(__file__).parent
+IMAGES = Path("/var/cache/ai-admin-rehearsal")
+LOCAL_CA = Path("/usr/local/share/ca-certificates")
+
+SUITE = "trixie"
+PACKAGES = (
+    "systemd systemd-sysv dbus openssh-server nginx-light postgresql redis-server nodejs npm "
+    "ca-certificates openssl iproute2 procps curl acl sudo python3-minimal"
+).split()
+
+
+def layers() -> list[Path]:
+    """The two layers, uppermost first, as overlayfs wants its lower directories; built when absent."""
+    base = IMAGES / f"base-{_digest(SUITE, *PACKAGES)}"
+    if not base.exists():
+        with step("build Debian 13 (once, about 1 minute)"):
+            _build(base, _debootstrap)
+    recipe = [HERE / "provision.sh", HERE / "app", HERE / "root", LOCAL_CA]
+    app = IMAGES / f"app-{_digest(base.name, *recipe)}"
+    if not app.exists():
+        with step("install the stand-in application (once per change of it)"):
+            _build(app, lambda target: _provision(base, target))
+    _forget_old(keep={base.name, app.name})
+    return [app, base]
+
+
+def _digest(*parts: str | Path) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            digest.update(part.encode() + b"\0")
+            continue
+        for file in sorted(part.rglob("*")) if part.is_dir() else [part]:
+            if file.is_file():
+                digest.update(str(file.relative_to(part)).encode() + b"\0")
+                digest.update(oct(file.stat().st_mode & 0o111).encode() + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _build(target: Path, make: object) -> None:
+    """Make the layer beside its final name and rename it, so that a killed build is never used."""
+    assert callable(make)
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    make(partial)
+    partial.rename(target)
+
+
+def _debootstrap(target: Path) -> None:
+    log = IMAGES / "build.log"
+    run_logged(
+        ["mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(target)],
+        log,
+    )
+
+
+def _provision(base: Path, target: Path) -> None:
+    """Run provision.sh in base with an empty layer above it; the layer is the result."""
+    scratch = IMAGES / "provision"
+    work, root = scratch / "work", scratch / "root"
+    unmount(root)
+    shutil.rmtree(scratch, ignore_errors=True)
+    for folder in (target, work, root):
+        folder.mkdir(parents=True)
+    mount_overlay(root, [base], target, work)
+    try:
+        shutil.copytree(HERE / "root", root, dirs_exist_ok=True, symlinks=True)
+        shutil.copytree(HERE / "app", root / "opt/ai-admin")
+        shutil.copytree(LOCAL_CA, root / LOCAL_CA.relative_to("/"), dirs_exist_ok=True)
+        shutil.copy(HERE / "provision.sh", root / "root/provision.sh")
+        run_logged(
+            [
+                *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--as-pid2"),
+                *("--resolv-conf=copy-host", "--timezone=off", "--directory", str(root)),
+                *("sh", "-eu", "/root/provision.sh"),
+            ],
+            IMAGES / "build.log",
+        )
+        (root / "root/provision.sh").unlink()
+    finally:
+        unmount(root)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def mount_overlay(at: Path, lower: list[Path], upper: Path, work: Path) -> None:
+    options = f"lowerdir={':'.join(map(str, lower))},upperdir={upper},workdir={work}"
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, str(at)], check=True)
+
+
+def unmount(at: Path) -> None:
+    """Unmount if mounted; a mount that stays busy for 10 s is an error, not a lazy unmount."""
+    deadline = time.monotonic() + 10
+    while os.path.ismount(at):
+        done = subprocess.run(["umount", "--recursive", str(at)], capture_output=True, text=True)
+        if done.returncode and time.monotonic() > deadline:
+            raise SystemExit(f"rehearse: {at} stays mounted: {done.stderr.strip()}")
+        time.sleep(0 if done.returncode == 0 else 0.1)
+
+
+def run_logged(command: list[str], log: Path) -> None:
+    """Run with its output in `log`; on failure show the log's end."""
+    with log.open("w") as output:
+        done = subprocess.run(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+        raise SystemExit(f"rehearse: {command[0]} failed ({done.returncode}); whole log: {log}\n{tail}")
+
+
+def _forget_old(keep: set[str]) -> None:
+    """Of each kind keep the newest two besides the one in use: branches are switched to and fro."""
+    for kind in ("base-", "app-"):
+        old = [path for path in IMAGES.glob(f"{kind}*") if path.name not in keep]
+        for path in sorted(old, key=lambda path: path.stat().st_mtime)[:-2]:
+            shutil.rmtree(path, ignore_errors=True)
