@@ -1,0 +1,24 @@
+"""The runbook's table of contents: each line names one thing that the host must be.
+
+Order: what the API loads at its start comes before its restart; npm first of all, for a restart without its packages
+takes the site down. The database comes before the code that reads the new columns.
+"""
+
+from pyinfra import host
+
+import credentials
+from facts.look import Wanted, look
+from operations import dotenv, migration, nginx, npm, pm2, source, verification
+from settings import Settings
+
+wanted = Wanted(Settings.load(host.data.dict()), credentials.of_operator())
+look(host, wanted)  # a host that cannot be read or lacks something stops here, with nothing changed
+
+npm.packages(wanted, name="npm packages")
+migration.applied(wanted, name="Database migration")
+dotenv.secrets(wanted, name="Secrets in .env")
+source.blocks(wanted, name="Application source")
+nginx.site(wanted, name="nginx site")
+nginx.current(wanted, name="nginx reload")
+pm2.current(wanted, name="API restart")
+verification.passes(wanted, name="Verification")

@@ -1,0 +1,91 @@
+// One look at the host: every noun's reading, side by side, in one process. Reads only.
+// Printed as one line of JSON on standard output; no secret's value is ever in it.
+const fs = require('fs');
+const path = require('path');
+const zlib = require('zlib');
+const crypto = require('crypto');
+const childProcess = require('child_process');
+const { createRequire } = require('module');
+
+const STATE = '/var/lib/ai-admin-deploy';
+
+const pack = (buffer) => zlib.gzipSync(buffer).toString('base64');
+const sha256 = (buffer) => crypto.createHash('sha256').update(buffer).digest('hex');
+
+/** The file's bytes, or null when there is none. Any other error is thrown. */
+function readOrNull(file) {
+  try {
+    return fs.readFileSync(file);
+  } catch (error) {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return null;
+    throw error;
+  }
+}
+
+/** {status, stdout, stderr}; never rejects. `options.stdin` is written to it, `options.fd3` to its descriptor 3. */
+function run(command, args, options = {}) {
+  return new Promise((resolve) => {
+    const stdio = ['pipe', 'pipe', 'pipe', ...(options.fd3 === undefined ? [] : ['pipe'])];
+    const child = childProcess.spawn(command, args, { stdio, cwd: '/', timeout: 30_000, ...options });
+    const out = { stdout: [], stderr: [] };
+    for (const name of ['stdout', 'stderr']) child[name].on('data', (chunk) => out[name].push(chunk));
+    child.on('error', (error) => resolve({ status: -1, stdout: Buffer.alloc(0), stderr: error.message }));
+    child.on('close', (status) =>
+      resolve({ status, stdout: Buffer.concat(out.stdout), stderr: Buffer.concat(out.stderr).toString() }),
+    );
+    child.stdin.on('error', () => {}).end(options.stdin ?? '');
+    child.stdio[3]?.on('error', () => {}).end(options.fd3);
+  });
+}
+
+/**
+ * A process that cannot be mistaken for a later one with the same pid: boot, pid and start in clock ticks.
+ * `started` is on the wall clock, in ms, good to 20 ms (Linux counts 100 ticks a second).
+ */
+function processOf(pid) {
+  try {
+    const ticks = Number(fs.readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ').pop().split(' ')[19]);
+    const boot = fs.readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
+    const uptime = Number(fs.readFileSync('/proc/uptime', 'latin1').split(' ')[0]);
+    return { pid: Number(pid), id: `${boot}/${pid}/${ticks}`, started: Date.now() - (uptime * 1000 - ticks * 10) };
+  } catch {
+    return null; // it ended meanwhile
+  }
+}
+
+/**
+ * Is what runs older than what is on disk? Two witnesses, either suffices: our own note, made before each change, of
+ * the processes that ran then (right under any clock); and the newest inode change of the files (sees other people's changes).
+ */
+function isStale(service, processes, files) {
+  const note = readOrNull(`${STATE}/${service}.json`);
+  const noted = note ? JSON.parse(note).processes : [];
+  if (processes.some((process) => noted.includes(process.id))) return true;
+  const started = Math.min(...processes.map((process) => process.started));
+  return files.some((file) => {
+    try {
+      return fs.lstatSync(file).ctimeMs > started || fs.statSync(file).ctimeMs > started;
+    } catch {
+      return false; // gone: what matters of that is found by the noun itself
+    }
+  });
+}
+
+async function look(input) {
+  const missing = ['node', 'npm', 'nginx', 'pm2', 'psql'].filter(
+    (tool) => !process.env.PATH.split(':').some((folder) => fs.existsSync(path.join(folder, tool))),
+  );
+  const found = { missing, app: fs.existsSync(path.join(input.app_dir, 'package.json')) };
+  if (found.missing.length === 0 && found.app) {
+    const nouns = { migration, nginx, pm2, dotenv, npm, source }; // those that wait for a process go first
+    const readings = Object.entries(nouns).map(async ([name, read]) => {
+      try {
+        return [name, await read(input)];
+      } catch (error) {
+        return [name, { error: error.message }];
+      }
+    });
+    Object.assign(found, Object.fromEntries(await Promise.all(readings)));
+  }
+  console.log(JSON.stringify(found));
+}

@@ -1,0 +1,145 @@
+"""One look at the host gathers every fact: one channel, one process, the parts side by side.
+
+A look is kept until something is changed (`forget`) or it is MAX_AGE old: between the plan and the operator's Enter
+anything may happen on the host.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.host import Host
+from pyinfra.connectors.util import CommandOutput
+
+import remote
+from credentials import KEYS, MIN_JWT_SECRET, PLACEHOLDERS, Credentials
+from facts.dotenv import Dotenv
+from facts.migration import COLUMNS, NAME, Migration
+from facts.nginx import Nginx
+from facts.npm import Npm
+from facts.pm2 import Pm2
+from facts.source import ROUTES, SESSION_POOL, Source
+from settings import Settings
+
+MAX_AGE = 5  # seconds
+TIMEOUT = 60  # seconds, for a host that hangs
+
+NOUNS = ("look", "dotenv", "npm", "source", "migration", "nginx", "pm2")
+REMEDY = {
+    "node": "install Node.js 20 or newer, or put it on the PATH of a non-interactive ssh",
+    "npm": "apt-get install npm",
+    "nginx": "apt-get install nginx",
+    "pm2": "npm install --global pm2",
+    "psql": "apt-get install postgresql-client",
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the operator asked of one host: the knobs and the credentials."""
+
+    settings: Settings
+    credentials: Credentials
+
+    def data(self) -> dict[str, Any]:
+        """For the programs on the host, as JSON."""
+        settings, credentials = self.settings, self.credentials
+        return {
+            "app_dir": settings.app_dir,
+            "api_app": settings.api_app,
+            "nginx_site": settings.nginx_site,
+            "domain": settings.domain,
+            "packages": settings.packages,
+            "keys": KEYS,
+            "wanted": dict(credentials.keys),
+            "placeholders": PLACEHOLDERS,
+            "min_jwt_secret": MIN_JWT_SECRET,
+            "source_files": (ROUTES, SESSION_POOL),
+            "migration": NAME,
+            "columns": COLUMNS,
+            "database": credentials.database(),
+        }
+
+
+@dataclass(frozen=True)
+class Look:
+    dotenv: Dotenv
+    npm: Npm
+    source: Source
+    migration: Migration
+    nginx: Nginx
+    pm2: Pm2
+
+
+class HostUnfit(PyinfraError):
+    """The host cannot be read or lacks something; nothing was changed. The message names the remedy."""
+
+
+_looks: WeakKeyDictionary[Host, tuple[float, Look]] = WeakKeyDictionary()
+
+
+def look(host: Host, wanted: Wanted) -> Look:
+    """What the host is now. Raises HostUnfit, in one line."""
+    made, known = _looks.get(host, (0.0, None))
+    if known is None or time.monotonic() - made > MAX_AGE:
+        known = _look(host, wanted)
+        _looks[host] = (time.monotonic(), known)
+    return known
+
+
+def forget(host: Host) -> None:
+    """Something was changed on the host."""
+    _looks.pop(host, None)
+
+
+def _look(host: Host, wanted: Wanted) -> Look:
+    programs = tuple(f"facts/{noun}.js" for noun in NOUNS)
+    stdin = remote.stdin(programs, "look", wanted.data())
+    state = host.state
+    done, output = host.run_shell_command(
+        remote.NODE,
+        print_output=state.print_fact_output,
+        print_input=state.print_fact_input,
+        _stdin=stdin,
+        _timeout=TIMEOUT,
+        **_sudo(host),
+    )
+    if not done:
+        raise HostUnfit(_why(output))
+    found = json.loads(output.stdout_lines[-1])
+    app_dir = wanted.settings.app_dir
+    if found["missing"]:
+        tool = found["missing"][0]
+        raise HostUnfit(f"{tool} is not installed on {host.name}: {REMEDY[tool]}")
+    if not found["app"]:
+        raise HostUnfit(f"{app_dir}/package.json is not on {host.name}: deploy the application first, or set app_dir")
+    nouns = {"dotenv": Dotenv, "npm": Npm, "source": Source, "migration": Migration, "nginx": Nginx, "pm2": Pm2}
+    for noun in nouns:
+        if "error" in found[noun]:
+            raise HostUnfit(f"{noun} on {host.name}: {found[noun]['error']}{_HINTS.get(noun, '')}")
+    return Look(**{noun: kind.of(found[noun]) for noun, kind in nouns.items()})  # type: ignore[attr-defined]
+
+
+_HINTS = {
+    "nginx": " (nginx refuses its configuration as it is: mend it until `nginx -t` passes, then run again)",
+    "migration": " (is PostgreSQL running? systemctl status postgresql; a database elsewhere: set DATABASE_URL)",
+    "dotenv": " (is the application installed? `npm ci` in its folder)",
+}
+
+
+def _why(output: CommandOutput) -> str:
+    if any("node: not found" in line for line in output.stderr_lines):
+        return f"node is not installed: {REMEDY['node']}"
+    lines = [line for line in output.stderr_lines if line.strip()]
+    return f"cannot be read: {lines[-1].strip() if lines else 'no answer'}"
+
+
+def _sudo(host: Host) -> dict[str, Any]:
+    """pyinfra applies `--sudo` to facts and operations; this is neither, so it is passed on."""
+    config = host.state.config
+    return {"_sudo": config.SUDO, "_sudo_user": config.SUDO_USER} if config.SUDO else {}

@@ -1,0 +1,20 @@
+"""The API's process under pm2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Pm2:
+    """`status`: pm2's own word (online, errored, stopped, launching), or `unknown` for an app it has no record of, or
+    `no daemon`. `stale`: it does not run, or is older than its files. `shadowed`: keys whose value in .env it ignores."""
+
+    status: str
+    stale: bool
+    shadowed: list[str]
+
+    @classmethod
+    def of(cls, raw: dict[str, Any]) -> Pm2:
+        return cls(**raw)

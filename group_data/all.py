@@ -1,0 +1,28 @@
+"""Every knob with its default. Types, units and checks: settings.py. To differ for one group of the inventory,
+put the knob into group_data/<group>.py; for one run, pass `--data knob=value`."""
+
+# The application
+app_dir = "/opt/ai-admin"
+api_app = "ai-admin-api"  # its name in pm2 and in ecosystem.config.js
+api_port = 3000
+
+# The site: /etc/nginx/sites-available/<nginx_site>, served as <domain>
+domain = "ai-admin.app"
+nginx_site = "ai-admin.app"
+
+# npm packages, each with the range to install where the application's own package.json lists none
+packages = {
+    "socket.io": "^4.8.1",
+    "jsonwebtoken": "^9.0.2",
+    "@whiskeysockets/baileys": "^7.0.0-rc.3",
+}
+
+# GET /marketplace/health-check is temporary by the requirements: False removes it again
+health_check = True
+
+# After a restart: seconds until the port must answer, then seconds that the process must stay the same
+start_timeout = 30
+settle_time = 5
+
+# Verify at the end of the run (`--data verify=true`)
+verify = False

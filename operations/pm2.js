@@ -1,0 +1,96 @@
+const pause = (ms) => new Promise((wake) => setTimeout(wake, ms));
+
+/** pm2 with a clean environment: what is in it when an app is started stays in pm2's record of the app. */
+async function pm2Command(app_dir, ...words) {
+  const env = { PATH: process.env.PATH, HOME: process.env.HOME, PM2_HOME, LANG: 'C.UTF-8' };
+  return run('pm2', words, { cwd: app_dir, env, timeout: 60_000 });
+}
+
+/** Does this very process hold the listening port? Another one's answer on it would prove nothing. */
+function listens(pid, port) {
+  const hex = port.toString(16).toUpperCase().padStart(4, '0');
+  const sockets = ['/proc/net/tcp', '/proc/net/tcp6'].flatMap((table) =>
+    (readOrNull(table) ?? '').toString().split('\n').map((line) => line.trim().split(/\s+/))
+      .filter((words) => words[1]?.endsWith(`:${hex}`) && words[3] === '0A').map((words) => `socket:[${words[9]}]`),
+  );
+  try {
+    return fs.readdirSync(`/proc/${pid}/fd`).some((fd) => {
+      try {
+        return sockets.includes(fs.readlinkSync(`/proc/${pid}/fd/${fd}`));
+      } catch {
+        return false;
+      }
+    });
+  } catch {
+    return false;
+  }
+}
+
+/** Seconds since the call until the app is up: its port answers /health below 500, and the process stays the same. */
+async function waitUntilStable({ api_app, api_port, start_timeout, settle_time }) {
+  const begun = Date.now();
+  let last = 'its port never opened';
+  let since = null; // when the process now running first answered
+  let pid = null;
+  while (Date.now() - begun < (start_timeout + settle_time) * 1000) {
+    const running = pm2Process(api_app);
+    if (running?.id !== pid) {
+      if (pid !== null && since !== null) last = 'it answered, then ended and was started again';
+      since = null;
+      pid = running?.id ?? null;
+    }
+    if (running && since === null && listens(running.pid, api_port)) {
+      const health = await fetch(`http://127.0.0.1:${api_port}/health`, { signal: AbortSignal.timeout(5000) }).catch((error) => error);
+      if (health.status < 500) since = Date.now();
+      else last = `/health answers ${health.status ?? health.message}`;
+    }
+    if (since !== null && Date.now() - since >= settle_time * 1000) return (since - begun) / 1000;
+    if (since === null && Date.now() - begun > start_timeout * 1000) break;
+    await pause(50);
+  }
+  throw new Failure(last);
+}
+
+/** The end of the app's error log, without the values of its .env. */
+function lastLines(app_dir, log) {
+  const lines = (readOrNull(log) ?? '').toString().trimEnd().split('\n').slice(-20);
+  const values = Object.values(createRequire(`${app_dir}/`)('dotenv').parse(readOrNull(path.join(app_dir, '.env')) ?? ''));
+  const secrets = values.filter((value) => value.length >= 6).sort((a, b) => b.length - a.length);
+  return secrets.reduce((text, secret) => text.replaceAll(secret, '****'), lines.join('\n'));
+}
+
+async function restartApi(data) {
+  const { app_dir, api_app, status, shadowed } = data;
+  if (status === 'no daemon') {
+    const unit = childProcess.spawnSync('systemctl', ['restart', 'pm2-root.service']);
+    if (unit.status !== 0) await pm2Command(app_dir, 'resurrect');
+  }
+  const list = async () => {
+    const text = (await pm2Command(app_dir, 'jlist')).stdout.toString();
+    return JSON.parse(text.slice(text.lastIndexOf('\n[') + 1)).find((each) => each.name === api_app);
+  };
+  const known = await list();
+  if (known && shadowed.length) await pm2Command(app_dir, 'delete', api_app);
+  const fresh = !known || shadowed.length > 0;
+  if (fresh && !fs.existsSync(path.join(app_dir, 'ecosystem.config.js'))) {
+    throw new Failure(`pm2 does not know ${api_app}, and ${app_dir}/ecosystem.config.js is not there to start it from`);
+  }
+  const done = fresh
+    ? await pm2Command(app_dir, 'start', 'ecosystem.config.js', '--only', api_app)
+    : await pm2Command(app_dir, 'restart', api_app);
+  if (done.status !== 0) throw new Failure(`pm2 could not start ${api_app}: ${done.stderr.trim().split('\n').pop()}`);
+  if (fresh && !(await list())) throw new Failure(`ecosystem.config.js has no app named ${api_app}`);
+  let seconds;
+  try {
+    seconds = await waitUntilStable(data);
+  } catch (error) {
+    const app = await list();
+    throw new Failure(
+      `${api_app} does not stay up (${app?.pm2_env.status ?? 'unknown'}): ${error.message}\n` +
+        `last lines of ${app?.pm2_env.pm_err_log_path}:\n${lastLines(app_dir, app?.pm2_env.pm_err_log_path)}`,
+    );
+  }
+  if (fresh) await pm2Command(app_dir, 'save');
+  forgetNote('api');
+  return { seconds };
+}

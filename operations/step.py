@@ -1,0 +1,49 @@
+"""A step: the one remote command that makes one change. It completes, or leaves the old state and says why."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pyinfra.api.command import StringCommand
+from pyinfra.api.host import Host
+from pyinfra.api.state import State
+from pyinfra.connectors.util import CommandOutput
+
+import remote
+from facts.look import Wanted, forget
+
+# Names the backups of this run: they sort by time.
+DEPLOY = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+_SHARED = ("facts/look.js", "facts/nginx.js", "facts/pm2.js", "facts/migration.js", "operations/step.js")
+
+
+class Step(StringCommand):
+    """Runs the function `entry` of operations/<noun>.js on the host with `data` added to what is wanted."""
+
+    def __init__(self, noun: str, entry: str, wanted: Wanted, **data: Any) -> None:
+        settings = wanted.settings
+        whole = {
+            **wanted.data(),
+            "deploy": DEPLOY,
+            "api_port": settings.api_port,
+            "start_timeout": settings.start_timeout,
+            "settle_time": settings.settle_time,
+            **data,
+        }
+        stdin = remote.stdin((*_SHARED, f"operations/{noun}.js"), f"step({entry})", whole)
+        super().__init__(*remote.NODE.bits, _stdin=stdin)
+
+    def execute(
+        self, state: State, host: Host, connector_arguments: Any
+    ) -> tuple[bool, CommandOutput]:
+        forget(host)
+        done: tuple[bool, CommandOutput] = super().execute(state, host, connector_arguments)
+        return done
+
+
+def say(host: Host, lines: list[str]) -> None:
+    """What changes, one aligned line each, in the plan and again in the run."""
+    for line in lines:
+        host.log(f"  {line}")

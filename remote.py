@@ -1,0 +1,56 @@
+"""How a program of ours runs on the host: JavaScript, by the application's own Node, over standard input.
+
+Why so: Node is there (the application needs it), reads `.env` with the application's own dotenv, and speaks JSON
+both ways, so that nothing has to be quoted for a shell. Program and input both come on standard input: no
+secret in an argument list, and a program cut short by a lost connection is recognised and not run.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pyinfra.api.command import QuoteString, StringCommand
+
+HERE = Path(__file__).parent
+SEPARATOR = "\n//----\n"
+CUT_SHORT = 75
+
+# Splits what comes into program, input and an empty end. Its messages never show the input.
+_BOOTSTRAP = (
+    'const [p, i, e] = require("fs").readFileSync(0, "utf8").split("\\n//----\\n"); '
+    f'if (e === undefined) {{ console.error("the connection was cut: nothing was done"); process.exit({CUT_SHORT}); }} '
+    'new Function("require", "input", p)(require, JSON.parse(i));'
+)
+
+NODE = StringCommand("node", "-e", QuoteString(_BOOTSTRAP))
+
+
+@cache
+def _source(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def stdin(programs: tuple[str, ...], entry: str, data: dict[str, Any]) -> str:
+    """Standard input for NODE: the files `programs` joined, then a call of the function `entry` with `data`."""
+    program = "\n".join(['"use strict";', *map(_source, programs), f"{entry}(input);"])
+    return SEPARATOR.join([program, json.dumps(data), ""])
+
+
+def unpack(packed: str) -> bytes:
+    """The bytes that `pack` of facts/look.js made: gzip, base64."""
+    return gzip.decompress(base64.b64decode(packed))
+
+
+def pack(content: bytes) -> str:
+    """For `unpack` of operations/step.js."""
+    return base64.b64encode(gzip.compress(content, mtime=0)).decode()
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,91 @@
+"""The knobs of group_data/all.py: their types, units and checks.
+
+Bad input is refused here in one line, before any command runs on a host.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from pyinfra.api.exceptions import PyinfraError
+
+# A word that is safe as a file name, as a pm2 name and in an nginx directive.
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_PACKAGE = re.compile(r"(@[a-z0-9~-][a-z0-9._~-]*/)?[a-z0-9~-][a-z0-9._~-]*")
+_PATH = re.compile(r"(/[A-Za-z0-9._-]+)+")
+
+
+class BadInput(PyinfraError):
+    """What the operator gave cannot be used. The message names the thing and the remedy, in one line."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The knobs of one host. Times are seconds.
+
+    Raises BadInput from `load` for an unknown knob, a missing one, or a value out of its range.
+    """
+
+    app_dir: str
+    api_app: str
+    api_port: int
+    domain: str
+    nginx_site: str
+    packages: dict[str, str]
+    health_check: bool
+    start_timeout: int
+    settle_time: int
+    verify: bool
+
+    @classmethod
+    def load(cls, data: dict[str, Any]) -> Settings:
+        """From pyinfra's merged host data. `ssh_…` and `_…` are pyinfra's own and are passed over."""
+        own = {key: value for key, value in data.items() if not key.startswith(("ssh_", "_"))}
+        names = [field.name for field in fields(cls)]
+        for name in own:
+            if name not in names:
+                raise BadInput(f"settings: {name!r} is not a knob; the knobs are: {', '.join(names)}")
+        for name in names:
+            if name not in own:
+                raise BadInput(f"settings: {name!r} is missing; group_data/all.py has its default")
+            valid, expected = _CHECKS[name]
+            if not valid(own[name]):
+                raise BadInput(f"settings: {name} must be {expected}, not {own[name]!r}")
+        return cls(**own)
+
+
+def _integer(low: int, high: int) -> tuple[Callable[[Any], bool], str]:
+    def valid(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+    return valid, f"a whole number from {low} to {high}"
+
+
+def _text(pattern: re.Pattern[str], expected: str) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: isinstance(value, str) and bool(pattern.fullmatch(value)), expected
+
+
+def _packages(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and _PACKAGE.fullmatch(name) and isinstance(wanted, str) and wanted.strip()
+        for name, wanted in value.items()
+    )
+
+
+_FLAG: tuple[Callable[[Any], bool], str] = (lambda value: isinstance(value, bool), "True or False")
+
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "app_dir": _text(_PATH, "an absolute path without spaces"),
+    "api_app": _text(_WORD, "a pm2 application's name"),
+    "api_port": _integer(1, 65535),
+    "domain": _text(_WORD, "a domain name"),
+    "nginx_site": _text(_WORD, "a file name below /etc/nginx/sites-available"),
+    "packages": (_packages, "npm package names, each with a version range"),
+    "health_check": _FLAG,
+    "start_timeout": _integer(1, 600),
+    "settle_time": _integer(0, 120),
+    "verify": _FLAG,
+}

@@ -1,0 +1,21 @@
+"""The rehearsal hosts that are up, as pyinfra sees any other host."""
+
+from tests.rehearsal.host import KEY, known
+
+rehearsal = [
+    (
+        host.name,
+        {
+            "ssh_hostname": host.address,
+            "ssh_user": "root",
+            "ssh_key": str(KEY),
+            "ssh_known_hosts_file": str(host.folder / "known_hosts"),
+            "ssh_strict_host_key_checking": "yes",
+        },
+    )
+    for host in known()
+    if host.is_up
+]
+
+if not rehearsal:
+    raise SystemExit("no rehearsal host is up; start one: bin/rehearse up")
