@@ -1,0 +1,90 @@
+"""The main job from nothing: a host, deploy without tokens, again, with tokens, again, verify. Exit 0 when all went so."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.rehearsal.host import Host
+
+ROOT = Path(__file__).parent.parent.parent
+INVENTORY = "tests/rehearsal/inventory.py"
+EVERYTHING = [
+    "npm packages",
+    "Database migration",
+    "Secrets in .env",
+    "Application source",
+    "nginx site",
+    "nginx reload",
+    "API restart",
+]
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """One run of deploy.py: pyinfra's exit code, what changed by name, the human output, seconds."""
+
+    code: int
+    changed: list[str]
+    output: str
+    seconds: float
+
+    @property
+    def pending(self) -> list[str]:
+        words = [line.split("pending: ", 1)[1].split()[0] for line in self.output.splitlines() if "pending: " in line]
+        return sorted(set(words))
+
+
+def deploy(host: Host, *arguments: str, environment: dict[str, str] | None = None) -> Deployed:
+    """Run deploy.py as an operator would, tokens from `environment` alone."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("YCLIENTS_", "JWT_", "DATABASE_"))}
+    command = [str(Path(sys.executable).with_name("pyinfra")), INVENTORY, "deploy.py", "--limit", host.name]
+    started = time.monotonic()
+    done = subprocess.run(
+        [*command, "-y", "--json", *arguments],
+        cwd=ROOT,
+        env={**clean, **(environment or {})},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    changed = []
+    if done.stdout.strip():  # pyinfra 3.10 prints no JSON when the only host failed
+        operations = json.loads(done.stdout)["results"]["operations"]
+        changed = [each["name"] for each in operations if each["success"]]
+    return Deployed(done.returncode, changed, done.stderr, time.monotonic() - started)
+
+
+def tokens() -> dict[str, str]:
+    return {"YCLIENTS_PARTNER_TOKEN": secrets.token_urlsafe(30), "YCLIENTS_APP_ID": str(secrets.randbelow(90000) + 10000)}
+
+
+def tell(host: Host) -> int:
+    started = time.monotonic()
+    print("The main job, end to end", file=sys.stderr)
+    host.reset()
+    have = tokens()
+    wanted = ["YCLIENTS_APP_ID", "YCLIENTS_PARTNER_TOKEN"]
+    chapters: list[tuple[str, dict[str, str], list[str], list[str]]] = [
+        ("deploy, no tokens yet", {}, EVERYTHING, wanted),
+        ("deploy again", {}, [], wanted),
+        ("deploy, the tokens came", have, ["Secrets in .env", "API restart"], []),
+        ("deploy again", have, [], []),
+    ]
+    for title, environment, changed, pending in chapters:
+        done = deploy(host, environment=environment)
+        right = done.code == 0 and done.changed == changed and done.pending == pending
+        waits = f"; pending: {', '.join(done.pending)}" if done.pending else ""
+        print(f"  {'✓' if right else '✗'} {title:<26} changed: {', '.join(done.changed) or 'nothing'}{waits}  {done.seconds:.1f} s", file=sys.stderr)
+        if not right:
+            print(f"{done.output}\nexpected to change: {changed}, to be pending: {pending}", file=sys.stderr)
+            return 1
+    code = subprocess.run([sys.executable, "-m", "tests.verify", INVENTORY, "--limit", host.name], cwd=ROOT).returncode
+    print(f"\n{time.monotonic() - started:.0f} s in all; the host stays up: bin/rehearse ssh, bin/rehearse down", file=sys.stderr)
+    return code
