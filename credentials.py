@@ -65,11 +65,7 @@ def load(environment: Mapping[str, str], dotenv: Path) -> Credentials:
     """Read both sources; the environment wins. Raises BadInput when `dotenv` does not parse or a value is unusable."""
     found = dict(_read(dotenv))
     found.update({key: environment[key] for key in (*KEYS, DATABASE_URL) if environment.get(key)})
-    keys = {
-        key: Secret(_clean(key, found[key]))
-        for key in KEYS
-        if found.get(key) and not is_placeholder(found[key])
-    }
+    keys = {key: Secret(_clean(key, found[key])) for key in KEYS if found.get(key) and not is_placeholder(found[key])}
     if JWT_SECRET in keys and len(keys[JWT_SECRET]) < MIN_JWT_SECRET:
         raise BadInput(
             f"{JWT_SECRET}: your own value is shorter than {MIN_JWT_SECRET} characters; "

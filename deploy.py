@@ -4,7 +4,7 @@ Order: what the API loads at its start comes before its restart; npm first of al
 takes the site down. The database comes before the code that reads the new columns.
 """
 
-from pyinfra import host
+from pyinfra.context import host
 
 import credentials
 from facts.look import Wanted, look
@@ -14,11 +14,11 @@ from settings import Settings
 wanted = Wanted(Settings.load(host.data.dict()), credentials.of_operator())
 look(host, wanted)  # a host that cannot be read or lacks something stops here, with nothing changed
 
-npm.packages(wanted, name="npm packages")
-migration.applied(wanted, name="Database migration")
-dotenv.secrets(wanted, name="Secrets in .env")
-source.blocks(wanted, name="Application source")
-nginx.site(wanted, name="nginx site")
-nginx.current(wanted, name="nginx reload")
-pm2.current(wanted, name="API restart")
-verification.passes(wanted, name="Verification")
+npm.packages(wanted=wanted, name="npm packages")
+migration.applied(wanted=wanted, name="Database migration")
+dotenv.secrets(wanted=wanted, name="Secrets in .env")
+source.blocks(wanted=wanted, name="Application source")
+nginx.site(wanted=wanted, name="nginx site")
+nginx.current(wanted=wanted, name="nginx reload")
+pm2.current(wanted=wanted, name="API restart")
+verification.passes(wanted=wanted, name="Verification")

@@ -10,7 +10,7 @@ Kind = Literal["absent", "empty", "placeholder", "weak", "set"]
 
 @dataclass(frozen=True)
 class Key:
-    """One key. `weak` is a JWT_SECRET too short to be one; `times` counts its lines; `equal` is to the operator's value."""
+    """One key. `weak`: a JWT_SECRET too short to be one. `times` counts its lines. `equal`: to the operator's value."""
 
     kind: Kind
     equal: bool

@@ -10,7 +10,6 @@ import json
 import time
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
@@ -80,21 +79,21 @@ class HostUnfit(PyinfraError):
     """The host cannot be read or lacks something; nothing was changed. The message names the remedy."""
 
 
-_looks: WeakKeyDictionary[Host, tuple[float, Look]] = WeakKeyDictionary()
+_looks: dict[str, tuple[float, Look]] = {}  # by the host's name: pyinfra hands out proxies of one host
 
 
 def look(host: Host, wanted: Wanted) -> Look:
     """What the host is now. Raises HostUnfit, in one line."""
-    made, known = _looks.get(host, (0.0, None))
+    made, known = _looks.get(host.name, (0.0, None))
     if known is None or time.monotonic() - made > MAX_AGE:
         known = _look(host, wanted)
-        _looks[host] = (time.monotonic(), known)
+        _looks[host.name] = (time.monotonic(), known)
     return known
 
 
 def forget(host: Host) -> None:
     """Something was changed on the host."""
-    _looks.pop(host, None)
+    _looks.pop(host.name, None)
 
 
 def _look(host: Host, wanted: Wanted) -> Look:
@@ -118,11 +117,17 @@ def _look(host: Host, wanted: Wanted) -> Look:
         raise HostUnfit(f"{tool} is not installed on {host.name}: {REMEDY[tool]}")
     if not found["app"]:
         raise HostUnfit(f"{app_dir}/package.json is not on {host.name}: deploy the application first, or set app_dir")
-    nouns = {"dotenv": Dotenv, "npm": Npm, "source": Source, "migration": Migration, "nginx": Nginx, "pm2": Pm2}
-    for noun in nouns:
+    for noun in NOUNS[1:]:
         if "error" in found[noun]:
             raise HostUnfit(f"{noun} on {host.name}: {found[noun]['error']}{_HINTS.get(noun, '')}")
-    return Look(**{noun: kind.of(found[noun]) for noun, kind in nouns.items()})  # type: ignore[attr-defined]
+    return Look(
+        dotenv=Dotenv.of(found["dotenv"]),
+        npm=Npm.of(found["npm"]),
+        source=Source.of(found["source"]),
+        migration=Migration.of(found["migration"]),
+        nginx=Nginx.of(found["nginx"]),
+        pm2=Pm2.of(found["pm2"]),
+    )
 
 
 _HINTS = {

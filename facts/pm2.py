@@ -8,8 +8,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Pm2:
-    """`status`: pm2's own word (online, errored, stopped, launching), or `unknown` for an app it has no record of, or
-    `no daemon`. `stale`: it does not run, or is older than its files. `shadowed`: keys whose value in .env it ignores."""
+    """`status`: pm2's own word (online, errored, stopped, launching), `unknown` for an app that pm2 does not know, or
+    `no daemon`. `stale`: it does not run, or is older than its files. `shadowed`: keys of .env that it ignores."""
 
     status: str
     stale: bool

@@ -7,8 +7,8 @@ import os
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from pyinfra.api import operation
-from pyinfra.context import ctx_host
+from pyinfra.api.operation import operation
+from pyinfra.context import host
 
 from credentials import APP_ID, JWT_SECRET, KEYS, PARTNER_TOKEN, Credentials
 from facts.dotenv import Dotenv
@@ -53,7 +53,6 @@ def changes(now: Dotenv, credentials: Credentials) -> Changes:
 
 @operation()
 def secrets(wanted: Wanted) -> Generator[Step]:
-    host = ctx_host.get()
     now = look(host, wanted).dotenv
     change = changes(now, wanted.credentials)
     for name in change.pending:

@@ -26,7 +26,12 @@ def without(text: bytes, file: str) -> bytes:
 
 def wrap(body: str, comment: str, eol: bytes) -> bytes:
     """The block: the markers as comments, the body between them, all with the file's line ends."""
-    lines = [f"{comment} {BEGIN}: edits between these two lines are lost", *body.strip("\n").split("\n"), f"{comment} {END}", ""]
+    lines = [
+        f"{comment} {BEGIN}: edits between these two lines are lost",
+        *body.strip("\n").split("\n"),
+        f"{comment} {END}",
+        "",
+    ]
     return eol.join(line.encode() for line in lines)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from pathlib import Path
 
-from pyinfra.api import operation
-from pyinfra.context import ctx_host
+from pyinfra.api.operation import operation
+from pyinfra.context import host
 
 from facts.look import Wanted, look
 from facts.migration import COLUMNS, NAME
@@ -18,7 +18,6 @@ OWN_COPY = Path(__file__).parent.parent / "files/opt/ai-admin/migrations" / NAME
 
 @operation()
 def applied(wanted: Wanted) -> Generator[Step]:
-    host = ctx_host.get()
     now = look(host, wanted).migration
     if now.applied:
         if now.file and now.file != now.applied:

@@ -11,35 +11,37 @@ import posixpath
 import re
 import tempfile
 from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from pyinfra.api import operation
-from pyinfra.context import ctx_host
+import crossplane
+from pyinfra.api.operation import operation
+from pyinfra.context import host
 
 import remote
 from facts.look import Wanted, look
 from facts.nginx import Nginx
 from operations import marked
+from operations.render import render
 from operations.step import Step, say
 from settings import BadInput, Settings
 
-TEMPLATES = Path(__file__).parent.parent / "templates/etc/nginx/sites-available"
 PATHS = ("/socket.io/", "/api/", "/auth/", "/marketplace/", "/callback/", "/webhook/")
 
 Block = list[dict[str, Any]]  # crossplane's: directives, each with directive, line, args and perhaps block
 
 
 def desired(now: Nginx, settings: Settings) -> bytes:
-    """The site's text as it must be. What sites-enabled holds is what serves, so it is the base where the two differ."""
+    """The site's text as it must be. What sites-enabled holds is what serves: it is the base where the two differ."""
     base = now.enabled.content if now.enabled.content is not None else now.available.content
     if base is None:
         if not now.certificate:
             raise BadInput(
-                f"nginx: there is neither a site {settings.nginx_site} nor a certificate for {settings.domain}; run certbot first"
+                f"nginx: there is neither a site {settings.nginx_site} nor a certificate for {settings.domain}; "
+                "run certbot first"
             )
-        base = _render("ai-admin.app.j2", domain=settings.domain, app_dir=settings.app_dir).encode()
+        base = render(
+            "etc/nginx/sites-available/ai-admin.app", domain=settings.domain, app_dir=settings.app_dir
+        ).encode()
     file = f"/etc/nginx/sites-available/{settings.nginx_site}"
     text = marked.without(base, file)
     server = _tls_server(_parse(text), settings.domain, file)
@@ -59,8 +61,6 @@ def _is_linked(now: Nginx, settings: Settings) -> bool:
 
 def _parse(text: bytes) -> Block:
     """Without includes: those are taken from what nginx itself loaded, not from this machine."""
-    import crossplane
-
     with tempfile.NamedTemporaryFile(suffix=".conf") as file:
         file.write(text)
         file.flush()
@@ -117,15 +117,13 @@ def _with_block(text: bytes, server: dict[str, Any], lacking: list[str], port: i
     close = _closing_line(text, server["line"])
     if lines[close - 1].strip() != b"}":
         raise BadInput(f"nginx: {file} line {close}: put the closing brace of the server on a line of its own")
-    body = marked.indent(_render("locations.j2", paths=lacking, port=port).strip("\n"), "    ")
+    body = marked.indent(render("etc/nginx/sites-available/locations", paths=lacking, port=port).strip("\n"), "    ")
     block = marked.wrap(body, "    #", marked.eol_of(text))
     return b"".join(lines[: close - 1]) + block + b"".join(lines[close - 1 :])
 
 
 def _closing_line(text: bytes, start: int) -> int:
     """The line of the brace that closes the block that opens on or after line `start`."""
-    import crossplane
-
     depth = 0
     with tempfile.NamedTemporaryFile(suffix=".conf") as file:
         file.write(text)
@@ -139,16 +137,8 @@ def _closing_line(text: bytes, start: int) -> int:
     raise AssertionError("crossplane parsed the file, so its braces match")
 
 
-def _render(template: str, **values: object) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True
-    )
-    return environment.get_template(template).render(**values)
-
-
 @operation()
 def site(wanted: Wanted) -> Generator[Step]:
-    host = ctx_host.get()
     now = look(host, wanted).nginx
     if not differs(now, wanted.settings):
         host.noop("nginx: the site is as it should be")
@@ -160,8 +150,8 @@ def site(wanted: Wanted) -> Generator[Step]:
     elif text != now.available.content:
         say(host, [f"nginx: our block in {name}: the locations it lacks"])
     if now.enabled.type == "file":
-        same = now.enabled.content == now.available.content
-        say(host, [f"nginx: sites-enabled/{name} is a copy: its text is kept{'' if same else ', the other goes to the backups'}"])
+        other = "" if now.enabled.content == now.available.content else "; the other goes to the backups"
+        say(host, [f"nginx: sites-enabled/{name} is a copy: its text is kept{other}"])
     if not _is_linked(now, wanted.settings):
         say(host, [f"nginx: sites-enabled/{name} becomes a symlink"])
     old = now.available.content
@@ -172,7 +162,6 @@ def site(wanted: Wanted) -> Generator[Step]:
 
 @operation()
 def current(wanted: Wanted) -> Generator[Step]:
-    host = ctx_host.get()
     now = look(host, wanted).nginx
     if now.running and not now.stale and not differs(now, wanted.settings):
         host.noop("nginx: runs what is on disk")

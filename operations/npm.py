@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from pyinfra.api import operation
-from pyinfra.context import ctx_host
+from pyinfra.api.operation import operation
+from pyinfra.context import host
 from semantic_version import NpmSpec, Version
 
 from facts.look import Wanted, look
@@ -36,7 +36,6 @@ def satisfies(version: str | None, wanted: str) -> bool:
 
 @operation()
 def packages(wanted: Wanted) -> Generator[Step]:
-    host = ctx_host.get()
     now = look(host, wanted).npm
     install = missing(now, wanted.settings.packages)
     if not install:

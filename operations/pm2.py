@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from pyinfra.api import operation
-from pyinfra.context import ctx_host
+from pyinfra.api.operation import operation
+from pyinfra.context import host
 
 from facts.look import Look, Wanted, look
 from operations import dotenv, npm, source
@@ -13,7 +13,7 @@ from operations.step import Step, say
 
 
 def reasons(now: Look, wanted: Wanted) -> list[str]:
-    """Why the API must be restarted. In the plan also for what is still to be written; in the run that is done by now."""
+    """Why the API must be restarted. The plan counts what is still to be written; in the run that is done by now."""
     why = []
     if now.pm2.status != "online":
         why.append(f"pm2 says {now.pm2.status}")
@@ -32,7 +32,6 @@ def reasons(now: Look, wanted: Wanted) -> list[str]:
 
 @operation()
 def current(wanted: Wanted) -> Generator[Step]:
-    host = ctx_host.get()
     now = look(host, wanted)
     why = reasons(now, wanted)
     if not why:

@@ -7,29 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from functools import cache
-from pathlib import Path
 
 import tree_sitter_javascript
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from pyinfra.api import operation
-from pyinfra.context import ctx_host
+from pyinfra.api.operation import operation
+from pyinfra.context import host
 from tree_sitter import Language, Node, Parser
 
 import remote
 from facts.look import Wanted, look
 from facts.source import ROUTES, SESSION_POOL, Source
 from operations import marked
+from operations.render import render
 from operations.step import Step, say
 from settings import BadInput, Settings
 
-TEMPLATES = Path(__file__).parent.parent / "templates/opt/ai-admin"
 ROUTE = "/marketplace/health-check"
 POOL_CLASS = "WhatsAppSessionPool"
 METHODS = ("getQR", "getSession", "createSession", "getSessionStatus")
 
 
 def changes(now: Source, settings: Settings) -> dict[str, bytes]:
-    """The files that must become another, with their new text. Raises BadInput for a file that has no place for a block."""
+    """The files that must become another, with their new text. Raises BadInput where a block has no place."""
     wanted = {ROUTES: _routes(now, settings.health_check), SESSION_POOL: _session_pool(now)}
     return {file: text for file, text in wanted.items() if text != now.files[file]}
 
@@ -37,17 +35,18 @@ def changes(now: Source, settings: Settings) -> dict[str, bytes]:
 def _routes(now: Source, health_check: bool) -> bytes:
     text = marked.without(_text(now, ROUTES), ROUTES)
     root = _parse(text)
-    by_hand = any(
-        node.type == "string_fragment" and node.text == ROUTE.encode() for node in _nodes(root)
-    )
+    by_hand = any(node.type == "string_fragment" and node.text == ROUTE.encode() for node in _nodes(root))
     if not health_check or by_hand:
         return text
     for statement in reversed(root.named_children):
         words = (statement.text or b"").decode(errors="replace").rstrip(";").split()
         if statement.type == "expression_statement" and words[:2] == ["module.exports", "="] and len(words) == 3:
-            block = marked.wrap(_render(ROUTES, router=words[2]), "//", marked.eol_of(text))
+            block = marked.wrap(render(f"opt/ai-admin/{ROUTES}", router=words[2]), "//", marked.eol_of(text))
             return text[: statement.start_byte] + block + text[statement.start_byte :]
-    raise BadInput(f"{ROUTES}: no `module.exports = router;` to put the health check before; add it by hand or set health_check = False")
+    raise BadInput(
+        f"{ROUTES}: no `module.exports = router;` to put the health check before; "
+        "add it by hand or set health_check = False"
+    )
 
 
 def _session_pool(now: Source) -> bytes:
@@ -70,13 +69,16 @@ def _session_pool(now: Source) -> bytes:
     if not lacking:
         return text
     maker = members.get("getOrCreateSession")
-    if "createSession" in lacking and (maker is None or b"createSession" in (maker.text or b"").replace(b"getOrCreateSession", b"")):
+    if "createSession" in lacking and (
+        maker is None or b"createSession" in (maker.text or b"").replace(b"getOrCreateSession", b"")
+    ):
         raise BadInput(
-            f"{SESSION_POOL}: createSession is missing and getOrCreateSession cannot stand in for it; the application's developers must add it"
+            f"{SESSION_POOL}: createSession is missing and getOrCreateSession cannot stand in for it; "
+            "the application's developers must add it"
         )
     eol = marked.eol_of(text)
     end = b"" if text.endswith((b"\n", b"\r")) else eol
-    return text + end + marked.wrap(_render(SESSION_POOL, lacking=lacking), "//", eol)
+    return text + end + marked.wrap(render(f"opt/ai-admin/{SESSION_POOL}", lacking=lacking), "//", eol)
 
 
 def _text(now: Source, file: str) -> bytes:
@@ -120,14 +122,8 @@ def _assigned(root: Node) -> dict[str, Node]:
     return found
 
 
-def _render(file: str, **values: object) -> str:
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined)
-    return environment.get_template(f"{file}.j2").render(**values)
-
-
 @operation()
 def blocks(wanted: Wanted) -> Generator[Step]:
-    host = ctx_host.get()
     now = look(host, wanted).source
     change = changes(now, wanted.settings)
     if not change:
@@ -139,6 +135,4 @@ def blocks(wanted: Wanted) -> Generator[Step]:
         say(host, [f"source: {verb} our block, {len(text) - len(old):+d} bytes: {file}"])
     for file, text in change.items():
         old = now.files[file] or b""
-        yield Step(
-            "source", "writeSource", wanted, file=file, content=remote.pack(text), expected=remote.sha256(old)
-        )
+        yield Step("source", "writeSource", wanted, file=file, content=remote.pack(text), expected=remote.sha256(old))

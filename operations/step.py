@@ -35,9 +35,7 @@ class Step(StringCommand):
         stdin = remote.stdin((*_SHARED, f"operations/{noun}.js"), f"step({entry})", whole)
         super().__init__(*remote.NODE.bits, _stdin=stdin)
 
-    def execute(
-        self, state: State, host: Host, connector_arguments: Any
-    ) -> tuple[bool, CommandOutput]:
+    def execute(self, state: State, host: Host, connector_arguments: Any) -> tuple[bool, CommandOutput]:
         forget(host)
         done: tuple[bool, CommandOutput] = super().execute(state, host, connector_arguments)
         return done

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Generator
 from pathlib import Path
 
-from pyinfra.api import operation
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.host import Host
+from pyinfra.api.operation import operation
 from pyinfra.api.state import State
-from pyinfra.context import ctx_host
+from pyinfra.context import host
 
 from facts.look import Wanted
 
@@ -23,13 +23,14 @@ def _verify(state: State, host: Host) -> bool:
     """In a process of its own: it shares nothing with what deployed. pyinfra keeps no note of its inventory's file."""
     del state  # pyinfra passes it, and the host, only to a function that names both
     inventory = next((word for word in sys.argv[1:] if word.endswith(".py")), "inventory.py")
-    done = subprocess.run([sys.executable, "-m", "tests.verify", str(Path(inventory).resolve()), "--limit", host.name], cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.verify", str(Path(inventory).resolve()), "--limit", host.name], cwd=ROOT
+    )
     return done.returncode in (0, PENDING)
 
 
 @operation()
 def passes(wanted: Wanted) -> Generator[FunctionCommand]:
-    host = ctx_host.get()
     if not wanted.settings.verify:
         host.noop("verify: not asked for (--data verify=true)")
         return

@@ -1,7 +1,7 @@
 """A disposable Debian 13 host: systemd-nspawn on an overlay, its own network, nothing left behind.
 
 Every trace of a host carries its name: the folder HOSTS/<name>, the cgroup `ai-admin-rehearsal-<name>`, the
-interface `ve-aar-<name>` and the nft table of the same name as the cgroup (with underscores). So `down` finds all of it without
+interface `ve-aar-<name>` and an nft table of the cgroup's name, with underscores. So `down` finds all of it without
 remembering anything, also after a crash.
 """
 
@@ -15,7 +15,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -232,16 +232,12 @@ class Host:
 
     def _clean(self) -> None:
         if self.ssh_config.exists():
-            subprocess.run(
-                ["ssh", "-F", str(self.ssh_config), "-O", "exit", self.name], capture_output=True
-            )
+            subprocess.run(["ssh", "-F", str(self.ssh_config), "-O", "exit", self.name], capture_output=True)
         deadline = time.monotonic() + 10
         while pids := self._processes():
             for pid in pids:
-                try:
+                with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
             if time.monotonic() > deadline:
                 raise SystemExit(f"rehearse: processes of {self.name} do not end: {pids}")
             time.sleep(0.02)

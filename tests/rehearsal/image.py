@@ -22,9 +22,9 @@ LOCAL_CA = Path("/usr/local/share/ca-certificates")
 
 SUITE = "trixie"
 PACKAGES = (
-    "systemd systemd-sysv dbus openssh-server nginx-light postgresql redis-server nodejs npm "
-    "ca-certificates openssl iproute2 procps curl acl sudo python3-minimal"
-).split()
+    *("systemd", "systemd-sysv", "dbus", "openssh-server", "nginx-light", "postgresql", "redis-server"),
+    *("nodejs", "npm", "ca-certificates", "openssl", "iproute2", "procps", "curl", "acl", "sudo", "python3-minimal"),
+)
 
 
 def layers() -> list[Path]:

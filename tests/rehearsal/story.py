@@ -1,4 +1,4 @@
-"""The main job from nothing: a host, deploy without tokens, again, with tokens, again, verify. Exit 0 when all went so."""
+"""The main job from nothing: a host, deploy without tokens, again, with tokens, again, verify."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ def deploy(host: Host, *arguments: str, environment: dict[str, str] | None = Non
 
 
 def tokens() -> dict[str, str]:
-    return {"YCLIENTS_PARTNER_TOKEN": secrets.token_urlsafe(30), "YCLIENTS_APP_ID": str(secrets.randbelow(90000) + 10000)}
+    return {
+        "YCLIENTS_PARTNER_TOKEN": secrets.token_urlsafe(30),
+        "YCLIENTS_APP_ID": str(secrets.randbelow(90000) + 10000),
+    }
 
 
 def tell(host: Host) -> int:
@@ -80,11 +83,16 @@ def tell(host: Host) -> int:
     for title, environment, changed, pending in chapters:
         done = deploy(host, environment=environment)
         right = done.code == 0 and done.changed == changed and done.pending == pending
-        waits = f"; pending: {', '.join(done.pending)}" if done.pending else ""
-        print(f"  {'✓' if right else '✗'} {title:<26} changed: {', '.join(done.changed) or 'nothing'}{waits}  {done.seconds:.1f} s", file=sys.stderr)
+        print(f"  {'✓' if right else '✗'} {title:<62} {done.seconds:5.1f} s", file=sys.stderr)
+        print(f"      changed: {', '.join(done.changed) or 'nothing'}", file=sys.stderr)
+        if done.pending:
+            print(f"      pending: {', '.join(done.pending)}", file=sys.stderr)
         if not right:
             print(f"{done.output}\nexpected to change: {changed}, to be pending: {pending}", file=sys.stderr)
             return 1
     code = subprocess.run([sys.executable, "-m", "tests.verify", INVENTORY, "--limit", host.name], cwd=ROOT).returncode
-    print(f"\n{time.monotonic() - started:.0f} s in all; the host stays up: bin/rehearse ssh, bin/rehearse down", file=sys.stderr)
+    print(
+        f"\n{time.monotonic() - started:.0f} s in all; the host stays up: bin/rehearse ssh, bin/rehearse down",
+        file=sys.stderr,
+    )
     return code

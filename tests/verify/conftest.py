@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -50,14 +49,16 @@ def probe(target: Target) -> dict[str, str]:
 
 
 @pytest.fixture
-def seen(record_property: Callable[[str, object], None]) -> Iterator[Callable[[str], None]]:
+def seen(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Tell what was seen: the evidence of a check that passes."""
-    yield lambda text: record_property("seen", text)
+    return lambda text: record_property("seen", text)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    report: Any = yield
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
     if call.when == "call" or call.excinfo:
         marker = item.get_closest_marker("component")
         target = item.callspec.params["target"] if isinstance(item, pytest.Function) else None
@@ -70,9 +71,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 TABLES = pytest.StashKey[dict[str, Table]]()
 
 
-def _verdict(report: Any, call: pytest.CallInfo[None], action: str) -> tuple[Status, str, str]:
+def _verdict(report: pytest.TestReport, call: pytest.CallInfo[None], action: str) -> tuple[Status, str, str]:
     if call.excinfo is None:
-        return Status.READY, dict(report.user_properties).get("seen", ""), ""
+        return Status.READY, str(dict(report.user_properties).get("seen", "")), ""
     error = call.excinfo.value
     if isinstance(error, Pending):
         return Status.PENDING, str(error), action

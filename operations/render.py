@@ -1,0 +1,15 @@
+"""Templates: templates/<remote path>.j2 becomes the text for <remote path>."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+TEMPLATES = Path(__file__).parent.parent / "templates"
+
+
+def render(path: str, **values: object) -> str:
+    """An unknown name in the template is an error, not an empty text."""
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True)
+    return environment.get_template(f"{path}.j2").render(**values)
