@@ -1,20 +1,36 @@
-"""The operator's own secrets: from the process's environment, else from a local `.env`.
+"""The operator's own secrets. Of each key the first source that has it counts:
+
+1. the process's environment;
+2. the output of the command that YCLIENTS_SECRETS_COMMAND names, in the environment or in `.env`: `sops -d prod.env`,
+   `op inject -i prod.env.tpl`, `pass show ai-admin/env` (no shell; what it prints is dotenv text);
+3. a local `.env`.
 
 They leave this machine in one way only: over ssh, on the standard input of a program of ours.
 """
 
 from __future__ import annotations
 
+import io
 import os
+import shlex
+import subprocess
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+from pyinfra import logger
 
 from settings import BadInput
 
 PARTNER_TOKEN, APP_ID, JWT_SECRET = KEYS = ("YCLIENTS_PARTNER_TOKEN", "YCLIENTS_APP_ID", "JWT_SECRET")
 DATABASE_URL = "DATABASE_URL"
+COMMAND = "YCLIENTS_SECRETS_COMMAND"
+COMMAND_TIMEOUT = 60  # seconds; it may ask the operator for a passphrase
 
 # What stands where a value should be: seen in the wild (app-contract.md), and what people type meanwhile.
 PLACEHOLDERS = (
@@ -29,6 +45,11 @@ PLACEHOLDERS = (
     "xxx",
 )
 MIN_JWT_SECRET = 32  # characters; anything shorter can be guessed, and counts as missing
+PUBLIC_DEFAULTS = (
+    "default-jwt-secret-change-in-production",
+)  # what the application signs with when it has no JWT_SECRET
+
+_QUOTES = ('""', "''", "``", "“”", "„“", "«»", "‘’")
 
 
 class Secret(str):
@@ -45,70 +66,148 @@ class Credentials:
     keys: Mapping[str, Secret]
     database_url: Secret | None
 
-    def database(self) -> dict[str, str] | None:
+    def database(self) -> dict[str, Secret] | None:
         """The URL as libpq's own keywords, for a service file; None means the host's own PostgreSQL."""
-        if self.database_url is None:
-            return None
-        url = urlsplit(self.database_url)
-        parts = {
-            "host": url.hostname,
-            "port": str(url.port or 5432),
-            "dbname": unquote(url.path.lstrip("/")) or "postgres",
-            "user": unquote(url.username or ""),
-            "password": unquote(url.password or ""),
-            **dict(parse_qsl(url.query)),
-        }
-        return {key: value for key, value in parts.items() if value}
+        return None if self.database_url is None else _libpq(self.database_url)
 
 
-def load(environment: Mapping[str, str], dotenv: Path) -> Credentials:
-    """Read both sources; the environment wins. Raises BadInput when `dotenv` does not parse or a value is unusable."""
-    found = dict(_read(dotenv))
-    found.update({key: environment[key] for key in (*KEYS, DATABASE_URL) if environment.get(key)})
-    keys = {key: Secret(_clean(key, found[key])) for key in KEYS if found.get(key) and not is_placeholder(found[key])}
-    if JWT_SECRET in keys and len(keys[JWT_SECRET]) < MIN_JWT_SECRET:
-        raise BadInput(
-            f"{JWT_SECRET}: your own value is shorter than {MIN_JWT_SECRET} characters; "
-            "use `openssl rand -base64 32`, or leave it out and one is made on the host"
-        )
-    url = found.get(DATABASE_URL)
-    if url and not url.startswith(("postgres://", "postgresql://")):
-        raise BadInput(f"{DATABASE_URL}: must start with postgresql://")
-    if url and any(character < " " for character in unquote(url)):
-        raise BadInput(f"{DATABASE_URL}: holds a line break or control character; paste it again")
-    return Credentials(keys, Secret(url) if url else None)
-
-
-def is_placeholder(value: str) -> bool:
-    return value.strip().lower() in PLACEHOLDERS
-
-
-def _read(dotenv: Path) -> Mapping[str, str]:
-    """A bad line is refused by number; python-dotenv would skip it with a warning."""
-    if not dotenv.exists():
-        return {}
-    from dotenv import dotenv_values
-    from dotenv.parser import parse_stream
-
-    try:
-        with dotenv.open(encoding="utf-8") as stream:
-            bad = [binding.original.line for binding in parse_stream(stream) if binding.error]
-        if bad:
-            raise BadInput(f"{dotenv}: line {bad[0]} is not KEY=value; mend it or comment it out")
-        return {key: value or "" for key, value in dotenv_values(dotenv, interpolate=False).items()}
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{dotenv}: cannot be read: {type(error).__name__}; it must be UTF-8 text") from None
-
-
-def _clean(key: str, value: str) -> str:
-    value = value.strip()
-    if any(character < " " or character == "\x7f" for character in value):
-        raise BadInput(f"{key}: holds a line break or control character; paste the value again")
-    if "'" in value or "${" in value or value.endswith("\\"):
-        raise BadInput(f"{key}: holds a quote, ${{ or a final backslash, which no API token has; paste it again")
-    return value
-
-
+@cache  # for all hosts and both uses in a run: a command may ask for a passphrase
 def of_operator() -> Credentials:
     """From this process's environment and `.env` in the current folder."""
     return load(os.environ, Path(".env"))
+
+
+def load(environment: Mapping[str, str], dotenv: Path) -> Credentials:
+    """Read the sources. Raises BadInput, which names the key or the source and shows no value."""
+    local = _read(dotenv)
+    command = environment.get(COMMAND) or local.get(COMMAND)
+    sources = (environment, _run(command) if command else {}, local)
+    found = {}
+    for key in (*KEYS, DATABASE_URL):
+        value = _trimmed(key, next((source[key] for source in sources if source.get(key)), ""))
+        if value and value.lower() not in PLACEHOLDERS:
+            found[key] = Secret(value)
+    url = found.pop(DATABASE_URL, None)
+    if url:
+        _libpq(url)
+    for key, value in found.items():
+        quoted(key, value)
+    secret = found.get(JWT_SECRET)
+    if secret and (len(secret) < MIN_JWT_SECRET or secret in PUBLIC_DEFAULTS):
+        why = "the application's public default" if secret in PUBLIC_DEFAULTS else f"under {MIN_JWT_SECRET} characters"
+        raise BadInput(
+            f"{JWT_SECRET}: your own value is {why}; "
+            "use `openssl rand -base64 32`, or leave it out and one is made on the host"
+        )
+    return Credentials(found, url)
+
+
+def quoted(key: str, value: str) -> str:
+    """The value as it is written into `.env`, so that dotenv 17 and python-dotenv 1.2 both read it back.
+
+    Neither undoes all that the other escapes, so nothing is escaped: of bare, single and double quotes, the first that
+    both take literally. Raises BadInput where none does.
+    """
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in value):
+        raise BadInput(f"{key}: holds a line break or control character; paste the value again")
+    plain = value.isascii() and value and all(character.isalnum() or character in "_.@%+,:/=-" for character in value)
+    quotable = not value.endswith("\\")
+    forms = (
+        (value, plain),
+        (f"'{value}'", quotable and "'" not in value),
+        (f'"{value}"', quotable and not any(part in value for part in ('"', "\\n", "\\r"))),
+        # bare again; a first quote would make dotenv look for its end in the lines that follow
+        (value, value and "#" not in value and value[0] not in "'\"`" and value == _strip(value)),
+    )
+    for text, dotenv_takes_it in forms if "${" not in value else ():
+        if dotenv_takes_it and dotenv_values(stream=io.StringIO(f"{key}={text}\n")) == {key: value}:
+            return text
+    raise BadInput(
+        f"{key}: holds ${{, or quotes with # or backslashes, that no .env can carry safely; make another value"
+    )
+
+
+def _strip(value: str) -> str:
+    """Without the blanks at both ends, those that only JavaScript or nobody takes for one too."""
+    return value.strip().strip("\ufeff\u200b").strip()
+
+
+def _trimmed(key: str, value: str) -> str:
+    trimmed = _strip(value)
+    while len(trimmed) > 1 and trimmed[0] + trimmed[-1] in _QUOTES:
+        trimmed = _strip(trimmed[1:-1])
+    if trimmed != value:
+        logger.warning(f"{key}: your value has blanks or quotes around it; they are left out")
+    return trimmed
+
+
+def _read(dotenv: Path) -> Mapping[str, str]:
+    try:
+        text = dotenv.read_text(encoding="utf-8")  # once: it may be a pipe
+        mode = dotenv.stat().st_mode
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{dotenv}: cannot be read: {type(error).__name__}; it must be UTF-8 text") from None
+    if mode & 0o066:
+        logger.warning(f"{dotenv}: other users of this machine can read it: chmod 600 {dotenv}")
+    return _parsed(text, str(dotenv))
+
+
+def _run(command: str) -> Mapping[str, str]:
+    """What the command prints. Its input and its messages are the operator's terminal: it may ask for a passphrase."""
+    why = ""
+    try:
+        done = subprocess.run(shlex.split(command), stdout=subprocess.PIPE, encoding="utf-8", timeout=COMMAND_TIMEOUT)
+        if done.returncode:
+            why = f"failed with exit code {done.returncode}; run it by hand to see why"
+    except subprocess.TimeoutExpired:
+        why = f"did not end within {COMMAND_TIMEOUT} s"
+    except OSError as error:
+        why = f"cannot be run ({error.strerror}); is it installed?"
+    except (ValueError, IndexError):
+        why = "is no command line, or prints what is not UTF-8 text"
+    if why:
+        raise BadInput(f"{COMMAND}: the command {why}")
+    values = _parsed(done.stdout, f"{COMMAND}: what the command prints")
+    if not values.keys() & {*KEYS, DATABASE_URL}:
+        raise BadInput(f"{COMMAND}: the command prints none of {', '.join(KEYS)}; it must print KEY=value lines")
+    return values
+
+
+def _parsed(text: str, source: str) -> dict[str, str]:
+    """A bad line is refused by number; python-dotenv would skip it with a warning."""
+    values = {}
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error:
+            whole = binding.original.string  # python-dotenv counts from the blank lines before it
+            line = binding.original.line + whole[: len(whole) - len(whole.lstrip())].count("\n")
+            raise BadInput(f"{source}: line {line} is not KEY=value; mend it or comment it out")
+        if binding.key:
+            values[binding.key] = binding.value or ""
+    return values
+
+
+def _libpq(url: str) -> dict[str, Secret]:
+    """Raises BadInput for what is no such URL; Python's own message would show a piece of the password."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 5432
+    except ValueError:
+        parts, port = urlsplit(""), 0
+    if parts.scheme not in ("postgres", "postgresql") or parts.fragment or "@" in parts.path + parts.query:
+        raise BadInput(
+            f"{DATABASE_URL}: is not postgresql://user:password@host:port/database; "
+            "in the password, write / as %2F, ? as %3F, # as %23, @ as %40"
+        )
+    if any(character < " " for character in unquote(url)):
+        raise BadInput(f"{DATABASE_URL}: holds a line break or control character; paste it again")
+    words = {
+        "host": parts.hostname,
+        "port": str(port),
+        "dbname": unquote(parts.path.lstrip("/")) or "postgres",
+        "user": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        **dict(parse_qsl(parts.query)),
+    }
+    return {key: Secret(value) for key, value in words.items() if value}

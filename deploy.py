@@ -7,12 +7,12 @@ takes the site down. The database comes before the code that reads the new colum
 from pyinfra.context import host
 
 import credentials
-from facts.look import Wanted, look
-from operations import dotenv, migration, nginx, npm, pm2, source, verification
+from facts.look import Wanted
+from operations import dotenv, migration, nginx, npm, pm2, preflight, source, verification
 from settings import Settings
 
 wanted = Wanted(Settings.load(host.data.dict()), credentials.of_operator())
-look(host, wanted)  # a host that cannot be read or lacks something stops here, with nothing changed
+preflight.check(host, wanted)  # a host that cannot be read or lacks something stops here, with nothing changed
 
 npm.packages(wanted=wanted, name="npm packages")
 migration.applied(wanted=wanted, name="Database migration")

@@ -21,11 +21,13 @@ HERE = Path(__file__).parent
 SEPARATOR = "\n//----\n"
 CUT_SHORT = 75
 
-# Splits what comes into program, input and an empty end. Its messages never show the input.
+# Waits for program, input and the mark after them, then runs the program. Its messages never show the input. Standard
+# input may stay open (a session's does); a program that does not read on is not kept alive by it.
 _BOOTSTRAP = (
-    'const [p, i, e] = require("fs").readFileSync(0, "utf8").split("\\n//----\\n"); '
-    f'if (e === undefined) {{ console.error("the connection was cut: nothing was done"); process.exit({CUT_SHORT}); }} '
-    'new Function("require", "input", p)(require, JSON.parse(i));'
+    'let s = ""; process.stdin.setEncoding("utf8").on("data", (d) => { if (s === null) return; s += d; '
+    'const [p, i, e] = s.split("\\n//----\\n"); if (e === undefined) return; s = null; process.stdin.unref?.(); '
+    'new Function("require", "input", p)(require, JSON.parse(i)); }).on("end", () => { if (s === null) return; '
+    f'console.error("the connection was cut: nothing was done"); process.exit({CUT_SHORT}); }});'
 )
 
 NODE = StringCommand("node", "-e", QuoteString(_BOOTSTRAP))

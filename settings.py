@@ -15,6 +15,7 @@ from pyinfra.api.exceptions import PyinfraError
 # A word that is safe as a file name, as a pm2 name and in an nginx directive.
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PACKAGE = re.compile(r"(@[a-z0-9~-][a-z0-9._~-]*/)?[a-z0-9~-][a-z0-9._~-]*")
+_URL = re.compile(r"(https://[A-Za-z0-9.-]+|http://127\.0\.0\.1)(:\d+)?(/[A-Za-z0-9._-]+)*")
 _PATH = re.compile(r"(/[A-Za-z0-9._-]+)+")
 
 
@@ -38,7 +39,9 @@ class Settings:
     health_check: bool
     start_timeout: int
     settle_time: int
+    lock_wait: int
     verify: bool
+    yclients_api: str
 
     @classmethod
     def load(cls, data: dict[str, Any]) -> Settings:
@@ -87,5 +90,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "health_check": _FLAG,
     "start_timeout": _integer(1, 600),
     "settle_time": _integer(0, 120),
+    "lock_wait": _integer(0, 3600),
     "verify": _FLAG,
+    "yclients_api": _text(_URL, "an https:// address without a final slash (http:// only for 127.0.0.1)"),
 }

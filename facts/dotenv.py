@@ -10,7 +10,8 @@ Kind = Literal["absent", "empty", "placeholder", "weak", "set"]
 
 @dataclass(frozen=True)
 class Key:
-    """One key. `weak`: a JWT_SECRET too short to be one. `times` counts its lines. `equal`: to the operator's value."""
+    """One key. `weak`: a JWT_SECRET too short or publicly known. `equal`: to the operator's value. `times`: how often
+    it is assigned."""
 
     kind: Kind
     equal: bool

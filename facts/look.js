@@ -12,12 +12,12 @@ const STATE = '/var/lib/ai-admin-deploy';
 const pack = (buffer) => zlib.gzipSync(buffer).toString('base64');
 const sha256 = (buffer) => crypto.createHash('sha256').update(buffer).digest('hex');
 
-/** The file's bytes, or null when there is none. Any other error is thrown. */
+/** The file's bytes, or null when there is none (ESRCH: of a process that ended meanwhile). Any other error is thrown. */
 function readOrNull(file) {
   try {
     return fs.readFileSync(file);
   } catch (error) {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return null;
+    if (['ENOENT', 'ENOTDIR', 'ESRCH'].includes(error.code)) return null;
     throw error;
   }
 }

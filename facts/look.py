@@ -11,12 +11,13 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from pyinfra import logger
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
-from pyinfra.connectors.util import CommandOutput
 
 import remote
-from credentials import KEYS, MIN_JWT_SECRET, PLACEHOLDERS, Credentials
+import session
+from credentials import KEYS, MIN_JWT_SECRET, PLACEHOLDERS, PUBLIC_DEFAULTS, Credentials
 from facts.dotenv import Dotenv
 from facts.migration import COLUMNS, NAME, Migration
 from facts.nginx import Nginx
@@ -27,6 +28,7 @@ from settings import Settings
 
 MAX_AGE = 5  # seconds
 TIMEOUT = 60  # seconds, for a host that hangs
+LOCKED = 75  # exit code: somebody else deploys; EX_TEMPFAIL of sysexits.h
 
 NOUNS = ("look", "dotenv", "npm", "source", "migration", "nginx", "pm2")
 REMEDY = {
@@ -58,6 +60,7 @@ class Wanted:
             "wanted": dict(credentials.keys),
             "placeholders": PLACEHOLDERS,
             "min_jwt_secret": MIN_JWT_SECRET,
+            "public_defaults": PUBLIC_DEFAULTS,
             "source_files": (ROUTES, SESSION_POOL),
             "migration": NAME,
             "columns": COLUMNS,
@@ -97,20 +100,11 @@ def forget(host: Host) -> None:
 
 
 def _look(host: Host, wanted: Wanted) -> Look:
-    programs = tuple(f"facts/{noun}.js" for noun in NOUNS)
-    stdin = remote.stdin(programs, "look", wanted.data())
-    state = host.state
-    done, output = host.run_shell_command(
-        remote.NODE,
-        print_output=state.print_fact_output,
-        print_input=state.print_fact_input,
-        _stdin=stdin,
-        _timeout=TIMEOUT,
-        **_sudo(host),
-    )
-    if not done:
-        raise HostUnfit(_why(output))
-    found = json.loads(output.stdout_lines[-1])
+    found = _run(host, wanted)
+    if other := found.get("locked"):
+        message = f"{other.get('who')} from {other.get('from')} has been deploying since {other.get('since')}"
+        host.log_styled(f"{message}; wait, or set lock_wait (seconds)", fg="red", log_func=logger.error)
+        raise SystemExit(LOCKED)
     app_dir = wanted.settings.app_dir
     if found["missing"]:
         tool = found["missing"][0]
@@ -130,6 +124,33 @@ def _look(host: Host, wanted: Wanted) -> Look:
     )
 
 
+def _run(host: Host, wanted: Wanted) -> dict[str, Any]:
+    """Run the look; the first one of a run that changes the host takes the lock before it looks, and keeps it."""
+    programs = tuple(f"facts/{noun}.js" for noun in NOUNS)
+    data = wanted.data()
+    state = host.state
+    if session.is_applying(host) and not session.is_open(host):
+        data["session"] = session.about(wanted.settings.lock_wait)
+        programs = (*programs, "operations/step.js", "operations/session.js")
+        program = remote.stdin(programs, "session", data)
+        line, errors = session.start(host, program, TIMEOUT + wanted.settings.lock_wait, _sudo(host))
+        lines, complaints = [line] if line else [], errors.splitlines()
+    else:
+        _, output = host.run_shell_command(
+            remote.NODE,
+            print_output=state.print_fact_output,
+            print_input=state.print_fact_input,
+            _stdin=remote.stdin(programs, "look", data),
+            _timeout=TIMEOUT,
+            **_sudo(host),
+        )
+        lines, complaints = output.stdout_lines, output.stderr_lines
+    if not lines:
+        raise HostUnfit(_why(complaints))
+    found: dict[str, Any] = json.loads(lines[-1])
+    return found
+
+
 _HINTS = {
     "nginx": " (nginx refuses its configuration as it is: mend it until `nginx -t` passes, then run again)",
     "migration": " (is PostgreSQL running? systemctl status postgresql; a database elsewhere: set DATABASE_URL)",
@@ -137,10 +158,10 @@ _HINTS = {
 }
 
 
-def _why(output: CommandOutput) -> str:
-    if any("node: not found" in line for line in output.stderr_lines):
+def _why(complaints: list[str]) -> str:
+    if any("node: not found" in line for line in complaints):
         return f"node is not installed: {REMEDY['node']}"
-    lines = [line for line in output.stderr_lines if line.strip()]
+    lines = [line for line in complaints if line.strip()]
     return f"cannot be read: {lines[-1].strip() if lines else 'no answer'}"
 
 

@@ -24,5 +24,11 @@ health_check = True
 start_timeout = 30
 settle_time = 5
 
+# Seconds to wait while somebody else deploys to the same host
+lock_wait = 0
+
+# Where bin/verify --live asks about the partner token
+yclients_api = "https://api.yclients.com/api/v1"
+
 # Verify at the end of the run (`--data verify=true`)
 verify = False

@@ -1,96 +1,99 @@
 // Edits .env in place: every byte that is not an assignment of ours stays as it is.
 
-/** Text whose every byte is kept: valid UTF-8 as itself, any other byte as a lone surrogate (U+DC80 to U+DCFF). */
-function decodeBytes(buffer) {
-  const whole = buffer.toString();
-  if (Buffer.from(whole).equals(buffer)) return whole;
-  let text = '';
-  for (let at = 0; at < buffer.length; ) {
-    const width = [1, 2, 3, 4].find((n) => {
-      const piece = buffer.subarray(at, at + n);
-      return piece.length === n && Buffer.from(piece.toString()).equals(piece) && [...piece.toString()].length === 1;
-    });
-    text += width ? buffer.subarray(at, at + width).toString() : String.fromCharCode(0xdc00 + buffer[at]);
-    at += width ?? 1;
+/** The bytes with `changes` made: [{start, end, put}], in order, by offsets of the text. */
+function splice({ bytes, starts }, changes) {
+  const parts = [];
+  let at = 0;
+  for (const { start, end, put } of changes) {
+    parts.push(bytes.subarray(at, starts[start]), Buffer.from(put));
+    at = starts[end];
   }
-  return text;
+  return Buffer.concat([...parts, bytes.subarray(at)]);
 }
 
-function encodeBytes(text) {
-  const parts = text.split(/((?<![\ud800-\udbff])[\udc80-\udcff])/);
-  return Buffer.concat(parts.map((part, odd) => (odd % 2 ? Buffer.from([part.charCodeAt(0) - 0xdc00]) : Buffer.from(part))));
+/** What stands before an assignment in its line, and after it. */
+function around(text, { start, end }) {
+  const line = text.lastIndexOf('\n', start - 1) + 1;
+  return { line, before: text.slice(line, start), after: /^[^\n]*\n?/.exec(text.slice(end))[0] };
 }
 
-// The grammar that dotenv 17 reads, in pieces. Quoted values may span lines; a quote that never closes is plain text.
-const QUOTED = [`'(?:\\\\'|[^'])*'`, `"(?:\\\\"|[^"])*"`, '`(?:\\\\`|[^`])*`'].map((body) => `\\s*${body}`).join('|');
-const ASSIGNMENT = new RegExp(
-  `^(?<indent>\\s*)(?<export>export\\s+)?(?<key>[\\w.-]+)(?:\\s*=\\s*?|:\\s+?)(?<value>${QUOTED}|[^#\\r\\n]+)?(?<blank>\\s*)(?<comment>#.*)?$`,
-  'gm',
-);
+/** Take an assignment out: its whole line, or where a comment stands beside it, all but the comment. */
+function removal(text, assignment) {
+  const { line, before, after } = around(text, assignment);
+  if (/^[ \t]*(export[ \t]+)?$/.test(before) && /^[ \t]*\n?$/.test(after)) {
+    return { start: line, end: assignment.end + after.length, put: '' };
+  }
+  const exported = /(export[ \t]+)?$/.exec(before)[0].length;
+  return { start: assignment.start - exported, end: assignment.end + /^[ \t]*/.exec(after)[0].length, put: '' };
+}
 
-/** [{start, end, key, prefix, suffix}], in order; [start, end) is the assignment without the line's end. */
-function assignments(text) {
-  return [...text.matchAll(ASSIGNMENT)].map((match) => {
-    const { indent, key } = match.groups;
-    const lead = /^[^]*[\r\n]/.exec(indent)?.[0].length ?? (indent.startsWith('\ufeff') ? 1 : 0); // not its own
-    // `\s*#.*` reaches over line ends: a comment on a later line is not its own either
-    const tail = /[\r\n]/.test(match.groups.blank) ? '' : (match.groups.comment ?? '');
-    const whole = tail ? match[0] : match[0].slice(0, match[0].length - match.groups.blank.length - (match.groups.comment ?? '').length);
-    return {
-      start: match.index + lead,
-      end: match.index + whole.trimEnd().length,
-      key,
-      exported: match.groups.export !== undefined,
-      comment: tail,
-    };
+/**
+ * Would python-dotenv read an assignment here as dotenv does? Not where something odd before it may, to python-dotenv, be a
+ * value that goes on (a line that is none, a backtick, a backslash before a quote), nor where its line or a later one is odd.
+ */
+function isPlainPlace(text, all, mine) {
+  const { line, before, after } = around(text, mine);
+  let at = 0;
+  const evenBefore = all.slice(0, all.indexOf(mine) + 1).every((each) => {
+    const gap = text.slice(at, each.from);
+    at = each.to;
+    const odd = each !== mine && /`|\\['"]/.test(text.slice(each.start, each.end));
+    return !odd && gap.split('\n').every((between) => /^\s*(#.*)?$/.test(between));
   });
-}
-
-/** How a value is written so that dotenv 17 and python-dotenv 1.2 both read it back; credentials.py refuses what cannot be. */
-function quote(value) {
-  if (/^[\w.@%+,:/=!?^~*()&;|<>{}[\]$-]+$/.test(value)) return value;
-  return `'${value}'`;
-}
-
-/** Set each key once, where its last assignment stands, or at the end. `once`: keys to leave as they are but for duplicates. */
-function edit(text, values, once) {
-  let result = text;
-  const eol = /\r\n/.test(text) ? '\r\n' : '\n';
-  for (const key of [...Object.keys(values), ...once]) {
-    const found = assignments(result).filter((each) => each.key === key);
-    const last = found.pop();
-    if (last && key in values) {
-      const { start, end, exported, comment } = last;
-      const assignment = `${exported ? 'export ' : ''}${key}=${quote(values[key])}${comment ? ` ${comment}` : ''}`;
-      result = result.slice(0, start) + assignment + result.slice(end);
-    }
-    for (const { start, end } of found.reverse()) {
-      const rest = result.slice(end).replace(/^[^\S\r\n]*(\r\n|\n|\r)/, '');
-      result = result.slice(0, start) + rest;
-    }
-    if (!last && key in values) {
-      const ended = result === '' || /[\r\n]$/.test(result);
-      result += `${ended ? '' : eol}${key}=${quote(values[key])}${eol}`;
-    }
-  }
-  return result;
-}
-
-async function writeDotenv({ app_dir, api_app, deploy, expected, values, once }) {
-  const file = path.join(app_dir, '.env');
-  const { parse } = createRequire(`${app_dir}/`)('dotenv');
-  const old = readOrNull(file) ?? Buffer.alloc(0);
-  const content = encodeBytes(edit(decodeBytes(old), values, once));
-
-  // Before anything is written, the application's own dotenv must read the new text as meant: ours as wanted, all else as before.
-  const before = parse(old.toString());
-  const after = parse(content.toString());
-  const wrong = [...new Set([...Object.keys(before), ...Object.keys(after)])].filter(
-    (key) => after[key] !== (key in values ? values[key] : before[key]),
+  const alike = new RegExp(`^[^#\\n]*(?<![\\w.-])${mine.key}'?\\s*=`, 'm');
+  return (
+    evenBefore &&
+    /^[ \t]*(export[ \t]+)?$/.test(line === 0 ? before.replace(/^\ufeff/, '') : before) &&
+    /^[ \t]*(#.*)?\n?$/.test(after) &&
+    !alike.test(text.slice(mine.end))
   );
-  if (wrong.length) {
-    throw new Failure(`.env: ${wrong.join(', ')} would not be read as meant, so nothing was written; look for an unclosed quote`);
+}
+
+function append(bytes, assignment) {
+  const text = bytes.toString('latin1');
+  const eol = text.match(/\r\n|\r|\n/g)?.at(-1) ?? '\n';
+  const ended = /[\r\n]$/.test(text) || text === '' || text === '\xef\xbb\xbf';
+  return Buffer.concat([bytes, Buffer.from(`${ended ? '' : eol}${assignment}${eol}`)]);
+}
+
+/** Texts that may do, the best first: `key` once, set to `literal`; null leaves its last assignment as it is. */
+function candidates(bytes, key, literal) {
+  const { text, starts } = dotenvText(bytes);
+  const all = dotenvAssignments(text);
+  const mine = all.filter((each) => each.key === key);
+  const last = mine.at(-1);
+  if (mine.some(({ start, end }) => /^[\w.-]+\s*[=:]\s*?\n/.test(text.slice(start, end)))) {
+    throw new Failure(`.env: the value of ${key} is on another line than its name, so nothing was written; join the two lines`);
   }
+  const removals = mine.map((each) => removal(text, each));
+  const inPlace = (changes) => splice({ bytes, starts }, [...removals.slice(0, -1), ...changes]);
+  if (literal === null) return [inPlace([])];
+  const assignment = `${key}=${literal}`;
+  const atEnd = append(splice({ bytes, starts }, removals), assignment);
+  if (!last || !isPlainPlace(text, all, last)) return [atEnd];
+  const gap = text[last.end] === '#' ? ' ' : ''; // python-dotenv wants a blank before a comment
+  return [inPlace([{ start: last.start, end: last.end, put: assignment + gap }]), atEnd];
+}
+
+/** Set each of `values`, written as in `literals`; of each key of `once` keep the last assignment. Throws Failure. */
+function edit(bytes, { values, literals, once }, parse) {
+  const same = (a, b) => Object.keys({ ...a, ...b }).every((key) => a[key] === b[key]);
+  for (const key of [...Object.keys(values), ...once]) {
+    const before = parse(bytes);
+    const wanted = { ...before, [key]: values[key] ?? before[key] };
+    const found = candidates(bytes, key, literals[key] ?? null).find((each) => same(parse(each), wanted));
+    if (!found) {
+      throw new Failure(`.env: ${key} cannot be set without changing what other lines mean, so nothing was written; is a quote left open?`);
+    }
+    bytes = found;
+  }
+  return bytes;
+}
+
+async function writeDotenv({ app_dir, api_app, deploy, expected, values, literals, once }) {
+  const file = path.join(app_dir, '.env');
+  const { parse } = createRequire(`${app_dir}/`)('dotenv'); // the application's own judges each edit before it is written
+  const content = edit(readOrNull(file) ?? Buffer.alloc(0), { values, literals, once }, parse);
   const running = pm2Process(api_app);
   const processes = running ? [running] : [];
   return replaceFile({ deploy, service: 'api', processes, file, content, expected, mode: 0o600 });

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
-from credentials import APP_ID, JWT_SECRET, KEYS, PARTNER_TOKEN, Credentials
+from credentials import APP_ID, JWT_SECRET, KEYS, PARTNER_TOKEN, Credentials, Secret, quoted
 from facts.dotenv import Dotenv
 from facts.look import Wanted, look
 from operations.step import Step, say
@@ -64,9 +64,10 @@ def secrets(wanted: Wanted) -> Generator[Step]:
     say(host, [f".env: {name} was there more than once" for name in change.once])
     own = wanted.credentials.keys
     values = {name: own[name] if name in own else _new_secret() for name in change.set}
-    yield Step("dotenv", "writeDotenv", wanted, expected=now.sha256, values=values, once=change.once)
+    literals = {name: quoted(name, value) for name, value in values.items()}
+    yield Step("dotenv", "writeDotenv", wanted, expected=now.sha256, values=values, literals=literals, once=change.once)
 
 
-def _new_secret() -> str:
+def _new_secret() -> Secret:
     """32 random bytes, base64: 44 characters."""
-    return base64.b64encode(os.urandom(32)).decode()
+    return Secret(base64.b64encode(os.urandom(32)).decode())

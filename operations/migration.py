@@ -9,11 +9,20 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from facts.look import Wanted, look
-from facts.migration import COLUMNS, NAME
+from facts.migration import COLUMNS, NAME, Migration
 from operations.step import Step, say
 from settings import BadInput
 
 OWN_COPY = Path(__file__).parent.parent / "files/opt/ai-admin/migrations" / NAME
+
+
+def check(now: Migration, name: str) -> None:
+    """Raises BadInput where the database of the host `name` is not the application's."""
+    if not now.applied and not now.companies:
+        raise BadInput(
+            f"migration: the database of {name} has no table `companies`, so it is not the application's; "
+            "is that one elsewhere? set DATABASE_URL"
+        )
 
 
 @operation()
@@ -24,11 +33,7 @@ def applied(wanted: Wanted) -> Generator[Step]:
             host.log(f"  migration: {NAME} was changed since it was applied; it is not run again")
         host.noop("migration: in the ledger")
         return
-    if not now.companies:
-        raise BadInput(
-            f"migration: the database of {host.name} has no table `companies`, so it is not the application's; "
-            "is that one elsewhere? set DATABASE_URL"
-        )
+    check(now, host.name)
     adopted = now.columns == len(COLUMNS)
     if adopted:
         say(host, [f"migration: {NAME} was run by hand; entered in the ledger as adopted"])

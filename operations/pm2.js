@@ -26,7 +26,7 @@ function listens(pid, port) {
   }
 }
 
-/** Seconds since the call until the app is up: its port answers /health below 500, and the process stays the same. */
+/** Returns when the app is up: its port answers /health below 500, and the process stays the same. */
 async function waitUntilStable({ api_app, api_port, start_timeout, settle_time }) {
   const begun = Date.now();
   let last = 'its port never opened';
@@ -44,7 +44,7 @@ async function waitUntilStable({ api_app, api_port, start_timeout, settle_time }
       if (health.status < 500) since = Date.now();
       else last = `/health answers ${health.status ?? health.message}`;
     }
-    if (since !== null && Date.now() - since >= settle_time * 1000) return (since - begun) / 1000;
+    if (since !== null && Date.now() - since >= settle_time * 1000) return;
     if (since === null && Date.now() - begun > start_timeout * 1000) break;
     await pause(50);
   }
@@ -80,17 +80,24 @@ async function restartApi(data) {
     : await pm2Command(app_dir, 'restart', api_app);
   if (done.status !== 0) throw new Failure(`pm2 could not start ${api_app}: ${done.stderr.trim().split('\n').pop()}`);
   if (fresh && !(await list())) throw new Failure(`ecosystem.config.js has no app named ${api_app}`);
-  let seconds;
-  try {
-    seconds = await waitUntilStable(data);
-  } catch (error) {
+  const begun = Date.now();
+  await waitUntilStable(data).catch(async (error) => {
     const app = await list();
-    throw new Failure(
-      `${api_app} does not stay up (${app?.pm2_env.status ?? 'unknown'}): ${error.message}\n` +
-        `last lines of ${app?.pm2_env.pm_err_log_path}:\n${lastLines(app_dir, app?.pm2_env.pm_err_log_path)}`,
-    );
-  }
+    const log = app?.pm2_env.pm_err_log_path;
+    const lines = lastLines(app_dir, log); // before the files change: their values are what it hides
+    const undone = undo('api');
+    let after = '';
+    if (undone.length) {
+      await pm2Command(app_dir, 'restart', api_app);
+      after = await waitUntilStable(data).then(
+        () => '\nwith these it runs as before',
+        (again) => `\nit does not stay up with these either: ${again.message}`,
+      );
+    }
+    const status = app?.pm2_env.status ?? 'unknown';
+    throw new Failure(`${api_app} does not stay up (${status}): ${error.message}\nlast lines of ${log}:\n${lines}${putBack(undone)}${after}`);
+  });
   if (fresh) await pm2Command(app_dir, 'save');
   forgetNote('api');
-  return { seconds };
+  return { seconds: (Date.now() - begun) / 1000 };
 }

@@ -133,6 +133,8 @@ def blocks(wanted: Wanted) -> Generator[Step]:
         old = now.files[file] or b""
         verb = "put in" if marked.BEGIN.encode() in text else "take out"
         say(host, [f"source: {verb} our block, {len(text) - len(old):+d} bytes: {file}"])
-    for file, text in change.items():
-        old = now.files[file] or b""
-        yield Step("source", "writeSource", wanted, file=file, content=remote.pack(text), expected=remote.sha256(old))
+    files = [
+        {"file": file, "content": remote.pack(text), "expected": remote.sha256(now.files[file] or b"")}
+        for file, text in change.items()
+    ]
+    yield Step("source", "writeSource", wanted, files=files)

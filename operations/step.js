@@ -29,12 +29,13 @@ function sync(fileOrFolder) {
   fs.closeSync(descriptor);
 }
 
-/** Whole or not at all, and on the disk when this returns. A new file gets `mode`. */
-function writeWhole(file, content, mode) {
+/** Whole or not at all, and on the disk when this returns. A new file gets `mode`. `last` runs when only the rename is left. */
+function writeWhole(file, content, mode, last = () => {}) {
   const temporary = path.join(path.dirname(file), `.${path.basename(file)}${TEMPORARY}`);
-  fs.rmSync(temporary, { force: true }); // of a step that was killed
-  const descriptor = fs.openSync(temporary, 'wx', 0o600);
+  let descriptor;
   try {
+    fs.rmSync(temporary, { force: true }); // of a step that was killed
+    descriptor = fs.openSync(temporary, 'wx', 0o600);
     if (fs.existsSync(file)) {
       // owner, group, mode and ACLs of the old file, set before there is content
       const like = childProcess.spawnSync('cp', [
@@ -45,27 +46,38 @@ function writeWhole(file, content, mode) {
     } else {
       fs.fchmodSync(descriptor, mode);
     }
-    fs.writeSync(descriptor, content, 0, content.length, 0);
+    for (let at = 0; at < content.length; ) at += fs.writeSync(descriptor, content, at, content.length - at, at);
     fs.fsyncSync(descriptor);
+    last();
     fs.renameSync(temporary, file);
   } catch (error) {
-    fs.rmSync(temporary, { force: true });
-    throw error;
+    if (descriptor !== undefined) fs.rmSync(temporary, { force: true });
+    throw new Failure(`${file} was not written, and the old one stands: ${error.message}`); // a full disk, a read-only one
   } finally {
-    fs.closeSync(descriptor);
+    if (descriptor !== undefined) fs.closeSync(descriptor);
   }
   sync(path.dirname(file));
 }
 
-/** Keep the old file, 0600 below BACKUPS/<deploy>; the newest KEEP deploys stay. Returns its path, null where there is none. */
+/**
+ * Keep what is at `file`, and return how `restore` brings it back: the path of a 0600 copy below BACKUPS/<deploy>, {link}
+ * for a symlink, null for nothing. The manifest tells rollback.py; the newest KEEP deploys stay.
+ */
 function backUp(deploy, file) {
-  const content = readOrNull(file);
-  if (content === null) return null;
-  const kept = path.join(BACKUPS, deploy, file);
-  if (!fs.existsSync(kept)) {
+  const folder = path.join(BACKUPS, deploy);
+  const manifest = path.join(folder, 'manifest.json');
+  const known = JSON.parse(readOrNull(manifest)?.toString() ?? '{}');
+  if (file in known) return known[file];
+  const stat = fs.lstatSync(file, { throwIfNoEntry: false });
+  let kept = null;
+  if (stat?.isSymbolicLink()) kept = { link: fs.readlinkSync(file) };
+  else if (stat) {
+    kept = path.join(folder, file);
     fs.mkdirSync(path.dirname(kept), { recursive: true, mode: 0o700 });
-    writeWhole(kept, content, 0o600);
+    writeWhole(kept, fs.readFileSync(file), 0o600);
   }
+  fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+  writeWhole(manifest, Buffer.from(JSON.stringify({ ...known, [file]: kept })), 0o600);
   const old = fs.readdirSync(BACKUPS).sort().slice(0, -KEEP);
   for (const name of old) fs.rmSync(path.join(BACKUPS, name), { recursive: true });
   return kept;
@@ -98,13 +110,33 @@ function replaceFile({ deploy, service, processes, file, content, expected, mode
   if ((old && sha256(old)) !== expected) throw new Failure(`${file} was changed by somebody else just now; run again`);
   check?.(content);
   const kept = backUp(deploy, target);
-  note(service, processes, { [target]: kept });
-  writeWhole(target, content, mode);
+  writeWhole(target, content, mode, () => note(service, processes, { [target]: kept }));
   return { file: target, backup: kept };
 }
 
-/** Put one file back as it was: from its backup, or away where there was none. */
+/** Put a symlink where anything or nothing was, in one rename. A name with a dot first is not loaded by nginx's `sites-enabled/*`. */
+function placeSymlink(at, target) {
+  const temporary = path.join(path.dirname(at), `.${path.basename(at)}${TEMPORARY}`);
+  fs.rmSync(temporary, { force: true });
+  fs.symlinkSync(target, temporary);
+  fs.renameSync(temporary, at);
+  sync(path.dirname(at));
+}
+
+/** Put back what backUp kept. */
 function restore(file, kept) {
   if (kept === null) fs.rmSync(file, { force: true });
-  else writeWhole(file, fs.readFileSync(kept), 0o600);
+  else if (kept.link !== undefined) placeSymlink(file, kept.link);
+  else writeWhole(file, fs.readFileSync(kept), 0o644);
 }
+
+/** The files that `service` has not run yet become what they were. Returns their names. */
+function undo(service) {
+  const { files } = JSON.parse(readOrNull(`${STATE}/${service}.json`)?.toString() ?? '{"files": {}}');
+  for (const [file, kept] of Object.entries(files)) restore(file, kept);
+  forgetNote(service);
+  return Object.keys(files);
+}
+
+/** For a message: what a rollback put back. */
+const putBack = (files) => (files.length ? `; put back as they were: ${files.join(', ')}` : '');

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from pyinfra.api.command import StringCommand
@@ -11,12 +10,17 @@ from pyinfra.api.state import State
 from pyinfra.connectors.util import CommandOutput
 
 import remote
+import session
 from facts.look import Wanted, forget
 
-# Names the backups of this run: they sort by time.
-DEPLOY = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-
-_SHARED = ("facts/look.js", "facts/nginx.js", "facts/pm2.js", "facts/migration.js", "operations/step.js")
+_SHARED = (
+    "facts/look.js",
+    "facts/dotenv.js",
+    "facts/nginx.js",
+    "facts/pm2.js",
+    "facts/migration.js",
+    "operations/step.js",
+)
 
 
 class Step(StringCommand):
@@ -26,7 +30,7 @@ class Step(StringCommand):
         settings = wanted.settings
         whole = {
             **wanted.data(),
-            "deploy": DEPLOY,
+            "deploy": session.DEPLOY,
             "api_port": settings.api_port,
             "start_timeout": settings.start_timeout,
             "settle_time": settings.settle_time,
@@ -38,6 +42,8 @@ class Step(StringCommand):
     def execute(self, state: State, host: Host, connector_arguments: Any) -> tuple[bool, CommandOutput]:
         forget(host)
         done: tuple[bool, CommandOutput] = super().execute(state, host, connector_arguments)
+        if done[0]:
+            session.changed(host)
         return done
 
 

@@ -27,7 +27,7 @@ HOSTS = STATE / "hosts"
 KEY = STATE / "id_ed25519"
 FORWARDING = STATE / "uplink-forwarding"
 NETWORK = "198.18.77"  # RFC 2544: for tests of network devices, routed nowhere
-SLOTS = range(3)
+SLOTS = range(6)
 BOOT_SECONDS = 60
 NAME = re.compile(r"[a-z][a-z0-9]{0,7}")  # an interface name holds 15 characters
 
@@ -80,7 +80,19 @@ class Host:
 
     @property
     def is_up(self) -> bool:
-        return bool(self._processes())
+        return bool(self.processes())
+
+    @property
+    def init(self) -> int:
+        """The pid, on this machine, of the host's systemd."""
+        for pid in self.processes():
+            try:
+                inner = Path(f"/proc/{pid}/status").read_text().split("NSpid:")[1].split("\n")[0].split()
+            except (OSError, IndexError):
+                continue
+            if len(inner) > 1 and inner[-1] == "1":
+                return pid
+        raise RuntimeError(f"{self.name} is not up")
 
     # --- life
 
@@ -234,7 +246,7 @@ class Host:
         if self.ssh_config.exists():
             subprocess.run(["ssh", "-F", str(self.ssh_config), "-O", "exit", self.name], capture_output=True)
         deadline = time.monotonic() + 10
-        while pids := self._processes():
+        while pids := self.processes():
             for pid in pids:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -265,7 +277,8 @@ class Host:
             if mount[2] == "cgroup2" or (mount[2] == "cgroup" and "name=systemd" in mount[3])
         ]
 
-    def _processes(self) -> list[int]:
+    def processes(self) -> list[int]:
+        """The pids, on this machine, of all that runs on the host."""
         pids: set[int] = set()
         for cgroup in self._cgroups():
             for procs in cgroup.rglob("cgroup.procs"):

@@ -102,7 +102,8 @@ def _provision(base: Path, target: Path) -> None:
 
 
 def mount_overlay(at: Path, lower: list[Path], upper: Path, work: Path) -> None:
-    options = f"lowerdir={':'.join(map(str, lower))},upperdir={upper},workdir={work}"
+    # redirect_dir: without it a folder of a lower layer cannot be renamed (EXDEV), which any real disk can do
+    options = f"lowerdir={':'.join(map(str, lower))},upperdir={upper},workdir={work},redirect_dir=on"
     subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, str(at)], check=True)
 
 
@@ -110,6 +111,8 @@ def unmount(at: Path) -> None:
     """Unmount if mounted; a mount that stays busy for 10 s is an error, not a lazy unmount."""
     deadline = time.monotonic() + 10
     while os.path.ismount(at):
+        root = at.stat()
+        Path(f"/run/systemd/nspawn/locks/inode-{root.st_dev}:{root.st_ino}").unlink(missing_ok=True)  # nspawn leaves it
         done = subprocess.run(["umount", "--recursive", str(at)], capture_output=True, text=True)
         if done.returncode and time.monotonic() > deadline:
             raise SystemExit(f"rehearse: {at} stays mounted: {done.stderr.strip()}")

@@ -7,7 +7,10 @@ import os
 import secrets
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,24 +44,52 @@ class Deployed:
         return sorted(set(words))
 
 
-def deploy(host: Host, *arguments: str, environment: dict[str, str] | None = None) -> Deployed:
-    """Run deploy.py as an operator would, tokens from `environment` alone."""
+def deploy(
+    host: Host,
+    *arguments: str,
+    environment: dict[str, str] | None = None,
+    dotenv: str | None = None,
+    runbook: str | None = None,
+) -> Deployed:
+    """Run deploy.py as an operator would, with secrets from `environment` and the local .env `dotenv` alone.
+
+    `runbook` is run in the place of deploy.py's own text. With `--dry`, `changed` is what would change.
+    """
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("YCLIENTS_", "JWT_", "DATABASE_"))}
     command = [str(Path(sys.executable).with_name("pyinfra")), INVENTORY, "deploy.py", "--limit", host.name]
     started = time.monotonic()
-    done = subprocess.run(
-        [*command, "-y", "--json", *arguments],
-        cwd=ROOT,
-        env={**clean, **(environment or {})},
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
+    with _copy_of_repository(dotenv, runbook) as folder:
+        done = subprocess.run(
+            [*command, "--json", *([] if "--dry" in arguments else ["-y"]), *arguments],  # -y would skip the plan
+            cwd=folder,
+            env={**clean, **(environment or {})},
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
     changed = []
     if done.stdout.strip():  # pyinfra 3.10 prints no JSON when the only host failed
-        operations = json.loads(done.stdout)["results"]["operations"]
-        changed = [each["name"] for each in operations if each["success"]]
+        told = json.loads(done.stdout)
+        operations = told["results"]["operations"] if told["results"] else told["plan"]
+        changed = [each["name"] for each in operations if each.get("success") or each.get("hosts_with_change")]
     return Deployed(done.returncode, changed, done.stderr, time.monotonic() - started)
+
+
+@contextmanager
+def _copy_of_repository(dotenv: str | None, runbook: str | None) -> Iterator[Path]:
+    """A folder of links to everything but the operator's own .env, whose real tokens are for no rehearsal."""
+    with tempfile.TemporaryDirectory(prefix="rehearse-") as name:
+        folder = Path(name)
+        for each in ROOT.iterdir():
+            if not each.name.startswith((".", "__")):
+                (folder / each.name).symlink_to(each)
+        if runbook is not None:
+            (folder / "deploy.py").unlink()
+            (folder / "deploy.py").write_text(runbook, encoding="utf-8")
+        if dotenv is not None:
+            (folder / ".env").touch(0o600)
+            (folder / ".env").write_text(dotenv, encoding="utf-8")
+        yield folder
 
 
 def tokens() -> dict[str, str]:

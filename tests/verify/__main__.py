@@ -26,6 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bin/verify", description=__doc__)
     parser.add_argument("inventory", nargs="?", default="inventory.py", help="default: inventory.py, production")
     parser.add_argument("--limit", metavar="HOST", help="only this host of the inventory")
+    parser.add_argument("--live", action="store_true", help="also ask YClients whether it accepts the partner token")
     arguments = parser.parse_args()
     inventory = Path(arguments.inventory)
     if not inventory.exists():
@@ -41,7 +42,8 @@ def main() -> int:
     quiet = Quiet()
     words = ["-p", "no:terminal", "-p", "no:cacheprovider", f"--rootdir={HERE}", "-c", str(HERE / "pytest.ini")]
     limit = [f"--limit={arguments.limit}"] if arguments.limit else []
-    code = pytest.main([*words, str(HERE), f"--inventory={inventory}", *limit], plugins=[quiet])
+    live = ["--live"] if arguments.live else []
+    code = pytest.main([*words, str(HERE), f"--inventory={inventory}", *limit, *live], plugins=[quiet])
     tables = quiet.config.stash.get(TABLES, {})
     if not tables or code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         print(f"verify: no check ran (pytest: {code})", file=sys.stderr)

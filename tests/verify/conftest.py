@@ -10,6 +10,13 @@ import pytest
 from tests.verify.table import Status, Table
 from tests.verify.target import Target, targets
 
+DEPLOY = "pyinfra inventory.py deploy.py"
+
+
+def component(name: str, action: str = DEPLOY) -> pytest.MarkDecorator:
+    """Which row of the table a check belongs to, and what to do when it fails."""
+    return pytest.mark.component(name, action=action)
+
 
 class Pending(Exception):
     """Not broken: waits for something that the operator does not have yet."""
@@ -18,6 +25,11 @@ class Pending(Exception):
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--inventory", help="the deploy's inventory file")
     parser.addoption("--limit", help="only this host of it")
+    parser.addoption("--live", action="store_true", help="also ask YClients about the partner token")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if collection_path.name == "test_live.py" and not config.getoption("--live") else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

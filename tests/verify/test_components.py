@@ -9,22 +9,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
-from tests.verify.conftest import Pending
+from tests.verify.conftest import DEPLOY, Pending, component
 from tests.verify.target import Target
 
 Probe = dict[str, str]
 Seen = Callable[[str], None]
 
-DEPLOY = "pyinfra inventory.py deploy.py"
 LOG = "pm2 logs ai-admin-api --lines 50"
 ENGINE = '0{"sid":'
-
-
-def component(name: str, action: str = DEPLOY) -> pytest.MarkDecorator:
-    return pytest.mark.component(name, action=action)
-
 
 # --- endpoints
 

@@ -1,0 +1,61 @@
+// One deploy at a time per host, and a line about each in the audit log. This process lives as long as the deploy's
+// connection: the lock is held by a child that ends when our end of its pipe does, so it cannot be left behind.
+const LOCK = '/run/lock/ai-admin-deploy.lock';
+const AUDIT = '/var/log/ai-admin-deploy.jsonl';
+const AUDIT_SIZE = 1_000_000; // bytes; then it becomes .1, and .1 becomes .2
+const HELD_BY_ANOTHER = 9;
+
+/** Resolves to null when the lock is ours now, else to what its holder wrote about itself. */
+function takeLock(holder, wait) {
+  const patience = wait > 0 ? ['--timeout', String(wait)] : ['--nonblock'];
+  const words = [...patience, '--conflict-exit-code', String(HELD_BY_ANOTHER), LOCK, 'sh', '-c', 'echo held; exec cat'];
+  const child = childProcess.spawn('flock', words, { stdio: ['pipe', 'pipe', 'ignore'] });
+  return new Promise((resolve, reject) => {
+    child.on('exit', (status) => {
+      if (status !== HELD_BY_ANOTHER) return reject(new Error(`flock ${LOCK} ended with ${status}`));
+      return resolve(JSON.parse(readOrNull(LOCK)?.toString() || '{}'));
+    });
+    child.stdout.once('data', () => {
+      fs.writeFileSync(LOCK, JSON.stringify(holder));
+      resolve(null);
+    });
+  });
+}
+
+/** The key that this connection came with, as sshd told the journal: it knows it by the client's port. */
+async function keyFingerprint() {
+  const port = (process.env.SSH_CONNECTION ?? process.env.SSH_CLIENT ?? '').split(' ')[1];
+  const found = await run('journalctl', ['-q', '-o', 'cat', '-n', '1', '-g', `Accepted publickey .* port ${port} `]);
+  return /(SHA256:\S+)/.exec(found.stdout.toString())?.[1] ?? null;
+}
+
+function rotate(file) {
+  if ((fs.statSync(file, { throwIfNoEntry: false })?.size ?? 0) < AUDIT_SIZE) return;
+  if (fs.existsSync(`${file}.1`)) fs.renameSync(`${file}.1`, `${file}.2`);
+  fs.renameSync(file, `${file}.1`);
+}
+
+/** Take the lock, look, and stay until the connection ends; then write down what the client said, or that it said nothing. */
+async function session(input) {
+  for (const signal of ['SIGHUP', 'SIGTERM', 'SIGINT', 'SIGPIPE']) process.on(signal, () => {});
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+  let last = '';
+  const ended = new Promise((resolve) => process.stdin.on('data', (text) => (last += text)).on('end', resolve));
+  process.stdin.ref?.();
+
+  const { who, bundle, deploy, lock_wait } = input.session;
+  const holder = { who, from: (process.env.SSH_CONNECTION ?? '').split(' ')[0], since: new Date().toISOString() };
+  const other = await takeLock(holder, lock_wait);
+  if (other) {
+    console.log(JSON.stringify({ locked: other }));
+    process.exit(0);
+  }
+  await look(input);
+  await ended;
+  const said = last.trim() ? JSON.parse(last) : { result: 'cut off', changed: [] };
+  const files = Object.keys(JSON.parse(readOrNull(`${BACKUPS}/${deploy}/manifest.json`)?.toString() ?? '{}'));
+  const entry = { at: holder.since, deploy, who, from: holder.from, key: await keyFingerprint(), bundle, ...said, files };
+  rotate(AUDIT);
+  fs.appendFileSync(AUDIT, `${JSON.stringify(entry)}\n`, { mode: 0o640 });
+  process.exit(0);
+}

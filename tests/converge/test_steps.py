@@ -1,0 +1,47 @@
+"""Each step of deploy.py is needed: without its line all the rest is deployed, and verification shows what is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.converge.conftest import verify, without
+from tests.rehearsal.host import Host
+from tests.rehearsal.story import EVERYTHING, deploy, tokens
+
+# The step that is left out -> the components that are then not ready.
+NOT_READY = {
+    "npm packages": {
+        "Endpoints": "failing",
+        "HTML page": "failing",
+        "WebSocket server": "failing",
+        "Nginx WebSocket": "failing",
+    },
+    "Database migration": {"Database": "failing"},
+    "Secrets in .env": {"Partner Token": "pending", "Application ID": "pending", "JWT Secret": "failing"},
+    "Application source": {"Endpoints": "failing", "Baileys integration": "failing"},
+    "nginx site": {"Nginx WebSocket": "failing"},
+    "nginx reload": {"Nginx WebSocket": "failing"},
+    "API restart": {"Endpoints": "failing"},
+}
+
+
+def test_every_step_is_tried() -> None:
+    assert list(NOT_READY) == EVERYTHING
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", EVERYTHING)
+def test_without_the_step(conv: Host, step: str) -> None:
+    conv.reset()
+    timing = ("--data", "settle_time=1", "--data", "start_timeout=5")
+    done = deploy(conv, *timing, environment=tokens(), runbook=without(step))
+    verified = verify(conv)
+    broken = {name: status for name, status in verified.rows.items() if status != "ready"}
+    assert (verified.code, broken) == (1, NOT_READY[step]), verified.output
+    if step == "npm packages":  # the restart without it takes the site down, and the run says so, and why
+        assert done.code == 1
+        assert "ai-admin-api does not stay up" in done.output
+        assert "Cannot find module 'socket.io'" in done.output
+    else:
+        assert done.code == 0, done.output
+        assert done.changed == [each for each in EVERYTHING if each != step]

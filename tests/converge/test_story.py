@@ -1,0 +1,136 @@
+"""The main job: deploy without tokens, again, with tokens, again; and all that has changed on the host by then."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import pytest
+
+from tests.converge.conftest import APP, BACKUPS, STATE, Verified, differing, tree, verify
+from tests.rehearsal.host import Host
+from tests.rehearsal.story import EVERYTHING, ROOT, Deployed, deploy, tokens
+
+BOTH = ["YCLIENTS_APP_ID", "YCLIENTS_PARTNER_TOKEN"]
+
+# All that differs below /etc and /opt/ai-admin when everything is deployed.
+CHANGED = {
+    "/etc/nginx/sites-available/ai-admin.app",
+    "/etc/nginx/sites-enabled/ai-admin.app",  # was a copy, is a link
+    f"{APP}/.env",
+    f"{APP}/node_modules/socket.io/**",
+    f"{APP}/src/api/routes/yclients-marketplace.js",
+    f"{APP}/src/integrations/whatsapp/session-pool.js",
+}
+
+
+@dataclass(frozen=True)
+class Told:
+    """The host's files before and after, and each run."""
+
+    before: dict[str, str]
+    after_plan: dict[str, str]
+    after: dict[str, str]
+    plan: Deployed
+    bare: Deployed
+    bare_again: Deployed
+    tokens: Deployed
+    tokens_again: Deployed
+    verified_bare: Verified
+    verified: Verified
+
+
+@pytest.fixture(scope="module")
+def told(host: Host) -> Told:
+    have = tokens()
+    before = tree(host, "/etc", APP, STATE, BACKUPS)
+    plan = deploy(host, "--dry")
+    after_plan = tree(host, "/etc", APP, STATE, BACKUPS)
+    bare = deploy(host, "--data", "settle_time=1")
+    verified_bare = verify(host)
+    bare_again = deploy(host)
+    came = deploy(host, "--data", "settle_time=1", environment=have)
+    again = deploy(host, environment=have)
+    verified = verify(host)
+    after = tree(host, "/etc", APP, STATE, BACKUPS)
+    return Told(before, after_plan, after, plan, bare, bare_again, came, again, verified_bare, verified)
+
+
+@pytest.mark.slow
+def test_the_plan_names_every_change(told: Told) -> None:
+    assert told.plan.code == 0, told.plan.output
+    assert told.plan.changed == EVERYTHING
+    assert told.plan.pending == BOTH
+
+
+def test_the_plan_changes_nothing(told: Told) -> None:
+    assert differing(told.before, told.after_plan) == set()
+
+
+def test_without_tokens_everything_else_changes(told: Told) -> None:
+    assert (told.bare.code, told.bare.changed) == (0, EVERYTHING), told.bare.output
+    assert told.bare.pending == BOTH
+
+
+def test_again_nothing_changes(told: Told) -> None:
+    assert (told.bare_again.code, told.bare_again.changed) == (0, []), told.bare_again.output
+    assert told.bare_again.pending == BOTH
+
+
+def test_tokens_change_dotenv_and_restart_the_api(told: Told) -> None:
+    assert (told.tokens.code, told.tokens.changed) == (0, ["Secrets in .env", "API restart"]), told.tokens.output
+    assert told.tokens.pending == []
+
+
+def test_with_tokens_again_nothing_changes(told: Told) -> None:
+    assert (told.tokens_again.code, told.tokens_again.changed) == (0, []), told.tokens_again.output
+
+
+def test_verification_without_tokens_is_pending(told: Told) -> None:
+    pending = {name for name, status in told.verified_bare.rows.items() if status != "ready"}
+    assert (told.verified_bare.code, pending) == (2, {"Partner Token", "Application ID"}), told.verified_bare.output
+
+
+def test_verification_with_tokens_is_ten_of_ten(told: Told) -> None:
+    assert told.verified.code == 0, told.verified.output
+    assert list(told.verified.rows.values()) == ["ready"] * 10
+
+
+def test_verification_runs_every_check(told: Told) -> None:
+    source = (ROOT / "tests/verify/test_components.py").read_text(encoding="utf-8")
+    checks = len(re.findall(r"^def test_", source, re.MULTILINE))
+    assert (told.verified_bare.checks, told.verified.checks) == (checks, checks)
+
+
+def _written_by_the_app(path: str) -> bool:
+    """pm2 and the app's own logger write logs; the session pool makes its folder when first used."""
+    return path.startswith((f"{APP}/logs/", f"{APP}/baileys_sessions"))
+
+
+def test_the_expected_files_alone_differ(told: Told) -> None:
+    changed = {
+        path
+        for path in differing(told.before, told.after)
+        if path.startswith(("/etc/", APP)) and not _written_by_the_app(path)
+    }
+    assert {re.sub(r"(/node_modules/socket\.io)(/.*)?$", r"\1/**", path) for path in changed} == CHANGED
+
+
+def test_changed_files_keep_mode_and_owner(told: Told) -> None:
+    """All but the enabled site: it becomes a link, and a link has none."""
+    kept = [path for path in CHANGED if path in told.before and "sites-enabled" not in path]
+    assert len(kept) == 4
+    for path in kept:
+        assert told.before[path].split()[:2] == told.after[path].split()[:2], path
+
+
+def test_nothing_of_ours_is_left_lying_about(host: Host, told: Told) -> None:
+    del told  # it has run
+    names = "-name '*.ai-admin-deploy-new' -o -name '.ai-admin-deploy-npm' -o -name 'pyinfra-*'"
+    assert host.ssh(f"find / -xdev \\( {names} \\)").stdout == ""
+
+
+def test_our_own_files_are_private(told: Told) -> None:
+    own = {path: what for path, what in told.after.items() if path.startswith((STATE, BACKUPS))}
+    assert {path for path in own if path.endswith("/.env")}, "the old .env was not kept"
+    assert {what.split()[0] for what in own.values()} <= {"-rw-------", "drwx------"}
