@@ -41,6 +41,7 @@ class Settings:
     settle_time: int
     lock_wait: int
     verify: bool
+    undo: str
     yclients_api: str
 
     @classmethod
@@ -92,5 +93,6 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "settle_time": _integer(0, 120),
     "lock_wait": _integer(0, 3600),
     "verify": _FLAG,
+    "undo": _text(re.compile(r"(\d{8}T\d{6}Z)?"), "a deploy's UTC time like 20261231T235959Z, or empty for the last"),
     "yclients_api": _text(_URL, "an https:// address without a final slash (http:// only for 127.0.0.1)"),
 }

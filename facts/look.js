@@ -77,7 +77,7 @@ async function look(input) {
   );
   const found = { missing, app: fs.existsSync(path.join(input.app_dir, 'package.json')) };
   if (found.missing.length === 0 && found.app) {
-    const nouns = { migration, nginx, pm2, dotenv, npm, source }; // those that wait for a process go first
+    const nouns = { migration, nginx, pm2, dotenv, npm, source, backups }; // those that wait for a process go first
     const readings = Object.entries(nouns).map(async ([name, read]) => {
       try {
         return [name, await read(input)];

@@ -18,6 +18,7 @@ from pyinfra.api.host import Host
 import remote
 import session
 from credentials import KEYS, MIN_JWT_SECRET, PLACEHOLDERS, PUBLIC_DEFAULTS, Credentials
+from facts.backups import Backups
 from facts.dotenv import Dotenv
 from facts.migration import COLUMNS, NAME, Migration
 from facts.nginx import Nginx
@@ -30,7 +31,7 @@ MAX_AGE = 5  # seconds
 TIMEOUT = 60  # seconds, for a host that hangs
 LOCKED = 75  # exit code: somebody else deploys; EX_TEMPFAIL of sysexits.h
 
-NOUNS = ("look", "dotenv", "npm", "source", "migration", "nginx", "pm2")
+NOUNS = ("look", "dotenv", "npm", "source", "migration", "nginx", "pm2", "backups")
 REMEDY = {
     "node": "install Node.js 20 or newer, or put it on the PATH of a non-interactive ssh",
     "npm": "apt-get install npm",
@@ -76,6 +77,7 @@ class Look:
     migration: Migration
     nginx: Nginx
     pm2: Pm2
+    backups: Backups
 
 
 class HostUnfit(PyinfraError):
@@ -88,7 +90,8 @@ _looks: dict[str, tuple[float, Look]] = {}  # by the host's name: pyinfra hands 
 def look(host: Host, wanted: Wanted) -> Look:
     """What the host is now. Raises HostUnfit, in one line."""
     made, known = _looks.get(host.name, (0.0, None))
-    if known is None or time.monotonic() - made > MAX_AGE:
+    without_lock = session.is_applying(host) and not session.is_open(host)
+    if known is None or without_lock or time.monotonic() - made > MAX_AGE:
         known = _look(host, wanted)
         _looks[host.name] = (time.monotonic(), known)
     return known
@@ -121,6 +124,7 @@ def _look(host: Host, wanted: Wanted) -> Look:
         migration=Migration.of(found["migration"]),
         nginx=Nginx.of(found["nginx"]),
         pm2=Pm2.of(found["pm2"]),
+        backups=Backups.of(found["backups"]),
     )
 
 

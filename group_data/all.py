@@ -30,5 +30,8 @@ lock_wait = 0
 # Where bin/verify --live asks about the partner token
 yclients_api = "https://api.yclients.com/api/v1"
 
+# Which deploy rollback.py undoes: its UTC time as in /var/backups/ai-admin-deploy, or "" for the last
+undo = ""
+
 # Verify at the end of the run (`--data verify=true`)
 verify = False

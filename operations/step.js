@@ -39,7 +39,7 @@ function writeWhole(file, content, mode, last = () => {}) {
     if (fs.existsSync(file)) {
       // owner, group, mode and ACLs of the old file, set before there is content
       const like = childProcess.spawnSync('cp', [
-        ...['--attributes-only', '--no-dereference', '--preserve=mode,ownership,xattr'],
+        ...['--attributes-only', '--preserve=mode,ownership,xattr'],
         ...['--', file, temporary],
       ]);
       if (like.status !== 0) throw new Failure(`${file}: ${like.stderr.toString().trim()}`);
@@ -126,8 +126,8 @@ function placeSymlink(at, target) {
 /** Put back what backUp kept. */
 function restore(file, kept) {
   if (kept === null) fs.rmSync(file, { force: true });
-  else if (kept.link !== undefined) placeSymlink(file, kept.link);
-  else writeWhole(file, fs.readFileSync(kept), 0o644);
+  else if (typeof kept === 'string') writeWhole(file, fs.readFileSync(kept), 0o644);
+  else placeSymlink(file, kept.link);
 }
 
 /** The files that `service` has not run yet become what they were. Returns their names. */

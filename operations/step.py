@@ -21,6 +21,7 @@ _SHARED = (
     "facts/migration.js",
     "operations/step.js",
 )
+_NEEDS = {"rollback": ("nginx", "pm2")}
 
 
 class Step(StringCommand):
@@ -36,7 +37,8 @@ class Step(StringCommand):
             "settle_time": settings.settle_time,
             **data,
         }
-        stdin = remote.stdin((*_SHARED, f"operations/{noun}.js"), f"step({entry})", whole)
+        programs = (*_SHARED, *(f"operations/{each}.js" for each in (*_NEEDS.get(noun, ()), noun)))
+        stdin = remote.stdin(programs, f"step({entry})", whole)
         super().__init__(*remote.NODE.bits, _stdin=stdin)
 
     def execute(self, state: State, host: Host, connector_arguments: Any) -> tuple[bool, CommandOutput]:

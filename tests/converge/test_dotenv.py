@@ -32,7 +32,9 @@ def secrets(host: Host, dotenv: str | None = None, **environment: str) -> Deploy
 
 def values(host: Host) -> dict[str, str]:
     """As the application's own dotenv reads them."""
-    script = f"console.log(JSON.stringify(require('{APP}/node_modules/dotenv').parse(require('fs').readFileSync('{ENV}'))))"
+    script = (
+        f"console.log(JSON.stringify(require('{APP}/node_modules/dotenv').parse(require('fs').readFileSync('{ENV}'))))"
+    )
     found: dict[str, str] = json.loads(host.ssh("node", "-e", f'"{script}"').stdout)
     return found
 

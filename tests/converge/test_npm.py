@@ -43,7 +43,7 @@ def stopped(host: Host) -> Iterator[None]:
 
 @pytest.mark.slow
 def test_only_the_missing_package_is_installed(host: Host, before: dict[str, str]) -> None:
-    host.ssh(f"mkdir {MODULES}/by-hand && echo '{{\"version\": \"0.0.1\"}}' > {MODULES}/by-hand/package.json")
+    host.ssh(f'mkdir {MODULES}/by-hand && echo \'{{"version": "0.0.1"}}\' > {MODULES}/by-hand/package.json')
     assert not loads(host, "socket.io")
     assert converge(host, runbook=only(STEP)).changed == [STEP]
     assert loads(host, "socket.io")

@@ -60,7 +60,9 @@ def test_health_check_is_taken_out_again(host: Host, original: dict[str, bytes])
 
 def test_class_with_all_methods_gets_no_block(host: Host, original: dict[str, bytes]) -> None:
     """Also where it had ours: the application's developers have added the method meanwhile."""
-    whole = original[POOL].replace(b"  getSession(", b"  getQR(id) {\n    return this.qrCodes.get(id);\n  }\n\n  getSession(")
+    whole = original[POOL].replace(
+        b"  getSession(", b"  getQR(id) {\n    return this.qrCodes.get(id);\n  }\n\n  getSession("
+    )
     assert whole != original[POOL]
     converge(host, runbook=only(STEP))
     ours = read(host, POOL)[len(original[POOL]) :]

@@ -48,7 +48,7 @@ def check(node: Node, old: bytes, values: dict[str, str], once: tuple[str, ...] 
     for key in ours:
         times = [each for each, _, _ in _assignments(node, new)[1]].count(key)
         assert times == (1 if key in node.parse(new) else 0), f"{key} is there {times} times"
-    if _python_parses(before):
+    if values and _python_parses(before):
         read = _python_reads(new)
         assert {key: read.get(key) for key in values} == values, "python-dotenv reads something else"
     assert edit(node, new, values, once).content == new, "a second edit changes something"
@@ -61,8 +61,9 @@ def foreign(node: Node, content: bytes, ours: tuple[str, ...] = KEYS) -> bytes:
     text, found = _assignments(node, content)
     for key, start, end in reversed(found):
         if key in ours:
-            start -= len(re.search(r"(export[ \t]+)?\Z", text[:start])[0])  # type: ignore[index]
-            before = re.search(r"[^\r\n]*\Z", text[:start])[0]  # type: ignore[index]
+            line = max(text.rfind("\n", 0, start), text.rfind("\r", 0, start)) + 1
+            before = re.sub(r"export[ \t]+$", "", text[line:start])
+            start = line + len(before)
             blanks, line_end = re.match(r"([ \t]*)(\r\n|\r|\n|\Z)?", text[end:]).groups()  # type: ignore[union-attr]
             end += len(blanks)
             if line_end is not None and not before.strip(" \t"):

@@ -20,9 +20,10 @@ ODD = {JWT_SECRET: "a b#c $d", PARTNER_TOKEN: "it's «ключ»#", APP_ID: 'bac
 
 def test_our_pattern_is_dotenvs(node: Node) -> None:
     patterns = node.ask("patterns")
-    assert patterns["ours"].replace(r"((?:\s*=\s*?|:\s+?)(", r"(?:\s*=\s*?|:\s+?)(").replace(
-        r"+)?)\s*(?:#", r"+)?\s*(?:#"
-    ) == patterns["theirs"]
+    assert (
+        patterns["ours"].replace(r"((?:\s*=\s*?|:\s+?)(", r"(?:\s*=\s*?|:\s+?)(").replace(r"+)?)\s*(?:#", r"+)?\s*(?:#")
+        == patterns["theirs"]
+    )
 
 
 def test_torture_set_is_large() -> None:
@@ -54,7 +55,10 @@ EXAMPLES = {
     "a duplicate's comment stays": (b"JWT_SECRET=a # why\nJWT_SECRET=b\n", b"# why\nJWT_SECRET=new\n"),
     "a comment gets its blank": (b"JWT_SECRET=a#why\n", b"JWT_SECRET=new #why\n"),
     "PEM before it": (b'K="B\nJWT_SECRET=x\nE"\nJWT_SECRET=a\n', b'K="B\nJWT_SECRET=x\nE"\nJWT_SECRET=new\n'),
-    "away from what python-dotenv sees otherwise": (b"\xd0\x9a='\nJWT_SECRET=a\n'\nA=1\n", b"\xd0\x9a='\n'\nA=1\nJWT_SECRET=new\n"),
+    "away from what python-dotenv sees otherwise": (
+        b"\xd0\x9a='\nJWT_SECRET=a\n'\nA=1\n",
+        b"\xd0\x9a='\n'\nA=1\nJWT_SECRET=new\n",
+    ),
 }
 
 
@@ -80,7 +84,9 @@ def test_refusal_says_what_to_do(node: Node) -> None:
 
 # --- generated files
 
-_values = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]) | st.sampled_from("#'\"`\\$ {}=")).map(str.strip)
+_values = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]) | st.sampled_from("#'\"`\\$ {}=")).map(
+    str.strip
+)
 
 
 @st.composite
@@ -137,7 +143,9 @@ def _files(draw: st.DrawFn) -> bytes:
     text = "".join(line + (draw(_ends) if mixed else end) for line in lines)
     if lines and draw(st.booleans()):
         text = text.rstrip("\r\n")
-    content = draw(st.sampled_from(["", "", "", "\ufeff"])).encode() + text.encode(draw(st.sampled_from(["utf-8"] * 4 + ["cp1251"])), "replace")
+    content = draw(st.sampled_from(["", "", "", "\ufeff"])).encode() + text.encode(
+        draw(st.sampled_from(["utf-8"] * 4 + ["cp1251"])), "replace"
+    )
     if draw(st.integers(0, 9)) == 0:
         at = draw(st.integers(0, len(content)))
         content = content[:at] + draw(st.binary(max_size=4)) + content[at:]
@@ -147,7 +155,9 @@ def _files(draw: st.DrawFn) -> bytes:
 def test_generated_files(node: Node) -> None:
     count: Counter[str] = Counter()
 
-    @settings(max_examples=2500, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=2500, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    )
     @given(_files(), _wanted(), st.booleans())
     def keeps_every_foreign_byte(old: bytes, values: dict[str, str], rest_once: bool) -> None:
         once = tuple(key for key in KEYS if key not in values) if rest_once else ()
