@@ -40,6 +40,8 @@ class Settings:
     start_timeout: int
     settle_time: int
     lock_wait: int
+    lock_timeout: int
+    statement_timeout: int
     verify: bool
     undo: str
     yclients_api: str
@@ -92,6 +94,8 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "start_timeout": _integer(1, 600),
     "settle_time": _integer(0, 120),
     "lock_wait": _integer(0, 3600),
+    "lock_timeout": _integer(1, 60),
+    "statement_timeout": _integer(1, 3600),
     "verify": _FLAG,
     "undo": _text(re.compile(r"(\d{8}T\d{6}Z)?"), "a deploy's UTC time like 20261231T235959Z, or empty for the last"),
     "yclients_api": _text(_URL, "an https:// address without a final slash (http:// only for 127.0.0.1)"),

@@ -24,6 +24,10 @@ health_check = True
 start_timeout = 30
 settle_time = 5
 
+# The migration: seconds to wait for the table (meanwhile others wait behind it), and seconds for one statement
+lock_timeout = 3
+statement_timeout = 60
+
 # Seconds to wait while somebody else deploys to the same host
 lock_wait = 0
 

@@ -38,7 +38,7 @@ function isPlainPlace(text, all, mine) {
     const gap = text.slice(at, each.from);
     at = each.to;
     const odd = each !== mine && /`|\\['"]/.test(text.slice(each.start, each.end));
-    return !odd && gap.split('\n').every((between) => /^\s*(#.*)?$/.test(between));
+    return !odd && gap.split('\n').every((between) => /^\s*(#[^\n]*)?$/.test(between));
   });
   const alike = new RegExp(`^[^#\\n]*(?<![\\w.-])${mine.key}'?\\s*=`, 'm');
   return (

@@ -4,6 +4,7 @@ const LOCK = '/run/lock/ai-admin-deploy.lock';
 const AUDIT = '/var/log/ai-admin-deploy.jsonl';
 const AUDIT_SIZE = 1_000_000; // bytes; then it becomes .1, and .1 becomes .2
 const HELD_BY_ANOTHER = 9;
+const ALIVE = 20_000; // ms
 
 /** Resolves to null when the lock is ours now, else to what its holder wrote about itself. */
 function takeLock(holder, wait) {
@@ -40,6 +41,7 @@ async function session(input) {
   for (const signal of ['SIGHUP', 'SIGTERM', 'SIGINT', 'SIGPIPE']) process.on(signal, () => {});
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
   let last = '';
+  setInterval(() => process.stdout.write('\n'), ALIVE); // a connection that is dead but not closed shows itself by this
   const ended = new Promise((resolve) => process.stdin.on('data', (text) => (last += text)).on('end', resolve));
   process.stdin.ref?.();
 

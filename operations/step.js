@@ -104,11 +104,10 @@ function forgetNote(service) {
  * Replace a file that `service` reads. `expected` is the SHA-256 that the plan saw (null: no file): where it is
  * another now, somebody else is at work, and nothing is written.
  */
-function replaceFile({ deploy, service, processes, file, content, expected, mode, check }) {
+function replaceFile({ deploy, service, processes, file, content, expected, mode }) {
   const target = fs.existsSync(file) ? fs.realpathSync(file) : file;
   const old = readOrNull(target);
   if ((old && sha256(old)) !== expected) throw new Failure(`${file} was changed by somebody else just now; run again`);
-  check?.(content);
   const kept = backUp(deploy, target);
   writeWhole(target, content, mode, () => note(service, processes, { [target]: kept }));
   return { file: target, backup: kept };

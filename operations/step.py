@@ -35,6 +35,8 @@ class Step(StringCommand):
             "api_port": settings.api_port,
             "start_timeout": settings.start_timeout,
             "settle_time": settings.settle_time,
+            "lock_timeout": settings.lock_timeout,
+            "statement_timeout": settings.statement_timeout,
             **data,
         }
         programs = (*_SHARED, *(f"operations/{each}.js" for each in (*_NEEDS.get(noun, ()), noun)))

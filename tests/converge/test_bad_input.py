@@ -1,0 +1,111 @@
+"""Bad input: one line that names the thing and the remedy, a failed run, and nothing changed on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.converge.conftest import APP, apps, differing, owned, read, refuse, sql, write
+from tests.rehearsal.host import KEY, Host
+
+SITE = "/etc/nginx/sites-enabled/ai-admin.app"
+
+
+def told(output: str) -> list[str]:
+    """What the run said, without pyinfra's own headings."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    own = ("--> Loading", "--> Connecting", "--> Preparing", "--> Beginning", "--> Disconnecting", "Loading: deploy.py")
+    return [line for line in lines if not line.startswith(own) and "] Connected" not in line]
+
+
+def refused(host: Host, *arguments: str, dotenv: str | None = None) -> str:
+    """What one line says, after the file and line number that pyinfra puts before it."""
+    before, ran = owned(host), apps(host)
+    lines = told(refuse(host, *arguments, dotenv=dotenv))
+    print(lines)
+    assert len(lines) == 1, "\n".join(lines)
+    assert differing(before, owned(host)) == set()
+    assert apps(host) == ran
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("knob", "words"),
+    [
+        ("api_prot=3000", "settings: 'api_prot' is not a knob; the knobs are: app_dir, api_app, api_port"),
+        ("api_port=abc", "settings: api_port must be a whole number from 1 to 65535, not 'abc'"),
+        ("app_dir=/opt/my app", "settings: app_dir must be an absolute path without spaces, not '/opt/my app'"),
+    ],
+)
+def test_knob(host: Host, knob: str, words: str) -> None:
+    assert words in refused(host, "--data", knob)
+
+
+def test_local_dotenv_that_does_not_parse(host: Host) -> None:
+    words = refused(host, dotenv="YCLIENTS_APP_ID=18289\nYCLIENTS PARTNER TOKEN\n")
+    assert ".env: line 2 is not KEY=value; mend it or comment it out" in words
+
+
+def test_host_that_refuses_the_key(host: Host) -> None:
+    keys = read(host, "/root/.ssh/authorized_keys")
+    _in_place(host, "/root/.ssh/authorized_keys", b"")
+    try:
+        words = refused(host)
+    finally:
+        _in_place(host, "/root/.ssh/authorized_keys", keys)
+    assert "conv" in words
+    assert str(KEY) in words
+
+
+def _in_place(host: Host, path: str, content: bytes) -> None:
+    """From outside: ssh does not let us in meanwhile."""
+    (host.root / path.lstrip("/")).write_bytes(content)
+
+
+@pytest.fixture
+def hidden(host: Host, request: pytest.FixtureRequest) -> Iterator[str]:
+    path: str = request.param
+    aside = f"{path}.hidden"
+    host.ssh(f"mv {path} {aside}")
+    yield path
+    host.ssh(f"mv {aside} {path}")
+
+
+@pytest.mark.parametrize(
+    ("hidden", "words"),
+    [
+        ("/usr/bin/node", "node is not installed: install Node.js 20 or newer"),
+        ("/usr/sbin/nginx", "nginx is not installed on conv: apt-get install nginx"),
+        ("/usr/local/bin/pm2", "pm2 is not installed on conv: npm install --global pm2"),
+        ("/usr/bin/psql", "psql is not installed on conv: apt-get install postgresql-client"),
+        (APP, f"{APP}/package.json is not on conv: deploy the application first, or set app_dir"),
+    ],
+    indirect=["hidden"],
+)
+def test_what_the_host_lacks(host: Host, hidden: str, words: str) -> None:
+    assert words in refused(host)
+
+
+def test_site_that_nginx_refuses(host: Host) -> None:
+    text = read(host, SITE)
+    write(host, SITE, text.replace(b"index index.html;", b"indx index.html;"))
+    words = refused(host)
+    write(host, SITE, text)
+    assert f'unknown directive "indx" in {SITE}' in words
+    assert "mend it until `nginx -t` passes, then run again" in words
+
+
+def test_database_that_is_down(host: Host) -> None:
+    host.ssh("systemctl stop postgresql@17-main")
+    words = refused(host)
+    host.ssh("systemctl start postgresql@17-main")
+    assert "is PostgreSQL running? systemctl status postgresql" in words
+
+
+def test_database_that_is_another(host: Host) -> None:
+    """Found before the first step: npm's is not done either."""
+    sql(host, "ALTER TABLE companies RENAME TO firms")
+    words = refused(host)
+    sql(host, "ALTER TABLE firms RENAME TO companies")
+    assert "the database of conv has no table `companies`" in words

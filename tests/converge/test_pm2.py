@@ -1,0 +1,131 @@
+"""The API under pm2: it runs what is on disk, it alone is restarted, and a run tells when it does not stay up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.converge.conftest import APP, App, apps, converge, health_check, read, refuse, replace, write
+from tests.rehearsal.host import Host
+
+API = "ai-admin-api"
+RESTART = ["API restart"]
+INDEX = f"{APP}/src/index.js"
+DUMP = "/root/.pm2/dump.pm2"
+
+
+@pytest.fixture(scope="module")
+def first(host: Host) -> dict[str, App]:
+    """What pm2 ran before the first deploy."""
+    before = apps(host)
+    converge(host)
+    return before
+
+
+@pytest.fixture(autouse=True)
+def deployed(first: dict[str, App]) -> None:
+    """Each test leaves the API deployed and up."""
+
+
+def others(all_apps: dict[str, App]) -> dict[str, App]:
+    return {name: app for name, app in all_apps.items() if name != API}
+
+
+def environment(host: Host) -> set[str]:
+    """The names in the environment that the API was started with."""
+    return set(host.ssh(f"tr '\\0' '\\n' < /proc/{apps(host)[API].pid}/environ | cut -d= -f1").stdout.split())
+
+
+def test_the_api_alone_is_restarted(host: Host, first: dict[str, App]) -> None:
+    """Neither are the other five touched, nor is the one started that the operator stopped."""
+    now = apps(host)
+    assert now[API].pid != first[API].pid
+    assert now[API].status == "online"
+    assert others(now) == others(first)
+    assert now["ai-admin-telegram-bot"].status == "stopped"
+    assert len([app for app in others(now).values() if app.status == "online"]) == 5
+
+
+@pytest.mark.parametrize("file", [".env", "src/config.js", "node_modules/jsonwebtoken/package.json"])
+def test_file_touched_by_hand_restarts_the_api(host: Host, file: str) -> None:
+    before = apps(host)
+    host.ssh(f"touch {APP}/{file}")
+    assert converge(host).changed == RESTART
+    now = apps(host)
+    assert now[API].pid != before[API].pid
+    assert others(now) == others(before)
+
+
+@pytest.mark.parametrize("by_hand", [f"pm2 stop {API}", f"pm2 delete {API} && pm2 save --force"])
+def test_api_that_does_not_run_is_started(host: Host, by_hand: str) -> None:
+    """One that pm2 does not know at all from the ecosystem file: that one only, and saved."""
+    before = apps(host)
+    host.ssh(by_hand)
+    assert converge(host).changed == RESTART
+    now = apps(host)
+    assert now[API].status == "online"
+    assert others(now) == others(before)
+    assert health_check(host)["jwt_secret"]
+    assert f'"name": "{API}"'.encode() in read(host, DUMP)
+
+
+def test_dead_daemon_is_started_with_all_its_apps(host: Host) -> None:
+    before = {name: app.status for name, app in apps(host).items()}
+    host.ssh("pm2 kill")
+    assert converge(host).changed == RESTART
+    assert {name: app.status for name, app in apps(host).items()} == before
+    assert host.ssh("systemctl is-active pm2-root").stdout.strip() == "active"
+
+
+# --- what does not stay up
+
+
+@pytest.fixture
+def index(host: Host) -> Iterator[str]:
+    text = read(host, INDEX).decode()
+    yield text
+    write(host, INDEX, text)
+    converge(host)
+    assert health_check(host)["jwt_secret"]
+
+
+@pytest.mark.slow
+def test_crash_at_start_is_told_with_the_log(host: Host, index: str) -> None:
+    write(host, INDEX, f"throw new Error('нет связи: ' + require('./config').redis.password);\n{index}")
+    output = refuse(host, "--data", "start_timeout=3")
+    assert f"{API} does not stay up" in output
+    assert f"last lines of {APP}/logs/{API}-error-0.log" in output
+    assert "Error: нет связи: ****" in output
+    assert "r#dis-Пароль==" not in output
+
+
+@pytest.mark.slow
+def test_crash_after_the_first_answer_is_noticed(host: Host, index: str) -> None:
+    write(host, INDEX, f"{index}\nsetTimeout(() => process.exit(1), 1500);\n")
+    output = refuse(host, "--data", "settle_time=3", "--data", "start_timeout=3")
+    assert "it answered, then ended and was started again" in output
+
+
+@pytest.mark.slow
+def test_port_held_by_another_process_is_no_proof(host: Host, index: str) -> None:
+    """Something else answers on the port; the API itself never listens."""
+    replace(host, INDEX, "server.listen(config.port", "server.listen(3999")
+    host.ssh(f"pm2 stop {API}")
+    answer = "require('http').createServer((q, r) => r.end('ok')).listen(3000)"
+    squatter = host.ssh(f'node -e "{answer}" > /dev/null 2>&1 & echo $!').stdout.strip()
+    output = refuse(host, "--data", "start_timeout=2")
+    host.ssh(f"kill {squatter}")
+    assert "its port never opened" in output
+
+
+def test_shadowed_key_is_freed(host: Host) -> None:
+    """A variable that a shell left in pm2's own record wins over .env at every restart by name."""
+    host.ssh(f"JWT_SECRET=x pm2 restart {API} --update-env && pm2 save")
+    before = apps(host)
+    assert "JWT_SECRET" in environment(host)
+    assert converge(host).changed == RESTART
+    assert "JWT_SECRET" not in environment(host)
+    assert b'"JWT_SECRET"' not in read(host, DUMP)
+    assert health_check(host)["jwt_secret"]
+    assert others(apps(host)) == others(before)
