@@ -53,22 +53,31 @@ function processOf(pid) {
   }
 }
 
+/** Tells every change of the files, by anyone, whatever the clock says: each one's inode and its last change. */
+const fingerprint = (files) =>
+  sha256(
+    files
+      .map((file) => [fs.lstatSync(file, { throwIfNoEntry: false }), fs.statSync(file, { throwIfNoEntry: false })])
+      .map((pair, at) => [files[at], ...pair.map((stat) => stat && [stat.ino, stat.size, stat.ctimeMs])])
+      .map((each) => JSON.stringify(each))
+      .sort()
+      .join(),
+  );
+
 /**
- * Is what runs older than what is on disk? Two witnesses, either suffices: our own note, made before each change, of
- * the processes that ran then (right under any clock); and the newest inode change of the files (sees other people's changes).
+ * Is what runs older than what is on disk? Three witnesses, the best first. Our note, made before each change of ours, of
+ * the processes that ran then. For processes that we started: the files' fingerprint from before their start. For those
+ * that somebody else started: the files' times against theirs, which a clock that was set meanwhile can make wrong.
  */
 function isStale(service, processes, files) {
-  const note = readOrNull(`${STATE}/${service}.json`);
-  const noted = note ? JSON.parse(note).processes : [];
-  if (processes.some((process) => noted.includes(process.id))) return true;
-  const started = Math.min(...processes.map((process) => process.started));
-  return files.some((file) => {
-    try {
-      return fs.lstatSync(file).ctimeMs > started || fs.statSync(file).ctimeMs > started;
-    } catch {
-      return false; // gone: what matters of that is found by the noun itself
-    }
-  });
+  const ours = (note) => processes.some((process) => note.processes.includes(process.id));
+  const changed = readOrNull(`${STATE}/${service}.json`);
+  if (changed && ours(JSON.parse(changed))) return true;
+  const started = readOrNull(`${STATE}/${service}.started.json`);
+  if (started && ours(JSON.parse(started))) return JSON.parse(started).fingerprint !== fingerprint(files);
+  const since = Math.min(...processes.map((process) => process.started));
+  const times = (file) => [fs.lstatSync(file, { throwIfNoEntry: false }), fs.statSync(file, { throwIfNoEntry: false })];
+  return files.flatMap(times).some((stat) => stat && stat.ctimeMs > since);
 }
 
 async function look(input) {

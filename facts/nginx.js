@@ -10,6 +10,12 @@ function nginxWorkers() {
     .filter(Boolean);
 }
 
+/** Every file that `nginx -T` printed, and their folders: one file less is a change too. */
+function nginxFiles(dump) {
+  const loaded = [...dump.toString().matchAll(/^# configuration file (.+):$/gm)].map((match) => match[1]);
+  return [...loaded, ...new Set(loaded.map((file) => path.dirname(file)))];
+}
+
 /**
  * The site's files and, by `nginx -T` (1.26: 20 ms), the configuration on disk with all that it includes. A worker that
  * crashed is replaced by one younger than the configuration that the master still holds: so the oldest worker counts.
@@ -20,7 +26,6 @@ async function nginx({ nginx_site, domain }) {
     const words = dump.stderr.split('\n').filter((line) => /\[(emerg|alert|crit)\]/.test(line));
     return { error: (words[0] ?? dump.stderr.trim()).replace(/^nginx: /, '') };
   }
-  const loaded = [...dump.stdout.toString().matchAll(/^# configuration file (.+):$/gm)].map((match) => match[1]);
   const describe = (file) => {
     const stat = fs.lstatSync(file, { throwIfNoEntry: false });
     if (!stat) return { type: 'absent', target: null, content: null };
@@ -35,6 +40,6 @@ async function nginx({ nginx_site, domain }) {
     enabled: describe(`/etc/nginx/sites-enabled/${nginx_site}`),
     certificate: fs.existsSync(`/etc/letsencrypt/live/${domain}/fullchain.pem`),
     running: workers.length > 0,
-    stale: workers.length > 0 && isStale('nginx', workers, [...loaded, ...new Set(loaded.map((file) => path.dirname(file)))]),
+    stale: workers.length > 0 && isStale('nginx', workers, nginxFiles(dump.stdout)),
   };
 }

@@ -39,3 +39,7 @@ undo = ""
 
 # Verify at the end of the run (`--data verify=true`)
 verify = False
+
+# bin/verify from outside: where <domain> is and who signs for it; empty: as DNS says, and the authorities of this machine
+verify_address = ""
+verify_ca = ""

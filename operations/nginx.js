@@ -30,6 +30,8 @@ async function reloadNginx({ start_timeout }) {
   const complaint = nginxTest();
   if (complaint) throw new Failure(`nginx refuses its configuration, so it was not reloaded: ${complaint}`);
   const old = nginxWorkers().map((worker) => worker.id);
+  const files = nginxFiles(childProcess.spawnSync('nginx', ['-T'], { maxBuffer: 1 << 26 }).stdout);
+  const print = fingerprint(files);
   const done = childProcess.spawnSync('systemctl', [old.length ? 'reload' : 'start', 'nginx']);
   if (done.status !== 0) throw new Failure(`systemctl could not ${old.length ? 'reload' : 'start'} nginx: journalctl -u nginx`);
   const deadline = Date.now() + start_timeout * 1000;
@@ -42,5 +44,5 @@ async function reloadNginx({ start_timeout }) {
     }
     await new Promise((wake) => setTimeout(wake, 20));
   }
-  forgetNote('nginx');
+  noteStart('nginx', nginxWorkers(), print);
 }

@@ -72,6 +72,7 @@ async function restartApi(data) {
   const known = await list();
   if (known && shadowed.length) await pm2Command(app_dir, 'delete', api_app);
   const fresh = !known || shadowed.length > 0;
+  const print = fingerprint(apiFiles(data));
   if (fresh && !fs.existsSync(path.join(app_dir, 'ecosystem.config.js'))) {
     throw new Failure(`pm2 does not know ${api_app}, and ${app_dir}/ecosystem.config.js is not there to start it from`);
   }
@@ -98,6 +99,6 @@ async function restartApi(data) {
     throw new Failure(`${api_app} does not stay up (${status}): ${error.message}\nlast lines of ${log}:\n${lines}${putBack(undone)}${after}`);
   });
   if (fresh) await pm2Command(app_dir, 'save');
-  forgetNote('api');
+  noteStart('api', [pm2Process(api_app)], print);
   return { seconds: (Date.now() - begun) / 1000 };
 }

@@ -100,6 +100,14 @@ function forgetNote(service) {
   fs.rmSync(`${STATE}/${service}.json`, { force: true });
 }
 
+/** The service runs what is on disk: these processes were started when the files had this fingerprint. */
+function noteStart(service, processes, print) {
+  fs.mkdirSync(STATE, { recursive: true, mode: 0o700 });
+  const noted = { processes: processes.map((each) => each.id), fingerprint: print };
+  writeWhole(`${STATE}/${service}.started.json`, Buffer.from(JSON.stringify(noted)), 0o600);
+  forgetNote(service);
+}
+
 /**
  * Replace a file that `service` reads. `expected` is the SHA-256 that the plan saw (null: no file): where it is
  * another now, somebody else is at work, and nothing is written.

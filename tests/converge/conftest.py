@@ -183,7 +183,7 @@ def apps(host: Host) -> dict[str, App]:
     """pm2's own list. Its environments stay in here."""
     text = host.ssh("pm2 jlist").stdout
     return {
-        each["name"]: App(each["pid"], each["pm2_env"]["status"], each["pm2_env"]["restart_time"])
+        each["name"]: App(each.get("pid", 0), each["pm2_env"]["status"], each["pm2_env"]["restart_time"])
         for each in json.loads(text[text.index("[") :])
     }
 

@@ -61,7 +61,8 @@ CASES: dict[str, bytes] = {
     "twice in a row": b"JWT_SECRET=a\nJWT_SECRET=b\n",
     "twice, the last without newline": b"JWT_SECRET=a\nA=1\nJWT_SECRET=b",
     "five times in five forms": (
-        b"export JWT_SECRET=a\nA=1\n  JWT_SECRET: b\nJWT_SECRET='c' # third\n\nJWT_SECRET=\"d\"\n#JWT_SECRET=no\nJWT_SECRET=e\n"
+        b"export JWT_SECRET=a\nA=1\n  JWT_SECRET: b\nJWT_SECRET='c' # third\n\n"
+        b'JWT_SECRET="d"\n#JWT_SECRET=no\nJWT_SECRET=e\n'
     ),
     "all three twice": b"".join(
         b"%s=%d\n" % (key, n) for n in (1, 2) for key in (b"JWT_SECRET", b"YCLIENTS_APP_ID", b"YCLIENTS_PARTNER_TOKEN")
@@ -77,7 +78,7 @@ CASES: dict[str, bytes] = {
     "ours, its name quoted": b"'JWT_SECRET'=a\n\"JWT_SECRET\"=b\nA=1\n",
     "ours, its name quoted, after ours": b"JWT_SECRET=old\n'JWT_SECRET'=a\nA=1\n",
     # --- values over several lines
-    "PEM in double quotes": b'KEY="-----BEGIN KEY-----\nMIIEabc=\nJWT_SECRET=no\n-----END KEY-----"\nJWT_SECRET=old\nA=1\n',
+    "PEM in double quotes": b'KEY="-----BEGIN\nMIIEabc=\nJWT_SECRET=no\n-----END"\nJWT_SECRET=old\nA=1\n',
     "PEM in one line": b'KEY="-----BEGIN KEY-----\\nMIIEabc=\\n"\nJWT_SECRET=old\nA=1\n',
     "single quotes over lines": b"A='one\nJWT_SECRET=no\n#'\nB=2\n",
     "backticks over lines": b"JWT_SECRET=old\nA=`one\nJWT_SECRET=no\n`\nB=2\n",

@@ -39,7 +39,7 @@ def check(node: Node, old: bytes, values: dict[str, str], once: tuple[str, ...] 
     new = edited.content
     if new is None:
         assert edited.failure.startswith(".env: ") and "\n" not in edited.failure
-        assert not any(value in edited.failure for value in values.values())
+        assert not any(value in edited.failure for value in values.values() if len(value) > 3)
         return edited
     ours = (*values, *once)
     assert node.parse(new) == {**node.parse(old), **values}, "dotenv 17 reads something else"
@@ -48,7 +48,7 @@ def check(node: Node, old: bytes, values: dict[str, str], once: tuple[str, ...] 
     for key in ours:
         times = [each for each, _, _ in _assignments(node, new)[1]].count(key)
         assert times == (1 if key in node.parse(new) else 0), f"{key} is there {times} times"
-    if values and _python_parses(before):
+    if values and _python_parses(foreign(node, old, tuple(values))):
         read = _python_reads(new)
         assert {key: read.get(key) for key in values} == values, "python-dotenv reads something else"
     assert edit(node, new, values, once).content == new, "a second edit changes something"
@@ -59,17 +59,16 @@ def foreign(node: Node, content: bytes, ours: tuple[str, ...] = KEYS) -> bytes:
     """The content without our assignments: each with its `export` and the blanks after it; the whole line, where
     nothing but indentation is left of it."""
     text, found = _assignments(node, content)
-    for key, start, end in reversed(found):
+    kept, at = "", 0
+    for key, start, end in found:
         if key in ours:
             line = max(text.rfind("\n", 0, start), text.rfind("\r", 0, start)) + 1
             before = re.sub(r"export[ \t]+$", "", text[line:start])
-            start = line + len(before)
             blanks, line_end = re.match(r"([ \t]*)(\r\n|\r|\n|\Z)?", text[end:]).groups()  # type: ignore[union-attr]
-            end += len(blanks)
-            if line_end is not None and not before.strip(" \t"):
-                start, end = start - len(before), end + len(line_end)
-            text = text[:start] + text[end:]
-    return text.encode("utf-8", "surrogateescape")
+            whole = line_end is not None and not before.strip(" \t")
+            kept += text[at : line if whole else line + len(before)]
+            at = end + len(blanks) + (len(line_end) if whole else 0)
+    return (kept + text[at:]).encode("utf-8", "surrogateescape")
 
 
 def _assignments(node: Node, content: bytes) -> tuple[str, list[tuple[str, int, int]]]:

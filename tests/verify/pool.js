@@ -1,0 +1,39 @@
+// The session pool's methods, called on an object made without the constructor: that makes a folder and a timer. What could
+// begin a session (createSession, getOrCreateSession) is read and not called.
+const { APP_DIR } = process.env;
+const print = console.log;
+console.log = () => {}; // the application's own words
+const say = (name, ...words) => print(`${name}\t${words.join(' ').replace(/\s+/g, ' ').slice(0, 300)}`);
+const ID = '962302';
+const session = { id: ID };
+
+async function main() {
+  const { WhatsAppSessionPool: Pool } = require(`${APP_DIR}/src/integrations/whatsapp/session-pool.js`);
+  const source = (name) => String(Pool.prototype[name] ?? '');
+  for (const name of ['getQR', 'getSession', 'createSession', 'getSessionStatus']) {
+    say(`pool.${name}`, typeof Pool.prototype[name] === 'function' ? 'there' : 'missing');
+  }
+  const recursive = source('createSession').includes('this.getOrCreateSession(') && source('getOrCreateSession').includes('this.createSession(');
+  say('pool.recursion', recursive ? 'endless' : 'none');
+  const pool = Object.create(Pool.prototype, {
+    sessions: { value: new Map([[ID, session]]) },
+    qrCodes: { value: new Map([[ID, 'QR']]) },
+  });
+  const expected = {
+    getQR: (result) => result === 'QR',
+    getSession: (result) => result === session,
+    getSessionStatus: (result) => typeof result === 'object' && result !== null && 'connected' in result,
+  };
+  for (const [name, right] of Object.entries(expected)) {
+    try {
+      say(`pool.${name}()`, right(await pool[name](ID)) ? 'right' : 'wrong');
+    } catch (error) {
+      say(`pool.${name}()`, 'throws', error.message);
+    }
+  }
+  say('pool.loads', 'yes');
+}
+
+main()
+  .catch((error) => say('pool.loads', 'no:', error.message.split('\n')[0]))
+  .finally(() => process.exit(0));

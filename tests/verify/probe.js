@@ -1,0 +1,167 @@
+// The part of probe.sh that needs the application's modules, HTTP or /proc. Prints kinds and lengths of secrets only.
+const fs = require('fs');
+const http = require('http');
+const https = require('https');
+const path = require('path');
+const tls = require('tls');
+const { X509Certificate } = require('crypto');
+const { execFile } = require('child_process');
+const { createRequire } = require('module');
+
+const { APP_DIR, API_APP, API_PORT, DOMAIN, SITE, HOME, PM2_HOME = `${HOME}/.pm2` } = process.env;
+const KEYS = ['YCLIENTS_PARTNER_TOKEN', 'YCLIENTS_APP_ID', 'JWT_SECRET'];
+const PACKAGES = ['socket.io', 'jsonwebtoken', '@whiskeysockets/baileys'];
+const PLACEHOLDER = /^(test_token_waiting_for_real|ваш_.*|сгенерируйте_.*|change[_-]?me|todo|xxx)$/i;
+const PUBLIC_DEFAULTS = ['default-jwt-secret-change-in-production'];
+
+const say = (name, ...words) => console.log(`${name}\t${words.join(' ').replace(/\s+/g, ' ').slice(0, 300)}`);
+const app = createRequire(`${APP_DIR}/`);
+const text = (file) => fs.readFileSync(file, 'utf8');
+/** A reading that fails says nothing: its checks then say that it could not be read, and the last error why. */
+const part = (read) => Promise.resolve().then(read).catch((error) => console.error(`probe: ${error.message.split('\n')[0]}`));
+
+// --- .env, by the parser that the application uses
+part(() => {
+  const content = text(`${APP_DIR}/.env`);
+  const values = app('dotenv').parse(content);
+  for (const key of KEYS) {
+    const value = values[key]?.trim();
+    const glued = new RegExp(`^[^#\\n]*[^#\\s]${key}=`, 'm').test(content);
+    const kind =
+      value === undefined ? (glued ? 'glued' : 'absent')
+      : value === '' ? 'empty'
+      : PLACEHOLDER.test(value) ? 'placeholder'
+      : PUBLIC_DEFAULTS.includes(value) ? 'public'
+      : 'set';
+    say(`env.${key}`, kind, value?.length ?? 0);
+  }
+});
+
+// --- HTTP: `status content-type location body`
+function ask(name, module, options) {
+  return new Promise((resolve) => {
+    const answer = (...words) => resolve(say(name, ...words));
+    const request = module.request({ host: '127.0.0.1', timeout: 5000, rejectUnauthorized: false, ...options }, (response) => {
+      const type = (response.headers['content-type'] ?? '-').split(';')[0];
+      if (options.onResponse) options.onResponse(response);
+      let body = '';
+      response.setEncoding('utf8').on('data', (chunk) => (body += chunk));
+      response.on('end', () => answer(response.statusCode, type, response.headers.location?.split('?')[0] ?? '-', body));
+    });
+    request.on('upgrade', (response, socket) => socket.destroy(answer(response.statusCode, '-', '-')));
+    request.on('timeout', () => request.destroy(new Error('timeout')));
+    request.on('error', (error) => answer('000', '-', '-', error.code ?? error.message)).end();
+  });
+}
+const direct = (name, path, more) => ask(`direct.${name}`, http, { port: API_PORT, path, ...more });
+const site = (name, path, more) =>
+  ask(`site.${name}`, https, { port: 443, servername: DOMAIN, path, ...more, headers: { Host: DOMAIN, ...more?.headers } });
+const upgrade = {
+  headers: { Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': 13, 'Sec-WebSocket-Key': 'dmVyaWZpY2F0aW9uLTAxIQ==' },
+};
+
+direct('health', '/health');
+direct('health_check', '/marketplace/health-check');
+direct('qr_without_token', '/marketplace/api/qr', { method: 'POST' });
+direct('socket', '/socket.io/?EIO=4&transport=polling');
+direct('upgrade', '/socket.io/?EIO=4&transport=websocket', upgrade);
+site('health_check', '/marketplace/health-check');
+site('redirect', '/auth/yclients/redirect'); // without a salon: with one it writes into the database
+site('onboarding_bare', '/marketplace/onboarding');
+site('onboarding', '/marketplace/onboarding?token=verification');
+site('socket', '/socket.io/?EIO=4&transport=polling');
+site('upgrade', '/socket.io/?EIO=4&transport=websocket', upgrade);
+site('landing', '/', {
+  onResponse: (response) => {
+    const served = response.socket.getPeerCertificate();
+    part(() => {
+      say('tls.days', Math.floor((Date.parse(served.valid_to) - Date.now()) / 86_400_000));
+      say('tls.name', tls.checkServerIdentity(DOMAIN, served)?.message ?? 'matches');
+      const file = new X509Certificate(text(`/etc/letsencrypt/live/${DOMAIN}/fullchain.pem`));
+      say('tls.on_disk', file.fingerprint256 === served.fingerprint256 ? 'served' : 'not served');
+    });
+  },
+});
+
+// --- the real socket.io client, which comes with the server, over WebSocket alone. Without a token and in the default
+// namespace: with a token, a WhatsApp session would begin.
+part(() => {
+  const folder = path.join(APP_DIR, 'node_modules/socket.io');
+  const Ws = createRequire(createRequire(`${folder}/`).resolve('engine.io'))('ws');
+  const lookup = (name, options, done) => (options.all ? done(null, [{ address: '127.0.0.1', family: 4 }]) : done(null, '127.0.0.1', 4));
+  globalThis.WebSocket = class extends Ws {
+    constructor(url, protocols) {
+      super(url, protocols, { lookup, rejectUnauthorized: false });
+    }
+  };
+  const { io } = require(`${folder}/client-dist/socket.io.js`);
+  const client = io(`https://${DOMAIN}`, { transports: ['websocket'], reconnection: false, timeout: 5000 });
+  const done = (...words) => { say('site.client', ...words); client.close(); };
+  client.on('connect', () => done('connected by', client.io.engine.transport.name));
+  client.on('connect_error', (error) => done(error.description?.message ?? error.message));
+});
+
+// --- what runs, against what is on disk. A file's inode change time cannot be set back, as its modification time can.
+function started(pid) { // on the wall clock in ms, good to 20 ms: Linux counts 100 ticks a second
+  const ticks = Number(text(`/proc/${pid}/stat`).split(') ').pop().split(' ')[19]);
+  return Date.now() - (Number(text('/proc/uptime').split(' ')[0]) * 1000 - ticks * 10);
+}
+const newer = (files, since) =>
+  files.find((file) => fs.existsSync(file) && Math.max(fs.statSync(file).ctimeMs, fs.lstatSync(file).ctimeMs) > since) ?? '';
+const below = (folder) =>
+  fs.readdirSync(folder, { withFileTypes: true, recursive: true }).filter((each) => each.isFile()).map((each) => path.join(each.parentPath ?? each.path, each.name));
+
+part(() => {
+  const pids = fs.readdirSync(`${PM2_HOME}/pids`)
+    .filter((name) => name.startsWith(`${API_APP}-`) && /^\d+\.pid$/.test(name.slice(API_APP.length + 1)))
+    .map((name) => text(`${PM2_HOME}/pids/${name}`).trim())
+    .filter((pid) => pid && fs.existsSync(`/proc/${pid}`));
+  say('pm2.pid', ...pids);
+  if (pids.length === 0) return;
+  const since = started(pids[0]);
+  const variables = text(`/proc/${pids[0]}/environ`).split('\0').map((each) => each.split('=', 1)[0]);
+  say('pm2.shadowed', ...KEYS.filter((key) => variables.includes(key)));
+  say('pm2.older_than_env', newer([`${APP_DIR}/.env`], since));
+  say('pm2.older_than_source', newer(below(`${APP_DIR}/src`), since));
+  say('pm2.older_than_packages', newer(['.package-lock.json', ...PACKAGES.map((name) => `${name}/package.json`)].map((name) => `${APP_DIR}/node_modules/${name}`), since));
+});
+
+part(() => { // how often it ended in the last minute without anybody asking pm2 for it
+  const recent = text(`${PM2_HOME}/pm2.log`).slice(-50_000).split('\n').filter((line) => new Date(line.slice(0, 19)) > Date.now() - 60_000);
+  const count = (words) => recent.filter((line) => words.every((word) => line.includes(word))).length;
+  say('pm2.crashes', count([`App [${API_APP}:`, '] exited']) - count([`Stopping app:${API_APP} `]));
+});
+
+part(() => new Promise((resolve) => {
+  execFile('nginx', ['-T'], { maxBuffer: 1e8 }, (error, stdout, stderr) => {
+    const complaint = stderr.split('\n').find((line) => /\[(emerg|alert|crit)\]/.test(line)) ?? stderr;
+    say('nginx.test', error ? complaint : 'successful');
+    say('nginx.conflict', stderr.split('\n').find((line) => line.includes('conflicting server name')) ?? '');
+    const files = [...stdout.matchAll(/^# configuration file (.+):$/gm)].map((match) => match[1]);
+    part(() => {
+      const master = text('/run/nginx.pid').trim();
+      const serving = text(`/proc/${master}/task/${master}/children`).trim().split(' ')
+        .filter((pid) => !text(`/proc/${pid}/cmdline`).includes('shutting down'));
+      // the oldest worker counts: one that crashed is replaced by a younger one with the master's old configuration
+      say('nginx.newer', newer([...files, ...new Set(files.map(path.dirname))], Math.min(...serving.map(started))));
+    });
+    resolve();
+  });
+}));
+
+part(() => {
+  const enabled = fs.lstatSync(`/etc/nginx/sites-enabled/${SITE}`, { throwIfNoEntry: false });
+  const kind = !enabled ? 'nothing' : !enabled.isSymbolicLink() ? 'copy' : fs.realpathSync(`/etc/nginx/sites-enabled/${SITE}`);
+  say('nginx.enabled', kind);
+});
+
+// --- packages
+part(() => {
+  const wanted = JSON.parse(text(`${APP_DIR}/package.json`)).dependencies ?? {};
+  for (const name of PACKAGES) {
+    const file = `${APP_DIR}/node_modules/${name}/package.json`;
+    const found = fs.existsSync(file) ? JSON.parse(text(file)) : {};
+    say(`npm.${name}`, found.version ?? 'missing', wanted[name] ?? '-');
+    if (found.engines?.node && name.endsWith('baileys')) say('node.wanted', found.engines.node);
+  }
+});
