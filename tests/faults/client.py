@@ -1,4 +1,4 @@
-"""pyinfra with one fault: `client.py KIND STEP ARGUMENT…`. STEP counts the remote steps, from 1; KIND is what befalls it.
+"""pyinfra with one fault: `client.py KIND STEP ARGUMENT…`. STEP counts the remote steps from 1; KIND is what befalls.
 
 before  the client is killed before it sends the step
 after   the client is killed when the step is done, before anything else
@@ -70,7 +70,8 @@ def sshd_sessions(name: str) -> set[int]:
     return {
         pid
         for pid in Host(name).processes()
-        if Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"sshd-session")
+        if Path(f"/proc/{pid}/cmdline").exists()
+        and Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"sshd-session")
     }
 
 

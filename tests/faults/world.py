@@ -1,12 +1,12 @@
-"""A host that faults happen to: what it was, what may never be otherwise, and how it heals."""
+"""A host that faults befall: what it was, what may never be otherwise, and how it heals."""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from tests.rehearsal.host import Host, until
@@ -19,34 +19,33 @@ FAST = ("--data", "settle_time=1", "--data", "lock_timeout=1")
 # One answer per line: what the site says, and what the database holds.
 ASK = r"""
 through() { curl -sk --max-time 5 --resolve ai-admin.app:443:127.0.0.1 "https://ai-admin.app$1"; }
-echo "landing $(through / | grep -c 'AI Admin')"
-echo "page $(through '/marketplace/onboarding?token=x' | grep -c WhatsApp)"
+echo "landing $(through / | grep -q 'AI Admin' && echo 1)"
+echo "page $(through '/marketplace/onboarding?token=x' | grep -q WhatsApp && echo 1)"
 echo "socket $(through '/socket.io/?EIO=4&transport=polling' | head -c 2 | tr -d '\n')"
 echo "nginx $(nginx -t 2>&1 | grep -c successful)"
-echo "columns $(cd /; runuser -u postgres -- psql -XAtc "select count(*) from information_schema.columns where table_name = 'companies'")"
-echo "ledger $(cd /; runuser -u postgres -- psql -XAtc 'select count(*) from ai_admin_deploy.migrations' 2>/dev/null)"
+sql() { (cd /; runuser -u postgres -- psql -XAtc "$1" 2>/dev/null); }
+echo "columns $(sql "select count(*) from information_schema.columns where table_name = 'companies'")"
+echo "ledger $(sql 'select count(*) from ai_admin_deploy.migrations')"
 echo "left $(find /opt/ai-admin /etc/nginx -name '*ai-admin-deploy*' -not -path '*/node_modules/*' | tr '\n' ' ')"
 """
 
 
-@dataclass(frozen=True)
-class Token:
-    """The tokens of one scenario, so that old and new can be told apart."""
-
-    values: dict[str, str]
-
-
 class World:
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, root: Path = ROOT) -> None:
         self.host = host
-        self.env = (host.root / "opt/ai-admin/.env").read_bytes()
+        self.root = root  # the bundle that is tried; a mutant of it in the tests of this harness
+        self.env = self.env_now()
+
+    def env_now(self) -> bytes:
+        """As the host's own processes see it, whatever is mounted over it."""
+        return Path(f"/proc/{self.host.init}/root/opt/ai-admin/.env").read_bytes()
 
     def faulty(self, kind: str, step: int, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
         """A deploy with one fault in its client or connection. It is not expected to succeed."""
         command = [sys.executable, "-m", "tests.faults.client", kind, str(step), INVENTORY, "deploy.py"]
         done = subprocess.run(
             [*command, "--limit", self.host.name, "-y", *FAST],
-            cwd=ROOT,
+            cwd=self.root,
             env={**_environment(), **environment},
             capture_output=True,
             text=True,
@@ -66,7 +65,7 @@ class World:
         return False
 
     def deploy(self, environment: dict[str, str], *arguments: str) -> Deployed:
-        return deploy(self.host, *FAST, *arguments, environment=environment)
+        return deploy(self.host, *FAST, *arguments, environment=environment, root=self.root)
 
     def problems(self) -> list[str]:
         """Which of the invariants do not hold. The site may need a moment after a restart; nothing else may."""
@@ -89,10 +88,12 @@ class World:
         if answers.get("nginx") != "1":
             found.append("nginx -t does not pass")
         if (answers.get("columns"), answers.get("ledger") or "0") not in (("21", "0"), ("34", "1")):
-            found.append(f"the database is in between: {answers.get('columns')} columns, {answers.get('ledger')} in the ledger")
+            found.append(
+                f"the database is in between: {answers.get('columns')} columns, {answers.get('ledger')} in the ledger"
+            )
         if answers.get("left", "").strip():
             found.append(f"left behind: {answers['left']}")
-        env = (self.host.root / "opt/ai-admin/.env").read_bytes()
+        env = self.env_now()
         if KEYS.sub(b"", env).rstrip(b"\n") != KEYS.sub(b"", self.env).rstrip(b"\n"):
             found.append(".env lost something of others")
         if len(KEYS.findall(env)) not in (len(KEYS.findall(self.env)), 1, 3):
@@ -121,6 +122,4 @@ class World:
 
 
 def _environment() -> dict[str, str]:
-    import os
-
     return {key: value for key, value in os.environ.items() if not key.startswith(("YCLIENTS_", "JWT_", "DATABASE_"))}

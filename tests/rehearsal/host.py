@@ -27,6 +27,7 @@ HOSTS = STATE / "hosts"
 KEY = STATE / "id_ed25519"
 FORWARDING = STATE / "uplink-forwarding"
 NETWORK = "198.18.77"  # RFC 2544: for tests of network devices, routed nowhere
+FIREWALL = "firewall"  # a chain of the host's nft table
 SLOTS = range(6)
 BOOT_SECONDS = 60
 NAME = re.compile(r"[a-z][a-z0-9]{0,7}")  # an interface name holds 15 characters
@@ -126,6 +127,16 @@ class Host:
         self.down()
         self.up()
 
+    def power_cycle(self) -> None:
+        """Cut its power and boot it again: what was not on the disk is lost."""
+        with _locked():
+            self._kill()
+            with step(f"boot {self.name} again"):
+                self._boot()
+                self._connect_network()
+                until(BOOT_SECONDS, "ssh", lambda: self.ssh("true", check=False).returncode == 0)
+                self.ssh("systemctl is-system-running --wait", check=False)
+
     def ssh(self, *command: str, check: bool = True, **kwargs: object) -> subprocess.CompletedProcess[str]:
         """Run a command over ssh; output is captured as text."""
         done = subprocess.run(
@@ -214,6 +225,10 @@ class Host:
                         type nat hook postrouting priority srcnat;
                         ip saddr {self.address} oifname != "{self.interface}" masquerade
                     }}
+                    chain {FIREWALL} {{  # as a provider's: the API listens on all addresses and must not be reached
+                        type filter hook output priority filter;
+                        ip daddr {self.address} tcp dport 3000 drop
+                    }}
                 }}""",
             text=True,
             check=True,
@@ -242,7 +257,8 @@ class Host:
 
     # --- steps of down
 
-    def _clean(self) -> None:
+    def _kill(self) -> None:
+        """End all of it at once; the disk stays mounted."""
         if self.ssh_config.exists():
             subprocess.run(["ssh", "-F", str(self.ssh_config), "-O", "exit", self.name], capture_output=True)
         deadline = time.monotonic() + 10
@@ -260,6 +276,9 @@ class Host:
                 cgroup.rmdir()
         self._ip("link", "delete", self.interface)
         subprocess.run(["nft", "delete", "table", "ip", self.table], capture_output=True)
+
+    def _clean(self) -> None:
+        self._kill()
         image.unmount(self.root)
         shutil.rmtree(f"/run/systemd/nspawn/propagate/aar-{self.name}", ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -50,6 +50,7 @@ def deploy(
     environment: dict[str, str] | None = None,
     dotenv: str | None = None,
     runbook: str | None = None,
+    root: Path = ROOT,
 ) -> Deployed:
     """Run deploy.py as an operator would, with secrets from `environment` and the local .env `dotenv` alone.
 
@@ -58,7 +59,7 @@ def deploy(
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("YCLIENTS_", "JWT_", "DATABASE_"))}
     command = [str(Path(sys.executable).with_name("pyinfra")), INVENTORY, "deploy.py", "--limit", host.name]
     started = time.monotonic()
-    with _copy_of_repository(dotenv, runbook) as folder:
+    with _copy_of_repository(root, dotenv, runbook) as folder:
         done = subprocess.run(
             [*command, "--json", *([] if "--dry" in arguments else ["-y"]), *arguments],  # -y would skip the plan
             cwd=folder,
@@ -76,11 +77,11 @@ def deploy(
 
 
 @contextmanager
-def _copy_of_repository(dotenv: str | None, runbook: str | None) -> Iterator[Path]:
+def _copy_of_repository(root: Path, dotenv: str | None, runbook: str | None) -> Iterator[Path]:
     """A folder of links to everything but the operator's own .env, whose real tokens are for no rehearsal."""
     with tempfile.TemporaryDirectory(prefix="rehearse-") as name:
         folder = Path(name)
-        for each in ROOT.iterdir():
+        for each in root.iterdir():
             if not each.name.startswith((".", "__")):
                 (folder / each.name).symlink_to(each)
         if runbook is not None:

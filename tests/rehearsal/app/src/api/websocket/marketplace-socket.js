@@ -1,5 +1,6 @@
 const { Server } = require('socket.io');
 const jwt = require('jsonwebtoken');
+const qrcode = require('qrcode');
 const config = require('../../config');
 const { getSessionPool } = require('../../integrations/whatsapp/session-pool');
 
@@ -19,7 +20,9 @@ function attach(server) {
   // Подключение с токеном начинает сессию WhatsApp; второе для того же салона роняет процесс, как у настоящего.
   namespace.on('connection', async (socket) => {
     const pool = getSessionPool();
-    pool.on('qr', ({ companyId, qr }) => companyId === String(socket.salon) && socket.emit('qr', { qr }));
+    pool.on('qr', async ({ companyId, qr }) => {
+      if (companyId === String(socket.salon)) socket.emit('qr', { qr, image: await qrcode.toDataURL(qr, { width: 320 }) });
+    });
     await pool.createSession(socket.salon);
   });
   return io;
