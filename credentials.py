@@ -23,7 +23,6 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
-from pyinfra import logger
 
 from settings import BadInput
 
@@ -111,14 +110,14 @@ def quoted(key: str, value: str) -> str:
     if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in value):
         raise BadInput(f"{key}: holds a line break or control character; paste the value again")
     plain = value.isascii() and value and all(character.isalnum() or character in "_.@%+,:/=-" for character in value)
-    quotable = not value.endswith("\\")
     forms = (
         (value, plain),
-        (f"'{value}'", quotable and "'" not in value),
-        (f'"{value}"', quotable and not any(part in value for part in ('"', "\\n", "\\r"))),
-        # bare again; a first quote would make dotenv look for its end in the lines that follow
-        (value, value and "#" not in value and value[0] not in "'\"`" and value == _strip(value)),
+        (f"'{value}'", "'" not in value),
+        (f'"{value}"', not any(part in value for part in ('"', "\\n", "\\r"))),
+        # bare again; dotenv would look for the second backtick in the lines that follow
+        (value, value and "#" not in value and value[0] != "`" and value == _strip(value)),
     )
+    # dotenv's rules are above; python-dotenv is asked
     for text, dotenv_takes_it in forms if "${" not in value else ():
         if dotenv_takes_it and dotenv_values(stream=io.StringIO(f"{key}={text}\n")) == {key: value}:
             return text
@@ -137,8 +136,14 @@ def _trimmed(key: str, value: str) -> str:
     while len(trimmed) > 1 and trimmed[0] + trimmed[-1] in _QUOTES:
         trimmed = _strip(trimmed[1:-1])
     if trimmed != value:
-        logger.warning(f"{key}: your value has blanks or quotes around it; they are left out")
+        _warn(f"{key}: your value has blanks or quotes around it; they are left out")
     return trimmed
+
+
+def _warn(text: str) -> None:
+    from pyinfra import logger  # verification reads credentials too, and has no use for pyinfra
+
+    logger.warning(text)
 
 
 def _read(dotenv: Path) -> Mapping[str, str]:
@@ -150,7 +155,7 @@ def _read(dotenv: Path) -> Mapping[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{dotenv}: cannot be read: {type(error).__name__}; it must be UTF-8 text") from None
     if mode & 0o066:
-        logger.warning(f"{dotenv}: other users of this machine can read it: chmod 600 {dotenv}")
+        _warn(f"{dotenv}: other users of this machine can read it: chmod 600 {dotenv}")
     return _parsed(text, str(dotenv))
 
 

@@ -19,7 +19,7 @@ else:
 
 # A word that is safe as a file name, as a pm2 name and in an nginx directive.
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_PACKAGE = re.compile(r"(@[a-z0-9~-][a-z0-9._~-]*/)?[a-z0-9~-][a-z0-9._~-]*")
+_PACKAGE = re.compile(r"(@[a-z0-9~][a-z0-9._~-]*/)?[a-z0-9~][a-z0-9._~-]*")
 _URL = re.compile(r"(https://[A-Za-z0-9.-]+|http://127\.0\.0\.1)(:\d+)?(/[A-Za-z0-9._-]+)*")
 _PATH = re.compile(r"(/[A-Za-z0-9._-]+)+")
 _ADDRESS = re.compile(r"[0-9a-fA-F.:]*")

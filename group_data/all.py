@@ -40,6 +40,6 @@ undo = ""
 # Verify at the end of the run (`--data verify=true`)
 verify = False
 
-# bin/verify from outside: where <domain> is and who signs for it; empty: as DNS says, and the authorities of this machine
+# bin/verify from outside: where <domain> is, and a file of who signs for it; empty: as DNS says, and this machine's
 verify_address = ""
 verify_ca = ""

@@ -27,9 +27,12 @@ function removal(text, assignment) {
   return { start: assignment.start - exported, end: assignment.end + /^[ \t]*/.exec(after)[0].length, put: '' };
 }
 
+// A value that starts with a quote, and is no plain text between two of the same kind.
+const ODD = /^[\w.-]+\s*[=:]\s*(?=['"`])(?!(['"])(?:(?!\1)[^\\]|\\(?!\1))*\1$)/;
+
 /**
  * Would python-dotenv read an assignment here as dotenv does? Not where something odd before it may, to python-dotenv, be a
- * value that goes on (a line that is none, a backtick, a backslash before a quote), nor where its line or a later one is odd.
+ * value that goes on (a line that is none, a quote left open, a backslash before a quote), nor where its line or a later one is odd.
  */
 function isPlainPlace(text, all, mine) {
   const { line, before, after } = around(text, mine);
@@ -37,7 +40,7 @@ function isPlainPlace(text, all, mine) {
   const evenBefore = all.slice(0, all.indexOf(mine) + 1).every((each) => {
     const gap = text.slice(at, each.from);
     at = each.to;
-    const odd = each !== mine && /`|\\['"]/.test(text.slice(each.start, each.end));
+    const odd = each !== mine && ODD.test(text.slice(each.start, each.end));
     return !odd && gap.split('\n').every((between) => /^\s*(#[^\n]*)?$/.test(between));
   });
   const alike = new RegExp(`^[^#\\n]*(?<![\\w.-])${mine.key}'?\\s*=`, 'm');

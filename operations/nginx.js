@@ -8,7 +8,7 @@ function nginxTest() {
 }
 
 /** The site's text into sites-available and a symlink to it into sites-enabled; `nginx -t` decides whether they stay. */
-async function writeSite({ deploy, nginx_site, content, expected }) {
+async function writeSite({ deploy, nginx_site, content, expected, linked }) {
   const available = `${SITES}/sites-available/${nginx_site}`;
   const enabled = `${SITES}/sites-enabled/${nginx_site}`;
   const workers = nginxWorkers();
@@ -17,7 +17,7 @@ async function writeSite({ deploy, nginx_site, content, expected }) {
     ...{ deploy, service: 'nginx', processes: workers, file: available, expected, mode: 0o644 },
     content: unpack(content),
   });
-  placeSymlink(enabled, available);
+  if (!linked) placeSymlink(enabled, available);
   const complaint = nginxTest();
   if (complaint) {
     undo('nginx');

@@ -104,7 +104,7 @@ def _serves(args: list[str], path: str) -> bool:
         return args[-1].rstrip("/") == path.rstrip("/")
     if args[0] in ("~", "~*"):
         try:
-            return re.search(args[-1], path) is not None
+            return re.search(args[-1], path, re.IGNORECASE if args[0] == "~*" else 0) is not None
         except re.error:
             return False
     return False
@@ -124,12 +124,13 @@ def _with_block(text: bytes, server: dict[str, Any], lacking: list[str], port: i
 
 def _closing_line(text: bytes, start: int) -> int:
     """The line of the brace that closes the block that opens on or after line `start`."""
-    depth = 0
+    depth, inside = 0, False
     with tempfile.NamedTemporaryFile(suffix=".conf") as file:
         file.write(text)
         file.flush()
         for token, line, quoted in crossplane.lex(file.name):
-            if line < start or quoted:
+            inside = inside or (token == "server" and line >= start)  # the one before may end on the same line
+            if quoted or not inside:
                 continue
             depth += {"{": 1, "}": -1}.get(token, 0)
             if token == "}" and depth == 0:
@@ -152,12 +153,12 @@ def site(wanted: Wanted) -> Generator[Step]:
     if now.enabled.type == "file":
         other = "" if now.enabled.content == now.available.content else "; the other goes to the backups"
         say(host, [f"nginx: sites-enabled/{name} is a copy: its text is kept{other}"])
-    if not _is_linked(now, wanted.settings):
+    linked = _is_linked(now, wanted.settings)
+    if not linked:
         say(host, [f"nginx: sites-enabled/{name} becomes a symlink"])
     old = now.available.content
-    yield Step(
-        "nginx", "writeSite", wanted, content=remote.pack(text), expected=None if old is None else remote.sha256(old)
-    )
+    expected = None if old is None else remote.sha256(old)
+    yield Step("nginx", "writeSite", wanted, content=remote.pack(text), expected=expected, linked=linked)
 
 
 @operation()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 
 from pyinfra.api.operation import operation
@@ -25,13 +26,30 @@ def missing(now: Npm, ranges: dict[str, str]) -> list[dict[str, str | bool]]:
 
 
 def satisfies(version: str | None, wanted: str) -> bool:
-    """npm's own rule. A range that is none (a tag, a URL, a git address) is satisfied by any installed version."""
+    """npm's own rule. A range that is none (a tag, a URL, a git address) is satisfied by any installed version.
+
+    semantic_version 2.10 differs from npm's semver 7 in the first two of these, and knows no `>= 1.2.3`.
+    """
     if version is None:
         return False
+    if "||" in wanted:
+        return any(satisfies(version, either) for either in wanted.split("||"))
+    wanted = re.sub(r"([<>=^~])\s+", r"\1", wanted)
+    exact = re.fullmatch(r"[=v\s]*(\d+\.\d+\.\d+-\S+)\s*", wanted)
+    wanted = re.sub(r"~(\d+)\.(\d+)(\.\d+-\S+)", _between, wanted)
     try:
-        return Version(version) in NpmSpec(wanted)
+        found = Version(version)
+        if exact:
+            return bool(found == Version(exact[1]))
+        # a prerelease fits only where the range names one of the same version
+        return found in NpmSpec(wanted) and (not found.prerelease or f"{found.truncate()}-" in wanted)
     except ValueError:
         return True
+
+
+def _between(tilde: re.Match[str]) -> str:
+    major, minor, rest = tilde.groups()
+    return f">={major}.{minor}{rest} <{major}.{int(minor) + 1}.0"
 
 
 @operation()

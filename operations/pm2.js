@@ -65,10 +65,13 @@ async function restartApi(data) {
     const unit = childProcess.spawnSync('systemctl', ['restart', 'pm2-root.service']);
     if (unit.status !== 0) await pm2Command(app_dir, 'resurrect');
   }
-  const list = async () => {
+  const all = async () => {
     const text = (await pm2Command(app_dir, 'jlist')).stdout.toString();
-    return JSON.parse(text.slice(text.lastIndexOf('\n[') + 1)).find((each) => each.name === api_app);
+    return JSON.parse(text.slice(text.lastIndexOf('\n[') + 1));
   };
+  const list = async () => (await all()).find((each) => each.name === api_app);
+  // A daemon with no app at all was started by a mere `pm2 ls`: saving it would lose the other apps at the next boot.
+  if ((await all()).length === 0) await pm2Command(app_dir, 'resurrect');
   const known = await list();
   if (known && shadowed.length) await pm2Command(app_dir, 'delete', api_app);
   const fresh = !known || shadowed.length > 0;

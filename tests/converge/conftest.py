@@ -12,8 +12,10 @@ import re
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -96,23 +98,24 @@ def refuse(
 
 @dataclass(frozen=True)
 class Verified:
-    """What bin/verify printed: its exit code, the number of checks, each component's status."""
+    """What bin/verify printed: its exit code, the number of checks, each component's status; and which tests it ran."""
 
     code: int
     checks: int
     rows: dict[str, str]
+    ran: list[str]
     output: str
 
 
 def verify(host: Host) -> Verified:
-    command = [sys.executable, "-m", "tests.verify", INVENTORY, "--limit", host.name]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    rows = dict(re.findall(r"^  \S (.{20}) (ready|pending|failing|not checked)", done.stdout, re.MULTILINE))
+    with tempfile.NamedTemporaryFile(suffix=".xml") as report:
+        command = [sys.executable, "-m", "tests.verify", INVENTORY, "--limit", host.name, "--junit", report.name]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        ran = re.findall(r'<testcase [^>]*?name="(test_\w+)', Path(report.name).read_text(encoding="utf-8"))
+    rows = re.findall(r"^  \S (.{20}) (ready|pending|failing|not checked)", done.stdout, re.MULTILINE)
     checks = re.search(rf"^{host.name}: (\d+) checks$", done.stdout, re.MULTILINE)
     assert checks, done.stdout + done.stderr
-    return Verified(
-        done.returncode, int(checks[1]), {name.strip(): status for name, status in rows.items()}, done.stdout
-    )
+    return Verified(done.returncode, int(checks[1]), {name.strip(): status for name, status in rows}, ran, done.stdout)
 
 
 # --- files

@@ -114,10 +114,9 @@ def test_a_failing_run_shows_no_secret_either(leak_host: Host) -> None:
     """Errors quote what they choke on: a crashing app's log, a step that refuses, a broken `.env`."""
     keys = {key: canary() for key in KEYS}
     operator = Operator(leak_host, keys)
-    leak_host.ssh(
-        "echo 'console.error(\"my secrets:\", process.env.YCLIENTS_PARTNER_TOKEN, process.env.JWT_SECRET); process.exit(1)'"
-        " >> /opt/ai-admin/src/config.js"
-    )
+    show = 'console.error("my secrets:", process.env.YCLIENTS_PARTNER_TOKEN, process.env.JWT_SECRET)'
+    crash = f"{show}; process.exit(1)"
+    leak_host.ssh("cat >> /opt/ai-admin/src/config.js", input=f"{crash}\n")
     try:
         with watching(leak_host, list(keys.values())) as watcher:
             done = operator.run("-y", "-vvv", "--debug", "--data", "start_timeout=3")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
 
 from tests.converge.conftest import APP, QUICK, App, apps, converge, health_check, read, refuse, replace, write
-from tests.rehearsal.host import Host
+from tests.rehearsal.host import Host, until
 from tests.rehearsal.story import deploy
 
 API = "ai-admin-api"
@@ -72,12 +73,16 @@ def test_api_that_does_not_run_is_started(host: Host, by_hand: str) -> None:
     assert f'"name": "{API}"'.encode() in read(host, DUMP)
 
 
-def test_dead_daemon_is_started_with_all_its_apps(host: Host) -> None:
+@pytest.mark.parametrize("and_then", ["true", "pm2 ls"], ids=["dead", "empty"])
+def test_daemon_that_lost_its_apps_gets_all_back(host: Host, and_then: str) -> None:
+    """Not the API alone; the one the operator stopped stays stopped; and the same is started at boot."""
     before = {name: app.status for name, app in apps(host).items()}
     host.ssh("pm2 kill")
+    until(10, "the end of pm2's unit", lambda: host.ssh("systemctl is-active pm2-root", check=False).returncode == 3)
+    host.ssh(and_then)
     assert converge(host).changed == RESTART
     assert {name: app.status for name, app in apps(host).items()} == before
-    assert host.ssh("systemctl is-active pm2-root").stdout.strip() == "active"
+    assert set(re.findall(r'^    "name": "(.+)"', read(host, DUMP).decode(), re.MULTILINE)) == before.keys()
 
 
 # --- what does not stay up
@@ -110,7 +115,8 @@ def test_crash_after_the_first_answer_is_noticed(host: Host, index: str) -> None
 
 
 @pytest.mark.slow
-def test_port_held_by_another_process_is_no_proof(host: Host, index: str) -> None:
+@pytest.mark.usefixtures("index")
+def test_port_held_by_another_process_is_no_proof(host: Host) -> None:
     """Something else answers on the port; the API itself never listens."""
     replace(host, INDEX, "server.listen(config.port", "server.listen(3999")
     host.ssh(f"pm2 stop {API}")

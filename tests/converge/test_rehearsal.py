@@ -55,7 +55,7 @@ def test_down_leaves_nothing(temporary: Host, crash: bool) -> None:
     with_host = traces()
     assert {what for what in before if before[what] != with_host[what]} >= set(before) - {"processes"}
     if crash:
-        nspawn = [pid for pid in temporary._processes() if "systemd-nspawn" in _command(pid)]
+        nspawn = [pid for pid in temporary.processes() if "systemd-nspawn" in _command(pid)]
         assert nspawn
         for pid in nspawn:
             os.kill(pid, signal.SIGKILL)

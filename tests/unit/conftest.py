@@ -10,10 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.rehearsal import image
 
 ROOT = Path(__file__).parent.parent.parent
+
+# The same cases on every machine and run, and no folder of examples left behind
+settings.register_profile(
+    "unit", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("unit")
 
 
 class Node:

@@ -92,6 +92,7 @@ CASES: dict[str, bytes] = {
     "ours, a quote left open": b"JWT_SECRET='open\nA=1\n",
     "backslash before the closing quote": b'A="C:\\dir\\"\nJWT_SECRET=old\nB="2"\n',
     "two backslashes before the closing quote": b'A="C:\\\\"\nJWT_SECRET=old\nB="2"\n',
+    "a quote that only python-dotenv sees closed": "A='\x85\nJWT_SECRET=old\n#'\x85\n".encode(),
     "quotes after the quotes": b'A="1" \'2\'\nJWT_SECRET="a"b"\nB=2\n',
     # --- values that stand on a line of their own: dotenv 17 looks for quotes there, and for anything after `KEY:`
     "another key's value on the next line": b"A=\n'quoted'\nJWT_SECRET=old\nB:\nbare\nC=3\n",

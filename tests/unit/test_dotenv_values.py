@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 from dotenv import dotenv_values
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from credentials import JWT_SECRET, quoted
@@ -34,19 +34,8 @@ FORMS = {
     "`": "'`'",
 }
 REFUSED = [
-    "a\nb",
-    "a\rb",
-    "a\x00b",
-    "a\tb",
-    "\x7f",
-    "a\u2028b",
-    "a\x85b",
-    "\udce9",
-    "${HOME}",
-    "'\"#",
-    "'\"",
-    "\\\\#",
-    "#\\",
+    *("a\nb", "a\rb", "a\x00b", "a\tb", "\x7f", "a\u2028b", "a\x85b", "\udce9", "${HOME}"),
+    *("'\"#", "'\"", "\\\\#", "#\\", '`it\'s "x"', 'it\'s "x"\ufeff', 'it\'s "x" '),
 ]
 
 
@@ -68,7 +57,7 @@ _nasty = st.sampled_from("#'\"`\\$ {}=:;!&|<>()*?~^%\u00a0\u200b\ufeff\u0130é")
 _texts = (
     st.text(_nasty | st.sampled_from("abnrt"), max_size=8)
     | st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-    | st.text("ab #'$", min_size=4000, max_size=4096)
+    | st.text("ab #'$", min_size=1, max_size=8).map(lambda text: text * 512)  # up to 4 kB
     | st.text(max_size=4).map(lambda text: f"'{text}'")
 )
 
@@ -76,9 +65,7 @@ _texts = (
 def test_every_value_is_read_back_by_both(node: Node) -> None:
     count: Counter[str] = Counter()
 
-    @settings(
-        max_examples=3000, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=1200)
     @given(_texts)
     def reads_the_same(value: str) -> None:
         try:
@@ -92,14 +79,14 @@ def test_every_value_is_read_back_by_both(node: Node) -> None:
         count["written"] += 1
 
     reads_the_same()
-    assert count["written"] > 1000, count
+    assert count["written"] > 600, count
 
 
-def test_every_simple_value_can_be_written(node: Node) -> None:
+def test_every_simple_value_can_be_written() -> None:
     """Whatever has not two kinds of quotes, no backslash and no `${` is written."""
     alphabet = st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters="\\'{")
 
-    @settings(max_examples=300, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=300)
     @given(st.text(alphabet, min_size=1, max_size=50))
     def is_written(value: str) -> None:
         quoted("KEY", value)

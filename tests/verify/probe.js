@@ -115,7 +115,8 @@ part(() => {
   const pids = fs.readdirSync(`${PM2_HOME}/pids`)
     .filter((name) => name.startsWith(`${API_APP}-`) && /^\d+\.pid$/.test(name.slice(API_APP.length + 1)))
     .map((name) => text(`${PM2_HOME}/pids/${name}`).trim())
-    .filter((pid) => pid && fs.existsSync(`/proc/${pid}`));
+    // pm2's file outlives its process, whose number another may have by now
+    .filter((pid) => pid && fs.existsSync(`/proc/${pid}`) && text(`/proc/${pid}/environ`).split('\0').includes(`name=${API_APP}`));
   say('pm2.pid', ...pids);
   if (pids.length === 0) return;
   const since = started(pids[0]);

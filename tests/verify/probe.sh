@@ -18,6 +18,6 @@ say dotenv.mode $(stat -c '%a' "$APP_DIR/.env" 2>&1)
 say port.holder $(ss -Hltnp "sport = :$API_PORT" 2>&1)
 say boot.saved $(grep -c "\"name\": *\"$API_APP\"" "${PM2_HOME:-$HOME/.pm2}/dump.pm2" 2>&1)
 say disk.used $(df -P "$APP_DIR" "$APP_DIR/logs" /var/log /var/lib/postgresql /tmp 2>/dev/null | awk 'NR > 1 { print $5 " " $6 }')
-say disk.inodes $(df -Pi "$APP_DIR" /var/log 2>/dev/null | awk 'NR > 1 { print $5 " " $6 }')
+say disk.inodes $(df -Pi "$APP_DIR" "$APP_DIR/logs" /var/log 2>/dev/null | awk 'NR > 1 { print $5 " " $6 }')
 say host.addresses $(ip -o address 2>/dev/null | awk '{ sub("/.*", "", $4); print $4 }')
 wait

@@ -7,7 +7,7 @@ import shutil
 import textwrap
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TextIO
+from typing import Any, TextIO
 
 COMPONENTS = {
     "endpoints": "Endpoints",
@@ -24,35 +24,70 @@ COMPONENTS = {
 
 
 class Status(StrEnum):
+    """From the best to the worst: the worst check decides of its row."""
+
     READY = "ready"
     PENDING = "pending"
-    FAILING = "failing"
     UNCHECKED = "not checked"
+    FAILING = "failing"
 
 
+_ORDER = list(Status)
 _SIGN = {Status.READY: "✓", Status.PENDING: "…", Status.FAILING: "✗", Status.UNCHECKED: "?"}
-_COLOUR = {Status.READY: "32", Status.PENDING: "33", Status.FAILING: "31", Status.UNCHECKED: "31"}
+_COLOUR = {Status.READY: "32", Status.PENDING: "33", Status.FAILING: "31", Status.UNCHECKED: "35"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Of one check: what was seen, and what to type when it is not ready."""
+
+    status: Status
+    evidence: str
+    action: str = ""
+    name: str = ""
 
 
 @dataclass
 class Row:
-    """One component. `evidence` is what was seen, `actions` what to type; the worst check decides."""
+    """One component."""
 
-    status: Status = Status.UNCHECKED
-    evidence: list[str] = field(default_factory=list)
-    actions: list[str] = field(default_factory=list)
-    checks: int = 0
+    results: list[Result] = field(default_factory=list)
 
-    def add(self, status: Status, evidence: str, action: str = "") -> None:
-        order = (Status.UNCHECKED, Status.READY, Status.PENDING, Status.FAILING)
-        worse = order.index(status) > order.index(self.status)
-        self.checks += 1
-        if worse:
-            self.status, self.evidence, self.actions = status, [], []
-        if worse or status == self.status:
-            self.evidence.append(evidence)
-            if action and action not in self.actions:
-                self.actions.append(action)
+    def add(self, status: Status, evidence: str, action: str = "", name: str = "") -> None:
+        self.results.append(Result(status, evidence, action, name))
+
+    @property
+    def status(self) -> Status:
+        return max((result.status for result in self.results), key=_ORDER.index, default=Status.UNCHECKED)
+
+    @property
+    def deciding(self) -> list[Result]:
+        """The results that make its status, each evidence once."""
+        found: dict[str, Result] = {}
+        for result in self.results:
+            if result.status is self.status and result.evidence:
+                found.setdefault(result.evidence, result)
+        return list(found.values())
+
+    @property
+    def evidence(self) -> list[str]:
+        return [result.evidence for result in self.deciding]
+
+    @property
+    def actions(self) -> list[str]:
+        return list(dict.fromkeys(result.action for result in self.deciding if result.action))
+
+    @property
+    def findings(self) -> dict[str, list[str]]:
+        """What to type -> the causes that it mends."""
+        found: dict[str, list[str]] = {}
+        for result in self.deciding:
+            found.setdefault(result.action, []).append(result.evidence)
+        return found
+
+    @property
+    def checks(self) -> int:
+        return len(self.results)
 
 
 class Table:
@@ -61,31 +96,67 @@ class Table:
         self.rows = {component: Row() for component in COMPONENTS}
 
     @property
+    def checks(self) -> int:
+        return sum(row.checks for row in self.rows.values())
+
+    @property
     def exit_code(self) -> int:
         """0 all ready, 2 only tokens pending, 1 something is broken or was not checked."""
-        statuses = {row.status for row in self.rows.values()}
+        statuses = {result.status for row in self.rows.values() for result in row.results}
+        statuses |= {row.status for row in self.rows.values()}
         if statuses & {Status.FAILING, Status.UNCHECKED}:
             return 1
         return 2 if Status.PENDING in statuses else 0
 
+    @property
+    def summary(self) -> str:
+        """As `9 ready, 1 failing`."""
+        count = {status: sum(row.status is status for row in self.rows.values()) for status in Status}
+        return ", ".join(f"{number} {status}" for status, number in count.items() if number)
+
+    def data(self) -> dict[str, Any]:
+        """For --json and --html."""
+        return {
+            "host": self.host,
+            "checks": self.checks,
+            "exit_code": self.exit_code,
+            "summary": self.summary,
+            "rows": [
+                {
+                    "component": COMPONENTS[component],
+                    "status": row.status,
+                    "sign": _SIGN[row.status],
+                    "evidence": row.evidence,
+                    "actions": row.actions,
+                    "findings": [{"causes": causes, "action": action} for action, causes in row.findings.items()],
+                    "checks": [vars(result) for result in row.results],
+                }
+                for component, row in self.rows.items()
+            ],
+        }
+
     def print(self, out: TextIO) -> None:
         colour = out.isatty() and "NO_COLOR" not in os.environ
-        width = max(60, min(shutil.get_terminal_size().columns, 120)) if out.isatty() else 120
-        checks = sum(row.checks for row in self.rows.values())
-        print(f"\n{self.host}: {checks} checks", file=out)
+        width = max(60, min(shutil.get_terminal_size((100, 24)).columns, 120))
+        print(f"\n{self.host}: {self.checks} checks", file=out)
         for component, row in self.rows.items():
-            evidence = row.evidence[0] if row.status is Status.READY else "; ".join(row.evidence)
             start = f"  {_SIGN[row.status]} {COMPONENTS[component]:<20} {row.status:<11} "
-            room = width - len(start)
-            lines = textwrap.wrap(evidence, room) or [""]
             head = f"\033[{_COLOUR[row.status]}m{start}\033[0m" if colour else start
+            lines = row_lines(row, width - len(start)) or [""]
             print(head + lines[0], file=out)
             for line in lines[1:]:
                 print(" " * len(start) + line, file=out)
-            for action in row.actions:
-                wrapped = textwrap.wrap(action, room - 2)
-                print(" " * len(start) + "→ " + wrapped[0], file=out)
-                for line in wrapped[1:]:
-                    print(" " * len(start) + "  " + line, file=out)
-        count = {status: sum(row.status is status for row in self.rows.values()) for status in Status}
-        print(f"\n{', '.join(f'{number} {status}' for status, number in count.items() if number)}", file=out)
+        print(f"\n{self.summary}", file=out)
+
+
+def row_lines(row: Row, width: int) -> list[str]:
+    """A ready row: one line of what was seen. Any other: the causes, and below them what to type."""
+    if row.status is Status.READY:
+        return [textwrap.shorten("; ".join(row.evidence), width, placeholder=" …")]
+    lines = []
+    for action, causes in row.findings.items():
+        for cause in causes:
+            lines += textwrap.wrap(cause, width, break_on_hyphens=False)
+        if action:
+            lines += textwrap.wrap(action, width, initial_indent="→ ", subsequent_indent="  ", break_on_hyphens=False)
+    return lines

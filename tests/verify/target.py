@@ -1,24 +1,44 @@
-"""Which host is verified: the deploy's own inventory and group_data, read as plain Python."""
+"""Which host is verified: the deploy's own inventory and group_data, read as plain Python. And how it is read."""
 
 from __future__ import annotations
 
+import os
 import runpy
 import shlex
+import subprocess
 import tempfile
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import testinfra
-
 from settings import Settings
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
+LIMIT = 60  # seconds, for a host that hangs
 
 
-@dataclass(frozen=True)
+class Unreachable(Exception):
+    """No answer over ssh. The message is one line."""
+
+
+class NotChecked(Exception):
+    """Cannot be judged, because something else is broken, which has a check of its own."""
+
+
+class Reading(dict[str, str]):
+    """name -> what was read. Asking for what could not be read raises NotChecked."""
+
+    why = ""
+
+    def __missing__(self, name: str) -> str:
+        raise NotChecked(f"{name} could not be read. {self.why}")
+
+
+@dataclass(eq=False)
 class Target:
     """A host of the inventory, reached by the machine's own ssh with the inventory's key and known hosts."""
 
@@ -26,10 +46,25 @@ class Target:
     data: dict[str, Any]
     settings: Settings
 
+    def start(self) -> None:
+        """Begin to read, on the host and from outside. A check that asks for the answers waits for them."""
+        pool = ThreadPoolExecutor(2)
+        self._probe: Future[Reading] = pool.submit(self._read_on_the_host)
+        self._outside: Future[Reading] = pool.submit(self._read_from_outside)
+
+    @property
+    def probe(self) -> Reading:
+        """What probe.sh printed. Raises Unreachable."""
+        return self._probe.result()
+
+    @property
+    def outside(self) -> Reading:
+        """What outside.py saw."""
+        return self._outside.result()
+
     @cached_property
-    def host(self) -> Any:
-        """testinfra's host. One connection is kept for all commands."""
-        folder = tempfile.mkdtemp(prefix="verify-")  # short: a socket's path has 100 characters
+    def ssh_config(self) -> str:
+        """A file for `ssh -F`, in which the host is called `target`."""
         options = {
             "HostName": self.data.get("ssh_hostname", self.name),
             "User": self.data.get("ssh_user"),
@@ -40,31 +75,87 @@ class Target:
             "BatchMode": "yes",
             "ConnectTimeout": 10,
             "LogLevel": "ERROR",
-            "ControlMaster": "auto",
-            "ControlPath": f"{folder}/%C",
-            "ControlPersist": 20,
         }
         lines = [f"  {key} {value}" for key, value in options.items() if value]
-        config = Path(folder) / "config"
-        config.write_text("\n".join(["Host target", *lines, ""]))
-        return testinfra.get_host("ssh://target", ssh_config=str(config))
+        file = Path(self._folder.name) / "config"
+        file.write_text("\n".join(["Host target", *lines, ""]))
+        return str(file)
 
     @cached_property
-    def probe(self) -> dict[str, str]:
-        """What probe.sh printed. Raises ConnectionError, in one line, when the host cannot be reached."""
-        knobs = {
-            "APP_DIR": self.settings.app_dir,
-            "API_APP": self.settings.api_app,
-            "API_PORT": str(self.settings.api_port),
-            "DOMAIN": self.settings.domain,
-            "SITE": self.settings.nginx_site,
+    def _folder(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory(prefix="verify-")
+
+    def script(self, name: str, **knobs: str) -> str:
+        """A script of this folder, with the knobs set in front of it."""
+        settings = self.settings
+        values = {
+            "APP_DIR": settings.app_dir,
+            "API_APP": settings.api_app,
+            "API_PORT": str(settings.api_port),
+            "DOMAIN": settings.domain,
+            "SITE": settings.nginx_site,
+            **knobs,
         }
-        assignments = "\n".join(f"{key}={shlex.quote(value)}" for key, value in knobs.items())
-        script = f"{assignments}\n{(HERE / 'probe.sh').read_text(encoding='utf-8')}"
-        done = self.host.run(script)
-        if done.rc == 255:
-            raise ConnectionError(f"{self.name} cannot be reached: {done.stderr.strip().splitlines()[-1]}")
-        return dict(line.split("\t", 1) for line in done.stdout.splitlines() if "\t" in line)
+        exports = [f"export {key}={shlex.quote(value)}" for key, value in values.items()]
+        return "\n".join([*exports, _text(name)])
+
+    def _run(self, script: str) -> str:
+        """What the host's shell printed. The script goes by standard input: it may hold the database's password."""
+        done = subprocess.run(
+            ["ssh", "-F", self.ssh_config, "target", "sh -s"],
+            input=script,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=LIMIT,
+        )
+        if done.returncode == 255:
+            words = done.stderr.strip().splitlines() or ["no answer"]
+            raise Unreachable(f"{self.name} cannot be reached over ssh: {words[-1]}")
+        return done.stdout
+
+    @cached_property
+    def host(self) -> Any:
+        """testinfra's host, for what is done on request. Each of its commands is an ssh connection."""
+        import testinfra
+
+        return testinfra.get_host("ssh://target", ssh_config=self.ssh_config)
+
+    def _read_on_the_host(self) -> Reading:
+        began = time.time()
+        knobs = {"PROBE_JS": _text("probe.js"), "POOL_JS": _text("pool.js"), **_database()}
+        try:
+            lines = self._run(self.script("probe.sh", **knobs)).splitlines()
+        except subprocess.TimeoutExpired:
+            raise Unreachable(f"{self.name} did not answer within {LIMIT} s") from None
+        self.span = began, time.time()
+        reading = Reading(line.split("\t", 1) for line in lines if "\t" in line)
+        reading.why = " ".join(line for line in lines if line.startswith("probe: "))[:200]
+        return reading
+
+    def _read_from_outside(self) -> Reading:
+        from tests.verify.outside import look  # requests takes 0.2 s to import: meanwhile ssh is connecting
+
+        return Reading(look(self.settings, self.data.get("ssh_hostname", self.name)))
+
+
+def _database() -> dict[str, str]:
+    """How the probe asks the database: the operator's DATABASE_URL where one is set, else the host's own PostgreSQL."""
+    dotenv = Path(".env")
+    sources = [*os.environ, dotenv.read_text(encoding="utf-8", errors="replace") if dotenv.exists() else ""]
+    if any(word in source for source in sources for word in ("DATABASE_URL", "YCLIENTS_SECRETS_COMMAND")):
+        from credentials import of_operator
+
+        keywords = of_operator().database()
+        if keywords is not None:
+            names = {"dbname": "database"}
+            variables = {f"PG{names.get(key, key).upper()}": value for key, value in keywords.items()}
+            return {"PSQL": "psql", **variables}
+    return {"PSQL": "runuser -u postgres -- psql -d postgres"}
+
+
+def _text(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
 
 
 def targets(inventory: Path) -> list[Target]:

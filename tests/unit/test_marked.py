@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from operations import marked
+from settings import BadInput
+
+_line = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=8)
+_lines = st.lists(_line, max_size=6)
+
+
+@given(_lines, _lines, _lines, st.sampled_from([b"\n", b"\r\n"]), st.booleans())
+def test_without_undoes_wrap(before: list[str], body: list[str], after: list[str], eol: bytes, ended: bool) -> None:
+    above = b"".join(line.encode() + eol for line in before)
+    below = eol.join(line.encode() for line in after) + (eol if ended else b"")
+    block = marked.wrap("\n".join(body), "//", eol)
+    assert marked.without(above + block + below, "file.js") == above + below
+    assert marked.without(above + below, "file.js") == above + below
+
+
+def test_wrap_uses_the_files_line_ends() -> None:
+    assert marked.wrap("a\nb\n", "    #", b"\r\n").split(b"\r\n") == [
+        b"    # >>> ai-admin-deploy: edits between these two lines are lost",
+        b"a",
+        b"b",
+        b"    # <<< ai-admin-deploy",
+        b"",
+    ]
+
+
+@pytest.mark.parametrize(("text", "eol"), [(b"", b"\n"), (b"a\n", b"\n"), (b"a\r\nb\n", b"\r\n"), (b"a", b"\n")])
+def test_line_ends(text: bytes, eol: bytes) -> None:
+    assert marked.eol_of(text) == eol
+
+
+BEGIN, END = b"# >>> ai-admin-deploy\n", b"# <<< ai-admin-deploy\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (b"a\n" + BEGIN + b"b\n", 2),
+        (b"a\nb\n" + END, 3),
+        (END + BEGIN, 2),
+        (BEGIN + BEGIN + END, 1),
+        (BEGIN + END + END, 1),
+        (BEGIN + END + b"a\n" + BEGIN + END, 1),
+        (BEGIN.replace(b"\n", b" ") + END, 1),
+    ],
+)
+def test_damaged_markers_are_refused(text: bytes, line: int) -> None:
+    if text == BEGIN.replace(b"\n", b" ") + END:  # both on one line: a pair, and the line goes
+        assert marked.without(text, "f") == b""
+        return
+    with pytest.raises(BadInput, match=rf"^site: line {line}: a marker of ours without its partner; "):
+        marked.without(text, "site")
+
+
+def test_indent_leaves_blank_lines_blank() -> None:
+    assert marked.indent("a\n\n  b", "    ") == "    a\n\n      b"

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from facts.source import ROUTES, SESSION_POOL, Source
+from operations import marked, source
+from settings import BadInput, Settings
+from tests.unit.conftest import ROOT
+from tests.unit.test_settings import DEFAULTS
+
+SETTINGS = Settings.load(DEFAULTS)
+APP = ROOT / "tests/rehearsal/app"
+ROUTES_TEXT = b"const router = express.Router();\nmodule.exports = router;\n"
+COMPLETE = b"""class WhatsAppSessionPool {
+  getQR(id) {}
+  getSession(id) {}
+  async createSession(id) {}
+  getSessionStatus(id) {}
+  async getOrCreateSession(id) {}
+}
+module.exports = { WhatsAppSessionPool };
+"""
+
+
+def changes(routes: bytes = ROUTES_TEXT, pool: bytes = COMPLETE, health_check: bool = True) -> dict[str, bytes]:
+    return source.changes(Source({ROUTES: routes, SESSION_POOL: pool}), replace(SETTINGS, health_check=health_check))
+
+
+def added(pool: bytes) -> list[str]:
+    """The methods that our block adds."""
+    changed = changes(pool=pool).get(SESSION_POOL)
+    if changed is None:
+        return []
+    assert changed.startswith(pool) and marked.without(changed, "").rstrip(b"\r\n") == pool.rstrip(b"\r\n")
+    block = changed[len(pool) :].decode()
+    return [name for name in source.METHODS if f"{name}(sessionId) {{" in block]
+
+
+# --- the health check
+
+
+def test_health_check_goes_before_the_export() -> None:
+    text = changes()[ROUTES]
+    assert text.startswith(b"const router = express.Router();\n// >>> ai-admin-deploy")
+    assert text.endswith(b"// <<< ai-admin-deploy\nmodule.exports = router;\n")
+    assert b"router.get('/marketplace/health-check'" in text
+
+
+def test_second_time_changes_nothing() -> None:
+    assert ROUTES not in changes(changes()[ROUTES])
+
+
+def test_switched_off_it_is_taken_out_again() -> None:
+    assert changes(changes()[ROUTES], health_check=False) == {ROUTES: ROUTES_TEXT}
+    assert changes(health_check=False) == {}
+
+
+def test_router_under_another_name_and_crlf() -> None:
+    text = changes(b"const api = Router();\r\nmodule.exports = api;\r\n")[ROUTES]
+    assert b"\r\napi.get('/marketplace/health-check'" in text
+    assert text.count(b"\n") == text.count(b"\r\n")
+    assert text.endswith(b"\r\nmodule.exports = api;\r\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"router.get('/marketplace/health-check', (q, s) => s.json({}));\nmodule.exports = router;\n",
+        b'router.get("/marketplace/health-check", handler);\nmodule.exports = router;\n',
+    ],
+)
+def test_made_by_hand_it_is_left_alone(text: bytes) -> None:
+    assert ROUTES not in changes(text)
+
+
+def test_in_a_comment_it_is_not_made_by_hand() -> None:
+    assert ROUTES in changes(b"// router.get('/marketplace/health-check')\nmodule.exports = router;\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"const router = 1;\n",
+        b"// module.exports = router;\n",
+        b"const x = 'module.exports = router;';\n",
+        b"module.exports = { router };\n",
+        b"export default router;\n",
+        b"",
+    ],
+)
+def test_no_place_for_it(text: bytes) -> None:
+    with pytest.raises(BadInput, match=r"no `module\.exports = router;`.*health_check = False") as refused:
+        changes(text)
+    assert "\n" not in str(refused.value)
+    assert ROUTES not in changes(text, health_check=False)
+
+
+# --- the session pool
+
+
+def test_complete_pool_is_left_alone() -> None:
+    assert added(COMPLETE) == []
+
+
+@pytest.mark.parametrize("method", source.METHODS)
+def test_a_missing_method_alone_is_added(method: str) -> None:
+    assert added(COMPLETE.replace(f" {method}(".encode(), b" other(")) == [method]
+
+
+@pytest.mark.parametrize(
+    ("instead", "counts"),
+    [
+        (b"// getQR(id) {}", False),
+        (b"/* getQR(id) {} */", False),
+        (b"static getQR(id) {}", False),
+        (b"other() { return 'getQR(id) {}'; }", False),
+        (b"other() { return { getQR() {} }; }", False),
+        (b"getQRs(id) {}", False),
+        (b"async getQR(id) {}", True),
+        (b"*getQR(id) {}", True),
+        (b"get getQR() { return () => 1; }", True),
+        (b"getQR = (id) => 1;", True),
+        (b"getQR", True),
+    ],
+)
+def test_what_counts_as_a_method(instead: bytes, counts: bool) -> None:
+    assert added(COMPLETE.replace(b"getQR(id) {}", instead)) == ([] if counts else ["getQR"])
+
+
+@pytest.mark.parametrize(
+    ("line", "counts"),
+    [
+        (b"WhatsAppSessionPool.prototype.getQR = function (id) {};\n", True),
+        (b"// WhatsAppSessionPool.prototype.getQR = function (id) {};\n", False),
+        (b"OtherPool.prototype.getQR = function (id) {};\n", False),
+        (b"WhatsAppSessionPool.getQR = function (id) {};\n", False),
+    ],
+)
+def test_assigned_to_the_prototype(line: bytes, counts: bool) -> None:
+    assert added(COMPLETE.replace(b"getQR", b"other") + line) == ([] if counts else ["getQR"])
+
+
+def test_methods_of_another_class_do_not_count() -> None:
+    other = b"class Other {\n  getQR(id) {}\n}\n"
+    assert added(other + COMPLETE.replace(b"getQR", b"other")) == ["getQR"]
+
+
+def test_class_in_an_expression() -> None:
+    assert added(COMPLETE.replace(b"class W", b"const Pool = class W").replace(b"getQR", b"x")) == ["getQR"]
+
+
+def test_crlf_and_a_missing_final_newline() -> None:
+    pool = COMPLETE.replace(b"getQR", b"other").rstrip().replace(b"\n", b"\r\n")
+    text = changes(pool=pool)[SESSION_POOL]
+    assert text.startswith(pool + b"\r\n// >>> ")
+    assert text.count(b"\n") == text.count(b"\r\n")
+    assert SESSION_POOL not in changes(pool=text)
+
+
+def test_syntax_of_other_encodings_stays() -> None:
+    pool = COMPLETE.replace(b"getQR", b"other") + b"// caf\xe9\n"
+    assert changes(pool=pool)[SESSION_POOL].startswith(pool)
+
+
+@pytest.mark.parametrize(
+    "maker",
+    [
+        b"async getOrCreateSession(id) { return this.getSession(id) ?? this.createSession(id); }",
+        b"other() {}",
+    ],
+)
+def test_create_session_that_would_call_itself_is_refused(maker: bytes) -> None:
+    pool = COMPLETE.replace(b"async createSession(id) {}", b"").replace(b"async getOrCreateSession(id) {}", maker)
+    with pytest.raises(BadInput, match="getOrCreateSession cannot stand in for it") as refused:
+        changes(pool=pool)
+    assert "\n" not in str(refused.value)
+
+
+def test_no_such_class() -> None:
+    with pytest.raises(BadInput, match="no class WhatsAppSessionPool"):
+        changes(pool=b"// class WhatsAppSessionPool {}\n")
+
+
+def test_file_missing() -> None:
+    with pytest.raises(BadInput, match=f"^{SESSION_POOL} is not in the application's folder"):
+        source.changes(Source({ROUTES: ROUTES_TEXT, SESSION_POOL: None}), SETTINGS)
+
+
+def test_the_rehearsal_application_lacks_get_qr() -> None:
+    assert added((APP / SESSION_POOL).read_bytes()) == ["getQR"]

@@ -1,0 +1,22 @@
+# Signs a token with the host's own JWT_SECRET and asks the API for a QR code, through nginx and TLS. Neither secret nor
+# QR code (who scans it takes over the salon's WhatsApp) is printed.
+exec node -e '
+const { APP_DIR, DOMAIN, SALON } = process.env;
+const app = require("module").createRequire(`${APP_DIR}/`);
+const { JWT_SECRET } = app("dotenv").parse(require("fs").readFileSync(`${APP_DIR}/.env`));
+const token = app("jsonwebtoken").sign({ salon_id: Number(SALON) }, JWT_SECRET, { expiresIn: "5m" });
+const request = require("https").request({
+  host: "127.0.0.1", servername: DOMAIN, rejectUnauthorized: false, timeout: 30_000,
+  method: "POST", path: "/marketplace/api/qr", headers: { Host: DOMAIN, Authorization: `Bearer ${token}` },
+}, (response) => {
+  let body = "";
+  response.on("data", (chunk) => (body += chunk)).on("end", () => {
+    let answer = {};
+    try { answer = JSON.parse(body); } catch {}
+    const { qr } = answer;
+    console.log(qr ? `QR of ${String(qr).length} characters in ${String(qr).split(",").length} fields` : `${response.statusCode} ${answer.error ?? ""}`);
+  });
+});
+request.on("timeout", () => request.destroy(new Error("no answer within 30 s")));
+request.on("error", (error) => console.log(error.message)).end();
+'

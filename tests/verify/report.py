@@ -1,0 +1,16 @@
+"""bin/verify --html: the tables as one page that needs no other file."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from tests.verify.target import HERE
+
+
+def page(tables: list[dict[str, Any]]) -> str:
+    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return environment.get_template("report.html.j2").render(tables=tables, made=made)

@@ -1,0 +1,181 @@
+"""nginx and TLS: the name, the certificate, the page, and WebSocket, from the host itself and from outside."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.verify.answers import ENGINE, answer, is_landing_page, through_nginx
+from tests.verify.plugin import DEPLOY, Seen, component, needs
+from tests.verify.target import Reading, Target
+
+RENEW = "certbot renew && systemctl reload nginx"
+
+# --- from outside
+
+
+@component("tls", "set the domain's A (and AAAA) record to the host, where its name servers are managed")
+def test_dns_points_to_the_host(outside: Reading, probe: Reading, target: Target) -> None:
+    own = {*probe["host.addresses"].split(), *outside["ssh_address"].split()}
+    found = outside["addresses"].split()
+    assert found, f"DNS does not know {target.settings.domain}"
+    foreign = [address for address in found if address not in own]
+    assert not foreign, f"DNS has {target.settings.domain} at {', '.join(foreign)}, which is not this host"
+
+
+def _outside(outside: Reading, name: str) -> tuple[str, str, str]:
+    needs(name in outside, "DNS does not know the domain")
+    code, kind, location = [*outside[name].split(" ", 2), "", ""][:3]
+    return code, kind, location
+
+
+@component("tls", f"{RENEW}; for another name: certbot --nginx -d ai-admin.app")
+def test_certificate_is_trusted_from_outside(outside: Reading, probe: Reading) -> None:
+    needs(probe["nginx.active"] == "active", "nginx does not run: see Nginx WebSocket")
+    code = _outside(outside, "page")[0]
+    assert code != "000", f"from outside, https fails: {outside['page'].removeprefix('000 ')}"
+
+
+@component("tls", "open ports 80 and 443 in the firewall; look for allow and deny in the site")
+def test_page_answers_the_same_from_outside(outside: Reading, probe: Reading) -> None:
+    inside = through_nginx(probe, "site.onboarding_bare")
+    code, kind, _ = _outside(outside, "page")
+    needs(code != "000", "https fails from outside")
+    assert (code, kind) == (inside.code, inside.type), (
+        f"the same page answers {inside.code} on the host and {code} from outside"
+    )
+
+
+@component("tls", "put back `return 301 https://$host$request_uri;` into the site's server on port 80")
+def test_http_redirects_to_https(outside: Reading, probe: Reading, target: Target) -> None:
+    needs(probe["nginx.active"] == "active", "nginx does not run: see Nginx WebSocket")
+    code, _, location = _outside(outside, "redirect")
+    needs(code != "000", "port 80 does not answer from outside")
+    assert code in ("301", "308") and location.startswith(f"https://{target.settings.domain}/"), (
+        f"http:// answers {code} {location}, no redirect to https"
+    )
+
+
+# --- the certificate that is served
+
+
+@component("tls", RENEW)
+def test_certificate_lasts(probe: Reading, seen: Seen) -> None:
+    days = int(probe["tls.days"])
+    assert days >= 14, f"the certificate expires in {days} days" if days >= 0 else "the certificate has expired"
+    seen(f"valid for {days} days, trusted and redirected to from outside")
+
+
+@component("tls", "certbot --nginx -d ai-admin.app")
+def test_certificate_is_for_the_domain(probe: Reading) -> None:
+    assert probe["tls.name"] == "matches", f"the certificate does not match the name: {probe['tls.name']}"
+
+
+@component("tls", "nginx -t && systemctl reload nginx")
+def test_certificate_on_disk_is_served(probe: Reading) -> None:
+    assert probe["tls.on_disk"] == "served", "nginx serves another certificate than that on disk: renewed, not loaded"
+
+
+# --- the page
+
+
+@component("html")
+def test_onboarding_wants_a_token(probe: Reading) -> None:
+    found = through_nginx(probe, "site.onboarding_bare")
+    assert not is_landing_page(probe, found), "nginx serves the landing page for /marketplace/onboarding"
+    assert found.code == "400", f"/marketplace/onboarding without a token answers {found.code}, not 400"
+
+
+@component("html", "is public/marketplace/onboarding.html there? deploy the application again")
+def test_onboarding_page(probe: Reading, seen: Seen) -> None:
+    found = through_nginx(probe, "site.onboarding")
+    assert not is_landing_page(probe, found), "nginx serves the landing page for /marketplace/onboarding?token=…"
+    assert (found.code, found.type) == ("200", "text/html"), (
+        f"/marketplace/onboarding?token=… answers {found.code} {found.type}, not 200 text/html"
+    )
+    seen("/marketplace/onboarding 200 text/html, 400 without a token")
+
+
+# --- WebSocket: the server, then through nginx
+
+
+@component("websocket", f"pm2 logs ai-admin-api --lines 50; then {DEPLOY}")
+@pytest.mark.parametrize("way", ["polling", "upgrade"])
+def test_server(probe: Reading, seen: Seen, way: str) -> None:
+    if way == "polling":
+        found = answer(probe, "direct.socket")
+        assert found.body.startswith(ENGINE), f"a socket.io handshake on the API's port: {found.code} {found.body[:60]}"
+    else:
+        code = answer(probe, "direct.upgrade").code
+        assert code == "101", f"an upgrade to WebSocket on the API's port is answered {code}, not 101"
+        seen("handshake, and 101 for an upgrade, on the API's port")
+
+
+@component("nginx", "nginx -t; systemctl enable --now nginx")
+def test_nginx_runs(probe: Reading) -> None:
+    assert probe["nginx.active"] == "active", f"nginx does not run: {probe['nginx.active']}"
+
+
+@component("nginx", "systemctl enable nginx")
+def test_nginx_starts_at_boot(probe: Reading) -> None:
+    assert probe["boot.nginx"] == "enabled", f"nginx is not started at boot: {probe['boot.nginx']}"
+
+
+@component("nginx", f"mend what it says until `nginx -t` passes, then {DEPLOY}")
+def test_nginx_accepts_its_configuration(probe: Reading) -> None:
+    assert probe["nginx.test"] == "successful", f"nginx -t fails, a reload is refused: {probe['nginx.test']}"
+
+
+@component("nginx", "keep backups elsewhere: mv the second file out of /etc/nginx/sites-enabled, then reload nginx")
+def test_no_site_hides_another(probe: Reading) -> None:
+    assert not probe["nginx.conflict"], f"two sites of one name, one is ignored: {probe['nginx.conflict']}"
+
+
+@component("nginx")
+def test_enabled_site_is_the_one_to_edit(probe: Reading, target: Target) -> None:
+    found, wanted = probe["nginx.enabled"], f"/etc/nginx/sites-available/{target.settings.nginx_site}"
+    assert found not in ("copy", "nothing"), (
+        f"sites-enabled holds a {found} of the site: what is edited in sites-available changes nothing"
+        if found == "copy"
+        else "the site is not enabled: sites-enabled holds nothing of its name"
+    )
+    assert found == wanted, f"sites-enabled points to {found}, not to {wanted}"
+
+
+@component("nginx")
+def test_nginx_runs_what_is_on_disk(probe: Reading) -> None:
+    needs(probe["nginx.test"] == "successful", "nginx refuses its configuration")
+    file = probe["nginx.newer"]
+    assert not file, f"the configuration on disk is not the one running: {file} changed after nginx loaded it"
+
+
+@component("nginx")
+def test_handshake_through_nginx(probe: Reading) -> None:
+    _server_answers(probe)
+    found = through_nginx(probe, "site.socket")
+    assert not found.body.lstrip().startswith("<"), (
+        "/socket.io/ answers 200 with the landing page: nginx does not pass it on, the location is missing"
+    )
+    assert found.body.startswith(ENGINE), f"/socket.io/ through nginx answers {found.code} {found.body[:60]}"
+
+
+def _server_answers(probe: Reading) -> None:
+    works = answer(probe, "direct.socket").body.startswith(ENGINE)
+    needs(works, "socket.io itself does not answer: see WebSocket server")
+
+
+@component("nginx", f'{DEPLOY} ("WebSocket connection failed" in the browser is this)')
+def test_upgrade_through_nginx(probe: Reading) -> None:
+    _server_answers(probe)
+    needs(answer(probe, "direct.upgrade").code == "101", "the API itself does not upgrade: see WebSocket server")
+    found = through_nginx(probe, "site.upgrade")
+    assert found.code == "101", f"an upgrade to WebSocket ends in nginx: answered {found.code}, not 101"
+
+
+@component("nginx", f'{DEPLOY} ("WebSocket connection failed" in the browser is this)')
+def test_socket_io_client_connects(probe: Reading, seen: Seen) -> None:
+    """The real client, through nginx and TLS, by WebSocket alone."""
+    _server_answers(probe)
+    needs(answer(probe, "direct.upgrade").code == "101", "the API itself does not upgrade: see WebSocket server")
+    through_nginx(probe, "site.socket")
+    assert probe["site.client"] == "connected by websocket", f"the socket.io client fails: {probe['site.client']}"
+    seen("the socket.io client connects through TLS, by websocket")

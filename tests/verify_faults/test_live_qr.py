@@ -1,0 +1,64 @@
+"""The one step with a side effect, run for real: a QR code through the API, and as a picture on the onboarding page."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.rehearsal.host import Host
+from tests.verify_faults.conftest import Verified, shell, verify
+
+POOLS_OWN = re.compile(r"2@[\w+/=]{64}(,[\w+/=]{44}){3}")  # four fields, as WhatsApp Web shows them
+
+CHROMIUM = (
+    *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
+    *("--ignore-certificate-errors", "--window-size=480,640"),
+)
+
+
+@pytest.mark.slow
+def test_a_qr_code_comes_when_asked_for(ver: Host, sound: Verified, tmp_path: Path) -> None:
+    found = verify(ver, tmp_path, "--live-qr", "962302")
+    assert found.code == 0, found.output
+    assert set(found.checks()) - set(sound.checks()) == {"a_qr_code_comes"}
+    report = (tmp_path / "verify.json").read_text()
+    assert re.search(r"a QR code came for salon 962302: \d+ characters in 4 fields", report)
+    assert not POOLS_OWN.search(report)
+
+
+@pytest.mark.slow
+def test_it_fails_when_none_comes(ver: Host, tmp_path: Path) -> None:
+    plant = "add $pool 'WhatsAppSessionPool.prototype.getQR = () => null;'; restart"
+    try:
+        shell(ver, plant, "host")
+        found = verify(ver, tmp_path, "--live-qr", "962303")
+    finally:
+        shell(ver, "back $pool; restart", "host")
+    assert found.checks("failing").keys() == {"a_qr_code_comes", "session_pool_method_works[getQR]"}
+    assert "no QR code came for salon 962303: 200" in found.output
+
+
+@pytest.mark.slow
+def test_a_browser_shows_the_code(ver: Host, tmp_path: Path) -> None:
+    """From the marketplace's redirect to a picture that a phone could scan."""
+    page = "https://ai-admin.app"
+    curl = "curl -sk --resolve ai-admin.app:443:127.0.0.1 -o /dev/null -w '%{redirect_url}'"
+    asked = ver.ssh(f"{curl} '{page}/auth/yclients/redirect?salon_id=962304'")
+    assert asked.stdout.startswith(f"{page}/marketplace/onboarding?token="), asked.stdout
+    picture = tmp_path / "onboarding.png"
+    subprocess.run(
+        [
+            *CHROMIUM,
+            *(f"--user-data-dir={tmp_path / 'profile'}", f"--host-resolver-rules=MAP ai-admin.app {ver.address}"),
+            *(f"--screenshot={picture}", "--virtual-time-budget=8000", asked.stdout),
+        ],
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    decoded = subprocess.run(["zbarimg", "--quiet", "--raw", str(picture)], capture_output=True, text=True)
+    assert POOLS_OWN.fullmatch(decoded.stdout.strip()), f"no code in the picture: {decoded.stderr}"
