@@ -54,6 +54,11 @@ class Settings:
     verify_address: str
     verify_ca: str
 
+    @property
+    def waiting_room(self) -> int:
+        """The port where requests wait while the API restarts: operations/waiting_room.js."""
+        return self.api_port + 10000 if self.api_port < 50000 else self.api_port - 10000
+
     @classmethod
     def load(cls, data: dict[str, Any]) -> Settings:
         """From pyinfra's merged host data. `ssh_…` and `_…` are pyinfra's own and are passed over."""

@@ -63,7 +63,8 @@ def under_load(host: Host, environment: dict[str, str]) -> tuple[Figures, list[s
             time.sleep(max(0.0, begun + len(asked) / RATE - time.monotonic()))
         answers = [each.result() for each in asked]
     codes = Counter(code for code, _ in answers)
-    print(f"    answers: {dict(codes)}", file=sys.stderr)
+    late = [f"{number / RATE:.1f}" for number, (code, _) in enumerate(answers) if code != 200]
+    print(f"    answers: {dict(codes)}{'; failed, by seconds: ' if late else ''}{' '.join(late)}", file=sys.stderr)
     longest = max((seconds for code, seconds in answers if code == 200), default=0.0)
     return Figures(len(answers), len(answers) - codes[200], longest), changed
 

@@ -47,7 +47,7 @@ def desired(now: Nginx, settings: Settings) -> bytes:
     server = _tls_server(_parse(text), settings.domain, file)
     have = list(_locations(server["block"], _files(now.dump)))
     lacking = [path for path in PATHS if not any(_serves(args, path) for args in have)]
-    return _with_block(text, server, lacking, settings.api_port, file)
+    return _with_block(text, server, lacking, settings, file)
 
 
 def differs(now: Nginx, settings: Settings) -> bool:
@@ -110,14 +110,19 @@ def _serves(args: list[str], path: str) -> bool:
     return False
 
 
-def _with_block(text: bytes, server: dict[str, Any], lacking: list[str], port: int, file: str) -> bytes:
+def _with_block(text: bytes, server: dict[str, Any], lacking: list[str], settings: Settings, file: str) -> bytes:
     if not lacking:
         return text
     lines = text.splitlines(keepends=True)
     close = _closing_line(text, server["line"])
     if lines[close - 1].strip() != b"}":
         raise BadInput(f"nginx: {file} line {close}: put the closing brace of the server on a line of its own")
-    body = marked.indent(render("etc/nginx/sites-available/locations", paths=lacking, port=port).strip("\n"), "    ")
+    body = marked.indent(
+        render(
+            "etc/nginx/sites-available/locations", paths=lacking, port=settings.api_port, room=settings.waiting_room
+        ).strip("\n"),
+        "    ",
+    )
     block = marked.wrap(body, "    #", marked.eol_of(text))
     return b"".join(lines[: close - 1]) + block + b"".join(lines[close - 1 :])
 

@@ -60,6 +60,15 @@ function lastLines(app_dir, log) {
 }
 
 async function restartApi(data) {
+  const close = openWaitingRoom(data.waiting_room, data.api_port, data.start_timeout);
+  try {
+    return await restartAndWatch(data);
+  } finally {
+    await close();
+  }
+}
+
+async function restartAndWatch(data) {
   const { app_dir, api_app, status, shadowed } = data;
   if (status === 'no daemon') {
     const unit = childProcess.spawnSync('systemctl', ['restart', 'pm2-root.service']);

@@ -21,7 +21,7 @@ _SHARED = (
     "facts/migration.js",
     "operations/step.js",
 )
-_NEEDS = {"rollback": ("nginx", "pm2")}
+_NEEDS = {"pm2": ("waiting_room",), "rollback": ("nginx", "waiting_room", "pm2")}
 
 
 class Step(StringCommand):
@@ -33,6 +33,7 @@ class Step(StringCommand):
             **wanted.data(),
             "deploy": session.DEPLOY,
             "api_port": settings.api_port,
+            "waiting_room": settings.waiting_room,
             "start_timeout": settings.start_timeout,
             "settle_time": settings.settle_time,
             "lock_timeout": settings.lock_timeout,

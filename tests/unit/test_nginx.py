@@ -208,7 +208,7 @@ def test_included_locations_count() -> None:
 def test_our_block_follows_the_settings() -> None:
     old = nginx.desired(fact(), SETTINGS)
     new = nginx.desired(fact(old), replace(SETTINGS, api_port=3001))
-    assert new == old.replace(b":3000;", b":3001;")
+    assert new == old.replace(b":3000;", b":3001;").replace(b":13000;", b":13001;")
 
 
 def test_headers_of_the_requirements() -> None:
@@ -263,4 +263,4 @@ def test_the_rehearsal_site() -> None:
     site = (ROOT / "tests/rehearsal/root/etc/nginx/sites-available/ai-admin.app").read_bytes()
     settings = Settings.load(DEFAULTS)
     result = nginx.desired(fact(site), settings)
-    assert result.count(b"location ") == site.count(b"location ") + 2  # /socket.io/ and /webhook/
+    assert result.count(b"location ") == site.count(b"location ") + 3  # /socket.io/, /webhook/ and the waiting room
