@@ -111,7 +111,7 @@ def verify(host: Host) -> Verified:
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
         command = [sys.executable, "-m", "tests.verify", INVENTORY, "--limit", host.name, "--junit", report.name]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        ran = re.findall(r'<testcase [^>]*?name="(test_\w+)', Path(report.name).read_text(encoding="utf-8"))
+        ran = re.findall(r'<testcase [^>]* name="(test_\w+)', Path(report.name).read_text(encoding="utf-8"))
     rows = re.findall(r"^  \S (.{20}) (ready|pending|failing|not checked)", done.stdout, re.MULTILINE)
     checks = re.search(rf"^{host.name}: (\d+) checks$", done.stdout, re.MULTILINE)
     assert checks, done.stdout + done.stderr

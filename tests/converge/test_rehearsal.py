@@ -38,10 +38,15 @@ def traces() -> dict[str, list[str]]:
         "addresses": [" ".join(line.split()[1:4]) for line in told("ip", "-o", "address")],
         "nft tables": told("nft", "list", "tables"),
         "cgroups": [str(path) for path in Path("/sys/fs/cgroup").rglob("*/")],
-        "nspawn": [str(path) for path in Path("/run/systemd/nspawn").rglob("*")],
+        "nspawn": [str(path) for path in Path("/run/systemd/nspawn/propagate").glob("*")],
         "folders": [str(path) for path in HOSTS.glob("*")],
         "forwarding": [f"{path} {path.read_text().strip()}" for path in forwarding],
-        "processes": [line for line in told("ps", "-eo", "args") if "nspawn" in line or "ssh-" in line],
+        # a dead child of this very process, not waited for yet, is none
+        "processes": [
+            line
+            for line in told("ps", "-eo", "args")
+            if ("nspawn" in line or "ssh-" in line) and "<defunct>" not in line
+        ],
     }
     return {what: sorted(line for line in lines if not OTHERS.search(line)) for what, lines in seen.items()}
 
@@ -53,6 +58,9 @@ def test_down_leaves_nothing(temporary: Host, crash: bool) -> None:
     temporary.up()
     assert temporary.ssh("hostname").stdout
     with_host = traces()
+    root = temporary.root.stat()
+    lock = Path(f"/run/systemd/nspawn/locks/inode-{root.st_dev}:{root.st_ino}")  # the one trace without a name
+    assert lock.exists()
     assert {what for what in before if before[what] != with_host[what]} >= set(before) - {"processes"}
     if crash:
         nspawn = [pid for pid in temporary.processes() if "systemd-nspawn" in _command(pid)]
@@ -62,6 +70,7 @@ def test_down_leaves_nothing(temporary: Host, crash: bool) -> None:
         until(10, "the end of nspawn", lambda: not any(_command(pid) for pid in nspawn))
     temporary.down()
     assert traces() == before
+    assert not lock.exists()
     assert not temporary.is_up
 
 

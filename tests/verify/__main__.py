@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from settings import BadInput
-from tests.verify.target import HERE, Target, Unreachable, targets
+from tests.verify.target import HERE, Target, targets
 
 LIVE_QR = """also start a WhatsApp session of this salon through the API, as its owner would, and see whether a QR
 code comes. It leaves that session waiting for a scan, and may disturb a running session of the salon: for a test salon,
@@ -67,15 +67,15 @@ def main() -> int:
     arguments = parse()
     try:
         hosts = chosen(arguments.inventory, arguments.limit)
+        if arguments.drift:
+            from tests.verify import drift
+
+            return drift.find(arguments.inventory, hosts)
+        for target in hosts:
+            target.start()
     except BadInput as error:
         print(f"verify: {error}", file=sys.stderr)
         return 1
-    if arguments.drift:
-        from tests.verify import drift
-
-        return drift.find(arguments.inventory, hosts)
-    for target in hosts:
-        target.start()
     return verify(hosts, arguments)
 
 
@@ -86,13 +86,13 @@ def verify(hosts: list[Target], arguments: argparse.Namespace) -> int:
 
     from tests.verify.plugin import Verification
 
-    live = [name for name in ("live_token", "live_qr") if getattr(arguments, name.replace("_token", "")) is not None]
+    live = [*(["live_token.py"] if arguments.live else []), *(["live_qr.py"] if arguments.live_qr is not None else [])]
     verification = Verification(hosts, arguments.live_qr)
     code = pytest.main(
         [
-            *("-p", "no:terminal", "-p", "no:cacheprovider", "--assert=plain"),
+            *("-p", "no:terminal", "--assert=plain"),
             *(f"--rootdir={HERE}", "-c", str(HERE / "pytest.ini"), str(HERE)),
-            *(str(HERE / f"{name}.py") for name in live),
+            *("-o", " ".join(["python_files=test_*.py", *live])),
             *([f"--junitxml={arguments.junit.resolve()}"] if arguments.junit else []),
         ],
         plugins=[verification],
@@ -102,11 +102,10 @@ def verify(hosts: list[Target], arguments: argparse.Namespace) -> int:
         print(f"verify: the checks did not run (pytest: {code!r})", file=sys.stderr)
         return 1
     for target, table in zip(hosts, tables, strict=True):
-        try:
-            target.probe  # noqa: B018
+        if target.probe:
             table.print(sys.stdout)
-        except Unreachable as error:
-            print(f"verify: {error}", file=sys.stderr)
+        else:
+            print(f"verify: {target.probe.why}", file=sys.stderr)
     data = [table.data() for table in tables]
     if arguments.json:
         arguments.json.write_text(json.dumps(data, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

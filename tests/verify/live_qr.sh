@@ -13,8 +13,9 @@ const request = require("https").request({
   response.on("data", (chunk) => (body += chunk)).on("end", () => {
     let answer = {};
     try { answer = JSON.parse(body); } catch {}
-    const { qr } = answer;
-    console.log(qr ? `QR of ${String(qr).length} characters in ${String(qr).split(",").length} fields` : `${response.statusCode} ${answer.error ?? ""}`);
+    const qr = String(answer.qr ?? "");
+    const told = `QR ${qr.length} characters in ${qr.split(",").length} fields`;
+    console.log(qr ? told : `${response.statusCode} ${answer.error ?? ""}`);
   });
 });
 request.on("timeout", () => request.destroy(new Error("no answer within 30 s")));

@@ -1,5 +1,5 @@
-// The session pool's methods, called on an object made without the constructor: that makes a folder and a timer. What could
-// begin a session (createSession, getOrCreateSession) is read and not called.
+// The session pool's methods, called on an object made without the constructor: that makes a folder and a timer. What
+// could begin a session (createSession, getOrCreateSession) is read and not called.
 const { APP_DIR } = process.env;
 const print = console.log;
 console.log = () => {}; // the application's own words
@@ -13,7 +13,8 @@ async function main() {
   for (const name of ['getQR', 'getSession', 'createSession', 'getSessionStatus']) {
     say(`pool.${name}`, typeof Pool.prototype[name] === 'function' ? 'there' : 'missing');
   }
-  const recursive = source('createSession').includes('this.getOrCreateSession(') && source('getOrCreateSession').includes('this.createSession(');
+  const calls = (name, other) => source(name).includes(`this.${other}(`);
+  const recursive = calls('createSession', 'getOrCreateSession') && calls('getOrCreateSession', 'createSession');
   say('pool.recursion', recursive ? 'endless' : 'none');
   const pool = Object.create(Pool.prototype, {
     sessions: { value: new Map([[ID, session]]) },

@@ -18,7 +18,10 @@ const say = (name, ...words) => console.log(`${name}\t${words.join(' ').replace(
 const app = createRequire(`${APP_DIR}/`);
 const text = (file) => fs.readFileSync(file, 'utf8');
 /** A reading that fails says nothing: its checks then say that it could not be read, and the last error why. */
-const part = (read) => Promise.resolve().then(read).catch((error) => console.error(`probe: ${error.message.split('\n')[0]}`));
+const part = (read) =>
+  Promise.resolve()
+    .then(read)
+    .catch((error) => console.error(`probe: ${error.message.split('\n')[0]}`));
 
 // --- .env, by the parser that the application uses
 part(() => {
@@ -41,12 +44,14 @@ part(() => {
 function ask(name, module, options) {
   return new Promise((resolve) => {
     const answer = (...words) => resolve(say(name, ...words));
-    const request = module.request({ host: '127.0.0.1', timeout: 5000, rejectUnauthorized: false, ...options }, (response) => {
+    const whole = { host: '127.0.0.1', timeout: 5000, rejectUnauthorized: false, ...options };
+    const request = module.request(whole, (response) => {
       const type = (response.headers['content-type'] ?? '-').split(';')[0];
       if (options.onResponse) options.onResponse(response);
       let body = '';
       response.setEncoding('utf8').on('data', (chunk) => (body += chunk));
-      response.on('end', () => answer(response.statusCode, type, response.headers.location?.split('?')[0] ?? '-', body));
+      const location = response.headers.location?.split('?')[0] ?? '-'; // what follows may be a token
+      response.on('end', () => answer(response.statusCode, type, location, body));
     });
     request.on('upgrade', (response, socket) => socket.destroy(answer(response.statusCode, '-', '-')));
     request.on('timeout', () => request.destroy(new Error('timeout')));
@@ -54,10 +59,17 @@ function ask(name, module, options) {
   });
 }
 const direct = (name, path, more) => ask(`direct.${name}`, http, { port: API_PORT, path, ...more });
-const site = (name, path, more) =>
-  ask(`site.${name}`, https, { port: 443, servername: DOMAIN, path, ...more, headers: { Host: DOMAIN, ...more?.headers } });
+const site = (name, path, more) => {
+  const headers = { Host: DOMAIN, ...more?.headers };
+  return ask(`site.${name}`, https, { port: 443, servername: DOMAIN, path, ...more, headers });
+};
 const upgrade = {
-  headers: { Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': 13, 'Sec-WebSocket-Key': 'dmVyaWZpY2F0aW9uLTAxIQ==' },
+  headers: {
+    Connection: 'Upgrade',
+    Upgrade: 'websocket',
+    'Sec-WebSocket-Version': 13,
+    'Sec-WebSocket-Key': 'dmVyaWZpY2F0aW9uLTAxIQ==',
+  },
 };
 
 direct('health', '/health');
@@ -88,7 +100,8 @@ site('landing', '/', {
 part(() => {
   const folder = path.join(APP_DIR, 'node_modules/socket.io');
   const Ws = createRequire(createRequire(`${folder}/`).resolve('engine.io'))('ws');
-  const lookup = (name, options, done) => (options.all ? done(null, [{ address: '127.0.0.1', family: 4 }]) : done(null, '127.0.0.1', 4));
+  const here = { address: '127.0.0.1', family: 4 };
+  const lookup = (name, options, done) => (options.all ? done(null, [here]) : done(null, here.address, here.family));
   globalThis.WebSocket = class extends Ws {
     constructor(url, protocols) {
       super(url, protocols, { lookup, rejectUnauthorized: false });
@@ -106,29 +119,34 @@ function started(pid) { // on the wall clock in ms, good to 20 ms: Linux counts 
   const ticks = Number(text(`/proc/${pid}/stat`).split(') ').pop().split(' ')[19]);
   return Date.now() - (Number(text('/proc/uptime').split(' ')[0]) * 1000 - ticks * 10);
 }
-const newer = (files, since) =>
-  files.find((file) => fs.existsSync(file) && Math.max(fs.statSync(file).ctimeMs, fs.lstatSync(file).ctimeMs) > since) ?? '';
+const changed = (file) => Math.max(fs.statSync(file).ctimeMs, fs.lstatSync(file).ctimeMs);
+const newer = (files, since) => files.find((file) => fs.existsSync(file) && changed(file) > since) ?? '';
 const below = (folder) =>
-  fs.readdirSync(folder, { withFileTypes: true, recursive: true }).filter((each) => each.isFile()).map((each) => path.join(each.parentPath ?? each.path, each.name));
+  fs.readdirSync(folder, { withFileTypes: true, recursive: true })
+    .filter((each) => each.isFile())
+    .map((each) => path.join(each.parentPath ?? each.path, each.name));
 
 part(() => {
+  const environment = (pid) => (pid && fs.existsSync(`/proc/${pid}`) ? text(`/proc/${pid}/environ`).split('\0') : []);
   const pids = fs.readdirSync(`${PM2_HOME}/pids`)
     .filter((name) => name.startsWith(`${API_APP}-`) && /^\d+\.pid$/.test(name.slice(API_APP.length + 1)))
     .map((name) => text(`${PM2_HOME}/pids/${name}`).trim())
     // pm2's file outlives its process, whose number another may have by now
-    .filter((pid) => pid && fs.existsSync(`/proc/${pid}`) && text(`/proc/${pid}/environ`).split('\0').includes(`name=${API_APP}`));
+    .filter((pid) => environment(pid).includes(`name=${API_APP}`));
   say('pm2.pid', ...pids);
   if (pids.length === 0) return;
   const since = started(pids[0]);
-  const variables = text(`/proc/${pids[0]}/environ`).split('\0').map((each) => each.split('=', 1)[0]);
+  const variables = environment(pids[0]).map((each) => each.split('=', 1)[0]);
   say('pm2.shadowed', ...KEYS.filter((key) => variables.includes(key)));
   say('pm2.older_than_env', newer([`${APP_DIR}/.env`], since));
   say('pm2.older_than_source', newer(below(`${APP_DIR}/src`), since));
-  say('pm2.older_than_packages', newer(['.package-lock.json', ...PACKAGES.map((name) => `${name}/package.json`)].map((name) => `${APP_DIR}/node_modules/${name}`), since));
+  const packages = ['.package-lock.json', ...PACKAGES.map((name) => `${name}/package.json`)];
+  say('pm2.older_than_packages', newer(packages.map((name) => `${APP_DIR}/node_modules/${name}`), since));
 });
 
 part(() => { // how often it ended in the last minute without anybody asking pm2 for it
-  const recent = text(`${PM2_HOME}/pm2.log`).slice(-50_000).split('\n').filter((line) => new Date(line.slice(0, 19)) > Date.now() - 60_000);
+  const lines = text(`${PM2_HOME}/pm2.log`).slice(-50_000).split('\n');
+  const recent = lines.filter((line) => new Date(line.slice(0, 19)) > Date.now() - 60_000);
   const count = (words) => recent.filter((line) => words.every((word) => line.includes(word))).length;
   say('pm2.crashes', count([`App [${API_APP}:`, '] exited']) - count([`Stopping app:${API_APP} `]));
 });
@@ -151,9 +169,9 @@ part(() => new Promise((resolve) => {
 }));
 
 part(() => {
-  const enabled = fs.lstatSync(`/etc/nginx/sites-enabled/${SITE}`, { throwIfNoEntry: false });
-  const kind = !enabled ? 'nothing' : !enabled.isSymbolicLink() ? 'copy' : fs.realpathSync(`/etc/nginx/sites-enabled/${SITE}`);
-  say('nginx.enabled', kind);
+  const file = `/etc/nginx/sites-enabled/${SITE}`;
+  const enabled = fs.lstatSync(file, { throwIfNoEntry: false });
+  say('nginx.enabled', !enabled ? 'nothing' : enabled.isSymbolicLink() ? fs.realpathSync(file) : 'copy');
 });
 
 // --- packages

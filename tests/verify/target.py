@@ -21,21 +21,23 @@ ROOT = HERE.parent.parent
 LIMIT = 60  # seconds, for a host that hangs
 
 
-class Unreachable(Exception):
-    """No answer over ssh. The message is one line."""
-
-
 class NotChecked(Exception):
     """Cannot be judged, because something else is broken, which has a check of its own."""
 
 
 class Reading(dict[str, str]):
-    """name -> what was read. Asking for what could not be read raises NotChecked."""
+    """name -> what was read. Asking for what could not be read raises NotChecked; `why` is the reason, in one line."""
 
     why = ""
 
     def __missing__(self, name: str) -> str:
         raise NotChecked(f"{name} could not be read. {self.why}")
+
+    @classmethod
+    def failed(cls, why: str) -> Reading:
+        reading = cls()
+        reading.why = why
+        return reading
 
 
 @dataclass(eq=False)
@@ -47,14 +49,14 @@ class Target:
     settings: Settings
 
     def start(self) -> None:
-        """Begin to read, on the host and from outside. A check that asks for the answers waits for them."""
+        """Begin to read, on the host and from outside. Who asks for the answers waits for them. Raises BadInput."""
         pool = ThreadPoolExecutor(2)
-        self._probe: Future[Reading] = pool.submit(self._read_on_the_host)
+        self._probe: Future[Reading] = pool.submit(self._read_on_the_host, _database())
         self._outside: Future[Reading] = pool.submit(self._read_from_outside)
 
     @property
     def probe(self) -> Reading:
-        """What probe.sh printed. Raises Unreachable."""
+        """What probe.sh printed. Empty when the host cannot be reached."""
         return self._probe.result()
 
     @property
@@ -99,21 +101,6 @@ class Target:
         exports = [f"export {key}={shlex.quote(value)}" for key, value in values.items()]
         return "\n".join([*exports, _text(name)])
 
-    def _run(self, script: str) -> str:
-        """What the host's shell printed. The script goes by standard input: it may hold the database's password."""
-        done = subprocess.run(
-            ["ssh", "-F", self.ssh_config, "target", "sh -s"],
-            input=script,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=LIMIT,
-        )
-        if done.returncode == 255:
-            words = done.stderr.strip().splitlines() or ["no answer"]
-            raise Unreachable(f"{self.name} cannot be reached over ssh: {words[-1]}")
-        return done.stdout
-
     @cached_property
     def host(self) -> Any:
         """testinfra's host, for what is done on request. Each of its commands is an ssh connection."""
@@ -121,14 +108,26 @@ class Target:
 
         return testinfra.get_host("ssh://target", ssh_config=self.ssh_config)
 
-    def _read_on_the_host(self) -> Reading:
+    def _read_on_the_host(self, database: dict[str, str]) -> Reading:
+        """The script goes by standard input: it may hold the database's password."""
         began = time.time()
-        knobs = {"PROBE_JS": _text("probe.js"), "POOL_JS": _text("pool.js"), **_database()}
+        knobs = {"PROBE_JS": _text("probe.js"), "POOL_JS": _text("pool.js"), **database}
         try:
-            lines = self._run(self.script("probe.sh", **knobs)).splitlines()
+            done = subprocess.run(
+                ["ssh", "-F", self.ssh_config, "target", "sh -s"],
+                input=self.script("probe.sh", **knobs),
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=LIMIT,
+            )
         except subprocess.TimeoutExpired:
-            raise Unreachable(f"{self.name} did not answer within {LIMIT} s") from None
+            return Reading.failed(f"{self.name} did not answer within {LIMIT} s")
+        if done.returncode == 255:
+            words = done.stderr.strip().splitlines() or ["no answer"]
+            return Reading.failed(f"{self.name} cannot be reached over ssh: {words[-1]}")
         self.span = began, time.time()
+        lines = done.stdout.splitlines()
         reading = Reading(line.split("\t", 1) for line in lines if "\t" in line)
         reading.why = " ".join(line for line in lines if line.startswith("probe: "))[:200]
         return reading

@@ -16,10 +16,10 @@ from tests.rehearsal.host import FIREWALL, Host
 from tests.rehearsal.story import INVENTORY, ROOT, deploy, tokens
 
 WORDS = Path(__file__).with_name("host.sh").read_text(encoding="utf-8")
-ELSEWHERE = """
+ALTERED = """
 from tests.rehearsal.inventory import rehearsal
 for _, data in rehearsal:
-    data["verify_address"] = {address!r}
+    data.update({data})
 """
 
 
@@ -39,6 +39,13 @@ class Verified:
             for check in row["checks"]
             if not statuses or check["status"] in statuses
         }
+
+
+def altered(folder: Path, **data: str) -> str:
+    """An inventory like the rehearsal's, with these knobs."""
+    file = folder / "inventory.py"
+    file.write_text(ALTERED.format(data=data))
+    return str(file)
 
 
 def verify(host: Host, folder: Path, *arguments: str, inventory: str = INVENTORY) -> Verified:

@@ -14,7 +14,7 @@ keep() { mkdir -p "/root/kept$(dirname "$1")"; cp -a "$1" "/root/kept$1"; }
 back() { cp -a "/root/kept$1" "$1"; }
 edit() { keep "$1"; sed -Ei "$2" "$1"; ! cmp -s "$1" "/root/kept$1"; } # one that edits nothing fails
 add() { keep "$1"; printf '\n%s\n' "$2" >> "$1"; }
-lie() { printf '#!/bin/sh\n%s\n' "$2" > "/usr/local/bin/$1"; chmod +x "/usr/local/bin/$1"; } # stands before the real one
+lie() { printf '#!/bin/sh\n%s\n' "$2" > "/usr/local/bin/$1"; chmod +x "/usr/local/bin/$1"; } # found before the real one
 on() { for i in $(seq 200); do curl -sf -o /dev/null "localhost:$1/health" && return; sleep 0.05; done; return 9; }
 restart() { # pm2 7.0 may say that the process which it has just killed still exists, and do nothing
     pm2 restart ai-admin-api --kill-timeout 200 >/dev/null 2>&1 || pm2 restart ai-admin-api >/dev/null
@@ -23,7 +23,8 @@ restart() { # pm2 7.0 may say that the process which it has just killed still ex
 reload() { nginx -t -q; systemctl reload nginx; sleep 0.3; }
 tls() { edit $site "/listen 443 ssl;/a $1"; reload; } # a directive for the TLS server
 certificate() { # of a name, for a number of days, where certbot would put it
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days "$2" -subj "/CN=$1" -addext "subjectAltName=DNS:$1" \
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days "$2" \
+        -subj "/CN=$1" -addext "subjectAltName=DNS:$1" \
         -keyout "${3:-$live}/privkey.pem" -out "${3:-$live}/fullchain.pem" 2>/dev/null
 }
 keep_certificate() { keep $live/privkey.pem; keep $live/fullchain.pem; }

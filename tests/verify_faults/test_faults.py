@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.rehearsal.host import Host
-from tests.verify_faults.conftest import ELSEWHERE, Verified, shell, verify
+from tests.verify_faults.conftest import Verified, altered, shell, verify
 from tests.verify_faults.faults import FAULTS, Fault
 
 
@@ -21,11 +21,10 @@ def test_without_a_fault_all_ten_are_ready(sound: Verified) -> None:
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_fault(ver: Host, sound: Verified, fault: Fault, tmp_path: Path) -> None:
     del sound  # the host was sound before the first fault
-    inventory = tmp_path / "inventory.py"
-    inventory.write_text(ELSEWHERE.format(address=ver.gateway if fault.where == "dns" else ver.address))
+    inventory = altered(tmp_path, verify_address=ver.gateway if fault.where == "dns" else ver.address)
     try:
         shell(ver, fault.plant, fault.where)
-        found = verify(ver, tmp_path, inventory=str(inventory))
+        found = verify(ver, tmp_path, inventory=inventory)
     finally:
         shell(ver, fault.undo, fault.where)
     red = found.checks("failing", "pending")
