@@ -213,3 +213,12 @@ def sql(host: Host, statement: str, database: str = "postgres") -> str:
     return host.ssh(
         f"cd / && runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d {database}", input=statement
     ).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def leak_host() -> Iterator[Host]:
+    """A host of its own, pristine: for the tests that plant secrets, or kill runs in their middle."""
+    host = Host("leak")
+    host.reset()
+    yield host
+    host.down()

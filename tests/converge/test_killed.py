@@ -25,14 +25,6 @@ TIMES = 200
 DOTENV = "opt/ai-admin/.env"
 
 
-@pytest.fixture(scope="module")
-def leak_host() -> Iterator[Host]:
-    host = Host("leak")
-    host.reset()
-    yield host
-    host.down()
-
-
 class Killer:
     def __init__(self, operator: Operator) -> None:
         words = [INVENTORY, "tests/converge/only_dotenv.py", "--limit", operator.host.name, "-y"]

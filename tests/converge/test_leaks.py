@@ -41,14 +41,6 @@ def canary() -> str:
     return f"canary-{secrets.token_hex(20)}"
 
 
-@pytest.fixture(scope="module")
-def leak_host() -> Iterator[Host]:
-    host = Host("leak")
-    host.reset()
-    yield host
-    host.down()
-
-
 def foreign_secrets(host: Host) -> list[str]:
     """Five secrets of others in the host's `.env`, unique; two of them really used by the application."""
     old = (host.root / "opt/ai-admin/.env").read_text()
