@@ -13,7 +13,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="bin/rehearse", description="A disposable Debian 13 host that looks like production."
     )
-    parser.add_argument("-n", "--name", default="main", help="which host (up to three at once)")
+    parser.add_argument("-n", "--name", default="main", help="which host (up to six at once)")
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("up", help="build (cached) and boot")
     commands.add_parser("reset", help="back to the pristine state")

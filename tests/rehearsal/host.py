@@ -160,7 +160,7 @@ class Host:
         free = [slot for slot in SLOTS if slot not in taken]
         if not free:
             names = ", ".join(host.name for host in known())
-            raise SystemExit(f"rehearse: three hosts are up ({names}); end one: bin/rehearse -n NAME down")
+            raise SystemExit(f"rehearse: six hosts are up ({names}); end one: bin/rehearse -n NAME down")
         self.folder.mkdir(parents=True)
         (self.folder / "slot").write_text(str(free[0]))
 
@@ -270,10 +270,8 @@ class Host:
                 raise SystemExit(f"rehearse: processes of {self.name} do not end: {pids}")
             time.sleep(0.02)
         for cgroup in self._cgroups():
-            for folder in sorted(cgroup.rglob("*/"), key=lambda path: -len(path.parts)):
-                folder.rmdir()
-            if cgroup.exists():
-                cgroup.rmdir()
+            for folder, _, _ in os.walk(cgroup, topdown=False):
+                Path(folder).rmdir()
         self._ip("link", "delete", self.interface)
         subprocess.run(["nft", "delete", "table", "ip", self.table], capture_output=True)
 
@@ -300,11 +298,9 @@ class Host:
         """The pids, on this machine, of all that runs on the host."""
         pids: set[int] = set()
         for cgroup in self._cgroups():
-            for procs in cgroup.rglob("cgroup.procs"):
-                try:
-                    pids.update(int(pid) for pid in procs.read_text().split())
-                except OSError:
-                    continue  # the cgroup went away between listing and reading
+            for folder, _, _ in os.walk(cgroup):  # which passes over what goes away meanwhile, as rglob does not
+                with suppress(OSError):
+                    pids.update(int(pid) for pid in (Path(folder) / "cgroup.procs").read_text().split())
         return sorted(pids - {0})
 
 

@@ -1,0 +1,110 @@
+"""One deploy at a time, and the audit log."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rehearsal.host import Host, until
+from tests.rehearsal.story import INVENTORY, ROOT, deploy, tokens
+
+pytestmark = pytest.mark.slow
+
+AUDIT = "/var/log/ai-admin-deploy.jsonl"
+FAST = ("--data", "settle_time=0")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def converged(leak_host: Host) -> None:
+    assert deploy(leak_host, *FAST).code == 0
+
+
+def audit(host: Host) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in host.ssh(f"cat {AUDIT}").stdout.splitlines()]
+
+
+@contextmanager
+def deploying(host: Host, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """Another operator's deploy, in its restart of the API, holding the lock."""
+    pyinfra = str(Path(sys.executable).with_name("pyinfra"))
+    command = [pyinfra, INVENTORY, "deploy.py", "--limit", host.name, "-y", "--data", "settle_time=20"]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    while "Starting operation: API restart" not in (line := process.stderr.readline()):
+        assert line, "the other deploy ended before its restart"
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
+        until(30, "its restart to end", lambda: host.ssh("pgrep -f waitUntilStable", check=False).returncode != 0)
+
+
+def test_the_second_operator_is_told_who_deploys(leak_host: Host) -> None:
+    with deploying(leak_host, tokens()):
+        done = deploy(leak_host, *FAST)
+        assert done.code == 75
+        assert done.changed == []
+        words = next(line for line in done.output.splitlines() if "has been deploying since" in line)
+        assert "@" in words and leak_host.gateway in words and "lock_wait" in words
+        assert deploy(leak_host, "--dry").code == 0, "a plan takes no lock"
+
+
+def test_a_killed_deploy_leaves_no_lock_but_a_line(leak_host: Host) -> None:
+    with deploying(leak_host, tokens()) as other:
+        other.kill()
+        until(10, "the line", lambda: audit(leak_host)[-1]["result"] == "cut off")
+        assert audit(leak_host)[-1]["files"] == ["/opt/ai-admin/.env"]
+        assert deploy(leak_host, *FAST).code == 0
+
+
+def test_it_can_wait(leak_host: Host) -> None:
+    with deploying(leak_host, tokens()) as other, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(deploy, leak_host, *FAST, "--data", "lock_wait=30")
+        held = "pgrep -f 'flock --timeout 30'"
+        until(10, "the second deploy to wait", lambda: leak_host.ssh(held, check=False).returncode == 0)
+        other.kill()
+        assert waiting.result().code == 0
+
+
+def test_the_audit_line(leak_host: Host) -> None:
+    own = tokens()
+    assert deploy(leak_host, *FAST, environment=own).code == 0
+    line = audit(leak_host)[-1]
+    assert line["result"] == "ok"
+    assert line["changed"] == ["Secrets in .env", "API restart"]
+    assert line["files"] == ["/opt/ai-admin/.env"]
+    assert "@" in line["who"] and line["from"] == leak_host.gateway
+    key = subprocess.run(
+        ["ssh-keygen", "-lf", "/var/lib/ai-admin-rehearsal/id_ed25519.pub"], capture_output=True, text=True
+    )
+    assert line["key"] in key.stdout and line["key"].startswith("SHA256:")
+    assert line["bundle"] not in ("", "unknown")
+    text = leak_host.ssh(f"cat {AUDIT}").stdout
+    assert not any(value in text for value in own.values())
+    assert leak_host.ssh(f"stat -c '%a %U' {AUDIT}").stdout.split() == ["640", "root"]
+
+
+def test_a_failed_deploy_is_in_the_audit_log(leak_host: Host) -> None:
+    leak_host.ssh("echo 'process.exit(1);' >> /opt/ai-admin/src/config.js")
+    try:
+        assert deploy(leak_host, *FAST, "--data", "start_timeout=3").code == 1
+        assert audit(leak_host)[-1]["result"] == "failed"
+    finally:
+        leak_host.ssh("sed -i '$d' /opt/ai-admin/src/config.js")
+        assert deploy(leak_host, *FAST).code == 0
+
+
+def test_the_audit_log_is_rotated(leak_host: Host) -> None:
+    leak_host.ssh(f"head -c 1000001 /dev/zero > {AUDIT}; rm -f {AUDIT}.1")
+    assert deploy(leak_host, *FAST).code == 0
+    assert len(audit(leak_host)) == 1
+    assert leak_host.ssh(f"stat -c %s {AUDIT}.1").stdout.strip() == "1000001"
