@@ -54,8 +54,8 @@ def main() -> int:
     done = deploy(host, environment=tokens())
     if done.code:
         raise SystemExit(done.output)
-    rule = f"type filter hook output priority 0; ip daddr {ADDRESS} tcp dport 3000 drop"
-    nft = f"table ip {FIREWALL} {{ chain out {{ {rule} }} }}"
+    rule = f"type filter hook output priority 0; ip daddr {ADDRESS} tcp dport 3000 drop;"
+    nft = f"table ip {FIREWALL} {{\nchain out {{ {rule} }}\n}}"
     delayed = relay(ADDRESS, (22, 80, 443), host.address, arguments.round_trip / 1000)
     with tempfile.TemporaryDirectory() as name, delayed:
         subprocess.run(["nft", "-f", "-"], input=nft, text=True, check=True)

@@ -40,6 +40,7 @@ def find(inventory: Path, hosts: list[Target]) -> int:
 
 
 def said_of(host: str, output: str) -> list[str]:
-    """The lines of pyinfra's output that say what changes, and what is pending."""
+    """The lines that say what changes, and what is pending: they stand deeper than pyinfra's own."""
     lines = [line.partition(f"[{host}]")[2] for line in output.splitlines() if f"[{host}]" in line]
-    return [line.strip() for line in lines if line.startswith("   ")]
+    depth = min((len(line) - len(line.lstrip()) for line in lines), default=0)
+    return [line.strip() for line in lines if line.startswith(" " * (depth + 1))]

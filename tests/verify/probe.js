@@ -128,9 +128,10 @@ const below = (folder) =>
 
 part(() => {
   const environment = (pid) => (pid && fs.existsSync(`/proc/${pid}`) ? text(`/proc/${pid}/environ`).split('\0') : []);
-  const pids = fs.readdirSync(`${PM2_HOME}/pids`)
+  const folder = `${PM2_HOME}/pids`;
+  const pids = (fs.existsSync(folder) ? fs.readdirSync(folder) : [])
     .filter((name) => name.startsWith(`${API_APP}-`) && /^\d+\.pid$/.test(name.slice(API_APP.length + 1)))
-    .map((name) => text(`${PM2_HOME}/pids/${name}`).trim())
+    .map((name) => text(`${folder}/${name}`).trim())
     // pm2's file outlives its process, whose number another may have by now
     .filter((pid) => environment(pid).includes(`name=${API_APP}`));
   say('pm2.pid', ...pids);

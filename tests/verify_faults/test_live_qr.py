@@ -8,16 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.rehearsal.host import Host
+from tests.rehearsal.host import Host, until
+from tests.verify_faults.browser import browser
 from tests.verify_faults.conftest import Verified, shell, verify
 
 POOLS_OWN = re.compile(r"2@[\w+/=]{64}(,[\w+/=]{44}){3}")  # four fields, as WhatsApp Web shows them
-
-CHROMIUM = (
-    *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
-    *("--ignore-certificate-errors", "--window-size=480,640"),
-)
 
 
 @pytest.mark.slow
@@ -50,15 +45,9 @@ def test_a_browser_shows_the_code(ver: Host, tmp_path: Path) -> None:
     asked = ver.ssh(f"{curl} '{page}/auth/yclients/redirect?salon_id=962304'")
     assert asked.stdout.startswith(f"{page}/marketplace/onboarding?token="), asked.stdout
     picture = tmp_path / "onboarding.png"
-    subprocess.run(
-        [
-            *CHROMIUM,
-            *(f"--user-data-dir={tmp_path / 'profile'}", f"--host-resolver-rules=MAP ai-admin.app {ver.address}"),
-            *(f"--screenshot={picture}", "--virtual-time-budget=8000", asked.stdout),
-        ],
-        capture_output=True,
-        check=True,
-        timeout=60,
-    )
+    with browser(tmp_path, f"MAP ai-admin.app {ver.address}") as driver:
+        driver.open(asked.stdout)
+        until(20, "the QR code on the page", lambda: driver.run("return !document.getElementById('qr').hidden"))
+        picture.write_bytes(driver.screenshot())
     decoded = subprocess.run(["zbarimg", "--quiet", "--raw", str(picture)], capture_output=True, text=True)
     assert POOLS_OWN.fullmatch(decoded.stdout.strip()), f"no code in the picture: {decoded.stderr}"
