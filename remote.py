@@ -21,8 +21,8 @@ HERE = Path(__file__).parent
 SEPARATOR = "\n//----\n"
 CUT_SHORT = 75
 
-# Waits for program, input and the mark after them, then runs the program. Its messages never show the input. Standard
-# input may stay open (a session's does); a program that does not read on is not kept alive by it.
+# Waits for program, input and the mark after them, then runs the program. Standard input may stay open (a session's
+# does); a program that does not read on is not kept alive by it. No message of its own shows the input.
 _BOOTSTRAP = (
     'let s = ""; process.stdin.setEncoding("utf8").on("data", (d) => { if (s === null) return; s += d; '
     'const [p, i, e] = s.split("\\n//----\\n"); if (e === undefined) return; s = null; process.stdin.unref?.(); '

@@ -34,7 +34,7 @@ async function migration({ app_dir, database, migration: name, columns }) {
      \\echo :companies :columns :sha
     `,
   );
-  if (answer.status !== 0) return { error: answer.stderr.trim().split('\n').pop() };
+  if (answer.status !== 0) return { error: answer.stderr.trim().split('\n')[0] };
   const [companies, count, sha] = answer.stdout.toString().trim().split(' ');
   return { companies: companies === 't', columns: Number(count), applied: sha || null, file: file && sha256(file) };
 }

@@ -53,6 +53,7 @@ async function installPackages({ app_dir, api_app, deploy, install }) {
   const lock = JSON.parse(readOrNull(path.join(app_dir, 'package-lock.json')) ?? 'null');
   const before = versions(modules);
   fs.rmSync(staging, { recursive: true, force: true }); // of a run that was killed
+  fs.mkdirSync(staging); // not recursive: that calls a read-only file system ENOENT (Node 20)
   try {
     for (const { name, range, useLock } of install) {
       const own = path.join(staging, name.replace('/', '+'));

@@ -88,9 +88,10 @@ async function restartAndWatch(data) {
   if (fresh && !fs.existsSync(path.join(app_dir, 'ecosystem.config.js'))) {
     throw new Failure(`pm2 does not know ${api_app}, and ${app_dir}/ecosystem.config.js is not there to start it from`);
   }
-  const done = fresh
-    ? await pm2Command(app_dir, 'start', 'ecosystem.config.js', '--only', api_app)
-    : await pm2Command(app_dir, 'restart', api_app);
+  const words = fresh ? ['start', 'ecosystem.config.js', '--only', api_app] : ['restart', api_app];
+  let done = await pm2Command(app_dir, ...words);
+  // pm2 7.0 on a busy machine: "Process with pid … already exists", exit 1, and the app is down
+  if (done.status !== 0) done = await pm2Command(app_dir, ...words);
   if (done.status !== 0) throw new Failure(`pm2 could not start ${api_app}: ${done.stderr.trim().split('\n').pop()}`);
   if (fresh && !(await list())) throw new Failure(`ecosystem.config.js has no app named ${api_app}`);
   const begun = Date.now();

@@ -15,7 +15,8 @@ function step(work) {
     work(data).then(
       (result) => console.log(JSON.stringify(result ?? {})),
       (error) => {
-        console.error(error instanceof Failure ? error.message : `${error.code ?? error.name}: ${error.message}`);
+        // Node's own words name code, call and path: "ENOSPC: no space left on device, mkdir '/opt/…'"
+        console.error(error instanceof Failure || error.code ? error.message : `${error.name}: ${error.message}`);
         process.exitCode = 1;
       },
     );

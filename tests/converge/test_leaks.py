@@ -81,9 +81,11 @@ def test_no_secret_is_seen_anywhere_at_any_verbosity(leak_host: Host) -> None:
             output += done.stdout + done.stderr
         done = operator.run("--json", deploy="debug-inventory")
         output += done.stdout + done.stderr
+        reports = [leak_host.folder / f"report.{kind}" for kind in ("json", "junit", "html")]
         verify = [sys.executable, "-m", "tests.verify", INVENTORY, "--limit", leak_host.name]
+        verify += [word for file in reports for word in (f"--{file.suffix[1:]}", str(file))]
         done = subprocess.run(verify, cwd=ROOT, capture_output=True, text=True)
-        output += done.stdout + done.stderr
+        output += done.stdout + done.stderr + "".join(file.read_text() for file in reports)
     assert "10 ready" in output, "the deploys did not do their work, so their silence proves nothing"
     assert watcher.samples > 50
     assert watcher.hits == set()
