@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.converge.operator import INVENTORY, ROOT, Operator
-from tests.converge.watcher import watching
+from tests.converge.watcher import START, watching
 from tests.rehearsal.host import Host
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,7 @@ HOME = re.compile(r"/(opt/ai-admin/\.env|var/backups/ai-admin-deploy/[^/]+/opt/a
 
 
 def canary() -> str:
-    return f"canary-{secrets.token_hex(20)}"
+    return f"{START}{secrets.token_hex(20)}"
 
 
 def foreign_secrets(host: Host) -> list[str]:
