@@ -65,7 +65,8 @@ def start(host: Host, program: str, timeout: int, sudo: dict[str, Any]) -> tuple
     stdin, stdout, stderr = connector.client.exec_command(command.get_raw_value(), timeout=timeout)
     stdin.write(program)
     stdin.flush()
-    line = stdout.readline()
+    while (line := stdout.readline()) == "\n":
+        continue  # the host's sign of life while it waits for a lock
     if host.state.print_fact_output:
         echo(f"{host.print_prefix}{line.rstrip()}", err=True)
     if not line:

@@ -3,25 +3,7 @@
 const LOCK = '/run/lock/ai-admin-deploy.lock';
 const AUDIT = '/var/log/ai-admin-deploy.jsonl';
 const AUDIT_SIZE = 1_000_000; // bytes; then it becomes .1, and .1 becomes .2
-const HELD_BY_ANOTHER = 9;
 const ALIVE = 20_000; // ms
-
-/** Resolves to null when the lock is ours now, else to what its holder wrote about itself. */
-function takeLock(holder, wait) {
-  const patience = wait > 0 ? ['--timeout', String(wait)] : ['--nonblock'];
-  const words = [...patience, '--conflict-exit-code', String(HELD_BY_ANOTHER), LOCK, 'sh', '-c', 'echo held; exec cat'];
-  const child = childProcess.spawn('flock', words, { stdio: ['pipe', 'pipe', 'ignore'] });
-  return new Promise((resolve, reject) => {
-    child.on('exit', (status) => {
-      if (status !== HELD_BY_ANOTHER) return reject(new Error(`flock ${LOCK} ended with ${status}`));
-      return resolve(JSON.parse(readOrNull(LOCK)?.toString() || '{}'));
-    });
-    child.stdout.once('data', () => {
-      fs.writeFileSync(LOCK, JSON.stringify(holder));
-      resolve(null);
-    });
-  });
-}
 
 /** The key that this connection came with, as sshd told the journal: it knows it by the client's port. */
 async function keyFingerprint() {
@@ -47,11 +29,17 @@ async function session(input) {
 
   const { who, bundle, deploy, lock_wait } = input.session;
   const holder = { who, from: (process.env.SSH_CONNECTION ?? '').split(' ')[0], since: new Date().toISOString() };
-  const other = await takeLock(holder, lock_wait);
-  if (other) {
-    console.log(JSON.stringify({ locked: other }));
+  if (!(await takeLock(LOCK, lock_wait))) {
+    console.log(JSON.stringify({ locked: JSON.parse(readOrNull(LOCK)?.toString() || '{}') }));
     process.exit(0);
   }
+  fs.writeFileSync(LOCK, JSON.stringify(holder));
+  const quiet = await takeLock(STEP_LOCK, STEP_WAIT); // a step outlives its deploy's connection: look when it is done
+  if (!quiet) {
+    console.error('a step of an earlier deploy, whose connection was cut, still runs on the host; run again in a minute');
+    process.exit(1);
+  }
+  quiet();
   await look(input);
   await ended;
   const said = last.trim() ? JSON.parse(last) : { result: 'cut off', changed: [] };

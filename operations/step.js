@@ -7,12 +7,37 @@ const TEMPORARY = '.ai-admin-deploy-new';
 /** An expected failure: its message is for the operator, and the old state stands. */
 class Failure extends Error {}
 
+const STEP_LOCK = '/run/lock/ai-admin-deploy-step.lock';
+const STEP_WAIT = 45; // seconds
+const HELD_BY_ANOTHER = 9;
+
+/**
+ * flock(1), held by a child that ends with us: it cannot be left behind. Resolves to how to release it, or to null when
+ * somebody else still holds it after `wait` seconds.
+ */
+function takeLock(file, wait) {
+  const patience = wait > 0 ? ['--timeout', String(wait)] : ['--nonblock'];
+  const words = [...patience, '--conflict-exit-code', String(HELD_BY_ANOTHER), file, 'sh', '-c', 'echo held; exec cat'];
+  const child = childProcess.spawn('flock', words, { stdio: ['pipe', 'pipe', 'ignore'] });
+  return new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('exit', (status) => (status === HELD_BY_ANOTHER ? resolve(null) : reject(new Error(`flock ${file} ended with ${status}`))));
+    child.stdout.once('data', () => resolve(() => child.stdin.end()));
+  });
+}
+
 function step(work) {
   for (const signal of ['SIGHUP', 'SIGTERM', 'SIGINT', 'SIGPIPE']) process.on(signal, () => {});
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
   process.umask(0o077);
+  // One step at a time, whoever's: one may have outlived the connection of its deploy, and with that the deploy's own lock.
+  const alone = async (data) => {
+    const release = await takeLock(STEP_LOCK, STEP_WAIT);
+    if (!release) throw new Failure('a step of an earlier deploy still runs on the host; run again in a minute');
+    return work(data).finally(release);
+  };
   return (data) =>
-    work(data).then(
+    alone(data).then(
       (result) => console.log(JSON.stringify(result ?? {})),
       (error) => {
         // Node's own words name code, call and path: "ENOSPC: no space left on device, mkdir '/opt/…'"

@@ -45,7 +45,7 @@ def deploying(host: Host, environment: dict[str, str]) -> Iterator[subprocess.Po
     finally:
         process.kill()
         process.wait(10)
-        until(30, "its restart to end", lambda: host.ssh("pgrep -f waitUntilStable", check=False).returncode != 0)
+        until(60, "its step to end", lambda: host.ssh("pgrep -f '[c]onst .p, i, e'", check=False).returncode != 0)
 
 
 def test_the_second_operator_is_told_who_deploys(leak_host: Host) -> None:

@@ -14,9 +14,11 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from tests.rehearsal.host import Host
+from tests.rehearsal.story import ROOT
 
 FOLDERS = ("tmp", "var/tmp", "dev/shm", "run")  # where temporary files end up
 BIG = 1_000_000  # bytes; more is no temporary file of a deploy
+DEEP = 4  # folders below the root
 START = "canary-"  # how every planted secret begins
 
 
@@ -40,7 +42,9 @@ class Watcher:
                 self._look(f"/proc/{process}/environ")
         for root in self.roots:
             for folder in FOLDERS:
-                for at, _, files in os.walk(root / folder):
+                for at, folders, files in os.walk(root / folder):
+                    if at == str(ROOT) or at.count("/") - str(root).count("/") > DEEP:
+                        folders.clear()  # the bundle itself, where it was cloned there; and what is no temporary file
                     for name in files:
                         self._look(f"{at}/{name}")
 
