@@ -9,6 +9,7 @@ import getpass
 import json
 import socket
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,10 +94,11 @@ class _AtTheEnd(BaseStateCallback):
             return
         fine = state.current_stage == StateStage.Disconnect and host not in state.failed_hosts
         result = {"result": "ok" if fine else "failed", "changed": session.changed}
-        session.stdin.write(json.dumps(result) + "\n")
-        session.stdin.flush()
-        session.stdin.channel.shutdown_write()
-        session.stdout.channel.status_event.wait(CLOSING)
+        with suppress(OSError):  # the host's side has ended already: the lock was another's, or the connection is gone
+            session.stdin.write(json.dumps(result) + "\n")
+            session.stdin.flush()
+            session.stdin.channel.shutdown_write()
+            session.stdout.channel.status_event.wait(CLOSING)
 
 
 def _bundle() -> str:

@@ -104,8 +104,9 @@ def forget(host: Host) -> None:
 
 def _look(host: Host, wanted: Wanted) -> Look:
     found = _run(host, wanted)
-    if other := found.get("locked"):
-        message = f"{other.get('who')} from {other.get('from')} has been deploying since {other.get('since')}"
+    if "locked" in found:
+        other = {"who": "somebody", "from": "somewhere", "since": "just now", **found["locked"]}  # not written down yet
+        message = f"{other['who']} from {other['from']} has been deploying since {other['since']}"
         host.log_styled(f"{message}; wait, or set lock_wait (seconds)", fg="red", log_func=logger.error)
         raise SystemExit(LOCKED)
     app_dir = wanted.settings.app_dir
