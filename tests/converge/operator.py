@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from tests.rehearsal.host import Host
+from tests.rehearsal.story import without_secrets
 
 ROOT = Path(__file__).parent.parent.parent
 PYINFRA = str(Path(sys.executable).with_name("pyinfra"))
@@ -37,16 +37,11 @@ class Operator:
         words = [deploy] if deploy else []
         return [PYINFRA, INVENTORY, *words, "--limit", self.host.name, *arguments]
 
-    def environment(self) -> dict[str, str]:
-        return {
-            key: value for key, value in os.environ.items() if not key.startswith(("YCLIENTS_", "JWT_", "DATABASE_"))
-        }
-
     def run(self, *arguments: str, deploy: str = "deploy.py") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command(*arguments, deploy=deploy),
             cwd=self.folder,
-            env=self.environment(),
+            env=without_secrets(),
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,

@@ -18,6 +18,7 @@ import pytest
 
 from tests.converge.operator import INVENTORY, ROOT, Operator
 from tests.rehearsal.host import Host, until
+from tests.rehearsal.story import without_secrets
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +32,7 @@ class Killer:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.converge.killer", *words],
             cwd=operator.folder,
-            env=operator.environment(),
+            env=without_secrets(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

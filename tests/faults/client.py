@@ -57,7 +57,7 @@ def _with_fault(real: Callable[..., Any], connector_of: Callable[..., SSHConnect
             os.kill(os.getpid(), signal.SIGKILL)
         if KIND in ("cut", "sshd"):
             strike = {"cut": _cut, "sshd": _kill_sshd}[KIND]
-            gevent.spawn_later(random.uniform(*MIDDLE), strike, connector_of(*arguments))  # noqa: S311
+            gevent.spawn_later(random.uniform(*MIDDLE), strike, connector_of(*arguments))  # noqa: S311 -- a delay
         result = real(*arguments, **options)
         if KIND == "after":
             os.kill(os.getpid(), signal.SIGKILL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.rehearsal.host import Host, until
-from tests.rehearsal.story import INVENTORY, ROOT, Deployed, deploy
+from tests.rehearsal.story import INVENTORY, ROOT, Deployed, deploy, without_secrets
 
 KEYS = re.compile(rb"^(YCLIENTS_PARTNER_TOKEN|YCLIENTS_APP_ID|JWT_SECRET)=.*\n?", re.MULTILINE)
 QUIET = 60  # seconds for the host to finish what it began
@@ -46,7 +45,7 @@ class World:
         done = subprocess.run(
             [*command, "--limit", self.host.name, "-y", *FAST],
             cwd=self.root,
-            env={**_environment(), **environment},
+            env={**without_secrets(), **environment},
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
@@ -119,7 +118,3 @@ class World:
             for name, value in wanted.items()
             if f'"{name}":{str(value).lower()}' not in answer
         ]
-
-
-def _environment() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if not key.startswith(("YCLIENTS_", "JWT_", "DATABASE_"))}

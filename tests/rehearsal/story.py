@@ -44,6 +44,11 @@ class Deployed:
         return sorted(set(words))
 
 
+def without_secrets() -> dict[str, str]:
+    """This process's environment without tokens of whoever runs it: they are for no rehearsal."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("YCLIENTS_", "JWT_", "DATABASE_"))}
+
+
 def deploy(
     host: Host,
     *arguments: str,
@@ -56,14 +61,13 @@ def deploy(
 
     `runbook` is run in the place of deploy.py's own text. With `--dry`, `changed` is what would change.
     """
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("YCLIENTS_", "JWT_", "DATABASE_"))}
     command = [str(Path(sys.executable).with_name("pyinfra")), INVENTORY, "deploy.py", "--limit", host.name]
     started = time.monotonic()
     with _copy_of_repository(root, dotenv, runbook) as folder:
         done = subprocess.run(
             [*command, "--json", *([] if "--dry" in arguments else ["-y"]), *arguments],  # -y would skip the plan
             cwd=folder,
-            env={**clean, **(environment or {})},
+            env={**without_secrets(), **(environment or {})},
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
