@@ -113,7 +113,7 @@ def test_a_failing_run_shows_no_secret_either(leak_host: Host) -> None:
     leak_host.ssh("cat >> /opt/ai-admin/src/config.js", input=f"{crash}\n")
     try:
         with watching(leak_host, list(keys.values())) as watcher:
-            done = operator.run("-y", "-vvv", "--debug", "--data", "start_timeout=3")
+            done = operator.run("-y", "-vvv", "--debug")
     finally:
         leak_host.ssh("cd /opt/ai-admin && sed -i '$d' src/config.js && pm2 restart ai-admin-api && pm2 flush")
     assert done.returncode == 1

@@ -96,7 +96,7 @@ def test_the_audit_line(leak_host: Host) -> None:
 def test_a_failed_deploy_is_in_the_audit_log(leak_host: Host) -> None:
     leak_host.ssh("echo 'process.exit(1);' >> /opt/ai-admin/src/config.js")
     try:
-        assert deploy(leak_host, *FAST, "--data", "start_timeout=3").code == 1
+        assert deploy(leak_host, *FAST).code == 1
         assert audit(leak_host)[-1]["result"] == "failed"
     finally:
         leak_host.ssh("sed -i '$d' /opt/ai-admin/src/config.js")

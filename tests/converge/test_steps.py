@@ -51,8 +51,7 @@ def test_every_step_is_tried() -> None:
 @pytest.mark.parametrize("step", EVERYTHING)
 def test_without_the_step(conv: Host, step: str) -> None:
     conv.reset()
-    timing = ("--data", "settle_time=2", "--data", "start_timeout=5")
-    done = deploy(conv, *timing, environment=tokens(), runbook=without(step))
+    done = deploy(conv, "--data", "settle_time=2", environment=tokens(), runbook=without(step))
     verified = verify(conv)
     broken = {name: status for name, status in verified.rows.items() if status != "ready"}
     assert (verified.code, broken) == (1, NOT_READY[step]), verified.output

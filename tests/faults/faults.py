@@ -173,7 +173,7 @@ def crashes_on_token(world: World, _: dict[str, str]) -> None:
         """,
     )
     bad = {"YCLIENTS_PARTNER_TOKEN": "crash-now", "YCLIENTS_APP_ID": "1"}
-    done = world.deploy(bad, "--data", "start_timeout=3")
+    done = world.deploy(bad)
     said(done, "does not stay up", "put back as they were", "runs as before")
     assert b"crash" not in world.env_now(), ".env was not put back"
 
