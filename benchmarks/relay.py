@@ -10,7 +10,7 @@ from functools import partial
 
 
 @contextmanager
-def relay(address: str, ports: tuple[int, ...], host: str, round_trip: float) -> Iterator[None]:
+def relay(address: str, ports: list[int], host: str, round_trip: float) -> Iterator[None]:
     """Listens on `address` at `ports` and passes on to `host`; half of `round_trip` (seconds) each way."""
     loop = asyncio.new_event_loop()
     ready = threading.Event()
@@ -21,8 +21,12 @@ def relay(address: str, ports: tuple[int, ...], host: str, round_trip: float) ->
         ready.set()
 
     def run() -> None:
+        asyncio.set_event_loop(loop)
         loop.run_until_complete(serve())
         loop.run_forever()
+        for task in (tasks := asyncio.all_tasks(loop)):
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()

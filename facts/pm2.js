@@ -16,6 +16,12 @@ function pm2Process(app) {
   return null;
 }
 
+/** Its pid file may be an old one: the daemon calls itself "PM2 v7.0.3: God Daemon (/root/.pm2)". */
+function pm2DaemonRuns() {
+  const daemon = readOrNull(path.join(PM2_HOME, 'pm2.pid'))?.toString().trim();
+  return Boolean(daemon) && /^PM2 .*God Daemon/.test((readOrNull(`/proc/${daemon}/cmdline`) ?? '').toString());
+}
+
 /** Every file that the process read at its start and that we or others change: .env, packages, source. */
 function apiFiles({ app_dir, packages }) {
   const under = (folder) =>
@@ -45,8 +51,7 @@ async function pm2(input) {
       shadowed: keys.filter((key) => running.variables.includes(key)),
     };
   }
-  const daemon = readOrNull(path.join(PM2_HOME, 'pm2.pid'))?.toString().trim();
-  if (!daemon || !fs.existsSync(`/proc/${daemon}`)) return { status: 'no daemon', stale: true, shadowed: [] };
+  if (!pm2DaemonRuns()) return { status: 'no daemon', stale: true, shadowed: [] };
   const list = await run('pm2', ['jlist']);
   const text = list.stdout.toString();
   const app = JSON.parse(text.slice(text.lastIndexOf('\n[') + 1)).find((each) => each.name === api_app);

@@ -11,6 +11,7 @@ import posixpath
 import re
 import tempfile
 from collections.abc import Generator, Iterator
+from functools import cache
 from typing import Any
 
 import crossplane
@@ -30,6 +31,7 @@ PATHS = ("/socket.io/", "/api/", "/auth/", "/marketplace/", "/callback/", "/webh
 Block = list[dict[str, Any]]  # crossplane's: directives, each with directive, line, args and perhaps block
 
 
+@cache  # asked for by preflight and by two operations
 def desired(now: Nginx, settings: Settings) -> bytes:
     """The site's text as it must be. What sites-enabled holds is what serves: it is the base where the two differ."""
     base = now.enabled.content if now.enabled.content is not None else now.available.content

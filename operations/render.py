@@ -6,10 +6,10 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-TEMPLATES = Path(__file__).parent.parent / "templates"
+TEMPLATES = FileSystemLoader(Path(__file__).parent.parent / "templates")
+_environment = Environment(loader=TEMPLATES, undefined=StrictUndefined, keep_trailing_newline=True)
 
 
 def render(path: str, **values: object) -> str:
     """An unknown name in the template is an error, not an empty text."""
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True)
-    return environment.get_template(f"{path}.j2").render(**values)
+    return _environment.get_template(f"{path}.j2").render(**values)

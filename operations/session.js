@@ -41,10 +41,11 @@ async function session(input) {
   }
   quiet();
   await look(input);
+  const key = await keyFingerprint(); // now, as later the client would wait for it
   await ended;
   const said = last.trim() ? JSON.parse(last) : { result: 'cut off', changed: [] };
   const files = Object.keys(JSON.parse(readOrNull(`${BACKUPS}/${deploy}/manifest.json`)?.toString() ?? '{}'));
-  const entry = { at: holder.since, deploy, who, from: holder.from, key: await keyFingerprint(), bundle, ...said, files };
+  const entry = { at: holder.since, deploy, who, from: holder.from, key, bundle, ...said, files };
   rotate(AUDIT);
   fs.appendFileSync(AUDIT, `${JSON.stringify(entry)}\n`, { mode: 0o640 });
   process.exit(0);

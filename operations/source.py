@@ -28,12 +28,14 @@ METHODS = ("getQR", "getSession", "createSession", "getSessionStatus")
 
 def changes(now: Source, settings: Settings) -> dict[str, bytes]:
     """The files that must become another, with their new text. Raises BadInput where a block has no place."""
-    wanted = {ROUTES: _routes(now, settings.health_check), SESSION_POOL: _session_pool(now)}
+    routes, pool = _text(now, ROUTES), _text(now, SESSION_POOL)
+    wanted = {ROUTES: _routes(routes, settings.health_check), SESSION_POOL: _session_pool(pool)}
     return {file: text for file, text in wanted.items() if text != now.files[file]}
 
 
-def _routes(now: Source, health_check: bool) -> bytes:
-    text = marked.without(_text(now, ROUTES), ROUTES)
+@cache
+def _routes(now: bytes, health_check: bool) -> bytes:
+    text = marked.without(now, ROUTES)
     root = _parse(text)
     by_hand = any(node.type == "string_fragment" and node.text == ROUTE.encode() for node in _nodes(root))
     if not health_check or by_hand:
@@ -49,8 +51,9 @@ def _routes(now: Source, health_check: bool) -> bytes:
     )
 
 
-def _session_pool(now: Source) -> bytes:
-    text = marked.without(_text(now, SESSION_POOL), SESSION_POOL)
+@cache
+def _session_pool(now: bytes) -> bytes:
+    text = marked.without(now, SESSION_POOL)
     root = _parse(text)
     body = next(
         (

@@ -79,7 +79,9 @@ def test_daemon_that_lost_its_apps_gets_all_back(host: Host, and_then: str) -> N
     """Not the API alone; the one the operator stopped stays stopped; and the same is started at boot."""
     before = {name: app.status for name, app in apps(host).items()}
     host.ssh("pm2 kill")
-    until(10, "the end of pm2's unit", lambda: host.ssh("systemctl is-active pm2-root", check=False).returncode == 3)
+    # while it is "deactivating", its own `pm2 kill` would end the daemon that comes next
+    state = "systemctl show -P ActiveState pm2-root"
+    until(30, "the end of pm2's unit", lambda: host.ssh(state).stdout.strip() in ("inactive", "failed"))
     host.ssh(and_then)
     assert converge(host).changed == RESTART
     assert {name: app.status for name, app in apps(host).items()} == before

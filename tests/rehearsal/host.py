@@ -30,6 +30,7 @@ NETWORK = "198.18.77"  # RFC 2544: for tests of network devices, routed nowhere
 FIREWALL = "firewall"  # a chain of the host's nft table
 SLOTS = range(6)
 BOOT_SECONDS = 60
+COMMAND_SECONDS = 300
 NAME = re.compile(r"[a-z][a-z0-9]{0,7}")  # an interface name holds 15 characters
 
 
@@ -138,12 +139,12 @@ class Host:
                 self.ssh("systemctl is-system-running --wait", check=False)
 
     def ssh(self, *command: str, check: bool = True, **kwargs: object) -> subprocess.CompletedProcess[str]:
-        """Run a command over ssh; output is captured as text."""
+        """Run a command over ssh; output is captured as text. One that hangs is an error, not a hanging test."""
         done = subprocess.run(
             [*self.ssh_command(), *command],
             capture_output=True,
             text=True,
-            **kwargs,  # type: ignore[call-overload]
+            **{"timeout": COMMAND_SECONDS, **kwargs},  # type: ignore[call-overload]
         )
         assert isinstance(done, subprocess.CompletedProcess)
         if check and done.returncode:

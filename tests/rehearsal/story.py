@@ -63,7 +63,7 @@ def deploy(
     """
     command = [str(Path(sys.executable).with_name("pyinfra")), INVENTORY, "deploy.py", "--limit", host.name]
     started = time.monotonic()
-    with _copy_of_repository(root, dotenv, runbook) as folder:
+    with copy_of_repository(root, dotenv, runbook) as folder:
         done = subprocess.run(
             [*command, "--json", *([] if "--dry" in arguments else ["-y"]), *arguments],  # -y would skip the plan
             cwd=folder,
@@ -81,7 +81,7 @@ def deploy(
 
 
 @contextmanager
-def _copy_of_repository(root: Path, dotenv: str | None, runbook: str | None) -> Iterator[Path]:
+def copy_of_repository(root: Path, dotenv: str | None, runbook: str | None) -> Iterator[Path]:
     """A folder of links to everything but the operator's own .env, whose real tokens are for no rehearsal."""
     with tempfile.TemporaryDirectory(prefix="rehearse-") as name:
         folder = Path(name)

@@ -1,0 +1,205 @@
+"""docs/speed.md and docs/speed.svg: what `bin/bench` measured, and whether the targets are met."""
+
+from __future__ import annotations
+
+import platform
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from xml.etree import ElementTree
+
+ROUND_TRIPS = [0, 50, 150]  # milliseconds
+USUAL = 50  # the round trip where only one is measured
+FLEETS = [1, 3, 10, 30]  # hosts
+CONTESTANTS = {  # name: what it is
+    "quick check": "the requirements' own check, one `ssh` (7 things looked at)",
+    "by hand": "`benchmarks/by_hand.sh`: what deploy.py looks at, read by hand in one `ssh`",
+    "bin/verify": "this project's verification",
+    "deploy.py": "this project's deploy",
+    "Ansible": "`benchmarks/ansible/playbook.yml`, ansible-core 2.19: pipelining, ControlPersist, no facts gathered",
+}
+COLOURS = dict(zip(CONTESTANTS, ("#bbbbbb", "#888888", "#66aa77", "#2266aa", "#cc7722"), strict=True))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: seconds on the clock; of the client's processes CPU seconds, and MiB of the largest; what it printed."""
+
+    seconds: float
+    cpu: float
+    memory: float
+    output: str
+
+    @property
+    def restart_seconds(self) -> float:
+        """What operations/pm2.js says that the restart took, until the API had proved stable."""
+        return sum(map(float, re.findall(r'"restart_seconds":([\d.]+)', self.output)))
+
+
+@dataclass(frozen=True)
+class Target:
+    """`measured` must be at most `limit`, or with `least` at least that."""
+
+    what: str
+    measured: float
+    limit: float
+    unit: str = " times"
+    least: bool = False
+
+    @property
+    def met(self) -> bool:
+        return self.measured >= self.limit if self.least else self.measured <= self.limit
+
+    def __str__(self) -> str:
+        bound = "at least" if self.least else "at most"
+        mark = "✓" if self.met else "✗"
+        return f"{mark} {self.what}: {self.measured:.2f}{self.unit} ({bound} {self.limit:g})"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def machine() -> str:
+    model = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.machine(),
+    )
+    cores = Path("/proc/cpuinfo").read_text().count("processor\t")
+    return f"{datetime.now(UTC):%Y-%m-%d}, {cores} cores of {model}, client and hosts on the same machine"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`runs` by job, then round trip (or number of hosts), then contestant; `channels` of one run without a change."""
+
+    runs: dict[tuple[str, int], dict[str, list[Run]]]
+    channels: dict[str, int]
+    checks: int
+
+    def seconds(self, job: str, parameter: int, name: str) -> float:
+        return median(run.seconds for run in self.runs[job, parameter][name])
+
+    def spread(self, job: str, parameter: int, name: str) -> str:
+        """The median, and the fastest and the slowest."""
+        seconds = [run.seconds for run in self.runs[job, parameter][name]]
+        return f"{median(seconds):.2f} ({min(seconds):.2f}–{max(seconds):.2f})"
+
+    def without_wait(self, round_trip: int) -> float:
+        return median(run.seconds - run.restart_seconds for run in self.runs["token arrival", round_trip]["deploy.py"])
+
+    def memory(self, hosts: int) -> float:
+        return max(run.memory for run in self.runs["many hosts", hosts]["deploy.py"])
+
+    def targets(self) -> list[Target]:
+        ours, theirs, ansible, verify = (
+            self.seconds("no change", USUAL, name) for name in ("deploy.py", "quick check", "Ansible", "bin/verify")
+        )
+        cpu = median(run.cpu for run in self.runs["no change", USUAL]["deploy.py"])
+        many = self.seconds("many hosts", FLEETS[-1], "deploy.py") / self.seconds("many hosts", 1, "deploy.py")
+        return [
+            Target("no change: deploy.py to the quick check", ours / theirs, 1.5),
+            Target("no change: Ansible to deploy.py", ansible / ours, 5, least=True),
+            Target("no change: CPU of the client", cpu, 0.6, " s"),
+            Target("bin/verify to the quick check", verify / theirs, 1.5),
+            Target("bin/verify: checks", self.checks, 40, "", least=True),
+            Target("token arrival without the API's restart to no change", self.without_wait(USUAL) / ours, 2),
+            Target(f"{FLEETS[-1]} hosts to one", many, 4),
+            Target(f"{FLEETS[-1]} hosts: memory of the client", self.memory(FLEETS[-1]), 250, " MiB"),
+        ]
+
+    def chart(self) -> str:
+        groups = {}
+        for job in ("no change", "token arrival"):
+            for each in ROUND_TRIPS:
+                groups[f"{job}, {each} ms"] = {name: self.seconds(job, each, name) for name in self.runs[job, each]}
+        groups[f"first converge, {USUAL} ms"] = {
+            name: self.seconds("first converge", USUAL, name) for name in self.runs["first converge", USUAL]
+        }
+        return chart("Seconds, median; less is better", groups)
+
+    def page(self) -> str:
+        times = len(self.runs["no change", USUAL]["deploy.py"])
+        idle = []
+        for name, what in CONTESTANTS.items():
+            medians = [self.seconds("no change", each, name) for each in ROUND_TRIPS]
+            trips = (medians[-1] - medians[0]) / (ROUND_TRIPS[-1] - ROUND_TRIPS[0]) * 1000
+            cpu = median(run.cpu for run in self.runs["no change", USUAL][name])
+            spreads = [self.spread("no change", each, name) for each in ROUND_TRIPS]
+            idle.append([f"{name}: {what}", *spreads, f"{trips:.0f}", str(self.channels[name]), f"{cpu:.2f}"])
+        busy = [
+            [f"{job}, {each} ms", *self._both(job, each)]
+            for job, each in [*(("token arrival", each) for each in ROUND_TRIPS), ("first converge", USUAL)]
+        ]
+        alone = [f"{self.without_wait(each):.2f} s at {each} ms" for each in ROUND_TRIPS]
+        many = [[str(each), *self._both("many hosts", each), f"{self.memory(each):.0f}"] for each in FLEETS]
+        distances = [f"{each} ms" for each in ROUND_TRIPS]
+        return f"""# How long it takes
+
+`bin/bench --write`, {machine()}. Seconds: the median of {times} runs, with the fastest and the slowest.
+All run in turn, each over a new connection, through a TCP relay that adds the round trip.
+
+![chart](speed.svg)
+
+## Nothing to change
+
+{table(["who", *distances, "round trips", "channels", "CPU, s"], idle)}
+
+Channels: SSH's, as the host's sshd counts them. CPU: of the client. Round trips: the slope from the first to the last
+column. Ansible's playbook changes nothing on a host that deploy.py made (both are checked to report no change).
+
+## Something to change
+
+{table(["job", "deploy.py", "Ansible", "Ansible to deploy.py"], busy)}
+
+Token arrival holds the API's restart and the wait until it has proved stable (by far the most of it: pm2's 1.6 s to end
+the old process, its start, 5 s of `settle_time`; Ansible's handler waits as long).
+Without it deploy.py takes {", ".join(alone)}. First converge: from the pristine rehearsal host, npm's cache warm.
+
+## Many hosts at once, {USUAL} ms, nothing to change
+
+{table(["hosts", "deploy.py", "Ansible, 30 forks", "Ansible to deploy.py", "memory of the client, MiB"], many)}
+
+Each host is a real sshd with locks of its own; node, nginx and PostgreSQL behind them are one rehearsal host's, on the
+same cores as the client.
+
+## Targets
+
+{chr(10).join(f"- {target}" for target in self.targets())}
+"""
+
+    def _both(self, job: str, parameter: int) -> list[str]:
+        ratio = self.seconds(job, parameter, "Ansible") / self.seconds(job, parameter, "deploy.py")
+        return [*(self.spread(job, parameter, name) for name in ("deploy.py", "Ansible")), f"{ratio:.1f}"]
+
+
+def chart(title: str, groups: dict[str, dict[str, float]]) -> str:
+    """Horizontal bars, in groups, as SVG; a colour for each contestant."""
+    width, bar, left = 760, 16, 150
+    longest = max(value for group in groups.values() for value in group.values())
+    root = ElementTree.Element("svg", xmlns="http://www.w3.org/2000/svg")
+    root.set("font-family", "sans-serif")
+    root.set("font-size", "12")
+
+    def add(tag: str, body: str = "", **attributes: str | float) -> None:
+        words = {key.replace("_", "-"): str(value) for key, value in attributes.items()}
+        ElementTree.SubElement(root, tag, words).text = body
+
+    y = 24
+    add("text", title, x=8, y=y, font_size=14, font_weight="bold")
+    for name, group in groups.items():
+        y += 26
+        add("text", name, x=8, y=y, font_weight="bold")
+        for each, value in group.items():
+            y += bar + 4
+            length = round((width - left - 60) * value / longest, 1)
+            add("text", each, x=left - 6, y=y, text_anchor="end")
+            add("rect", x=left, y=y - bar + 4, width=length, height=bar, fill=COLOURS[each])
+            add("text", f"{value:.2f}", x=left + length + 5, y=y)
+    height = y + 16
+    root.set("viewBox", f"0 0 {width} {height}")
+    root.insert(0, ElementTree.Element("rect", width=str(width), height=str(height), fill="white"))
+    return ElementTree.tostring(root, encoding="unicode") + "\n"

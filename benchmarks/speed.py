@@ -1,0 +1,268 @@
+"""How long each job takes, against others that do it: `bin/bench`, on a rehearsal host of its own.
+
+Every contestant is run in turn with the others, cold (a new connection each time), through a relay that makes the host
+distant. Exit code 1 when a target of the project is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.places import LIGHT, Place, distances, light_hosts
+from benchmarks.report import CONTESTANTS, FLEETS, ROUND_TRIPS, USUAL, Run
+from operations import marked
+from tests.rehearsal.host import Host
+from tests.rehearsal.progress import step
+from tests.rehearsal.story import ROOT, copy_of_repository, deploy, tokens, without_secrets
+
+HERE = Path(__file__).parent
+ANSIBLE = HERE / "ansible/.venv/bin/ansible-playbook"
+FIREWALL = "ai_admin_benchmark"  # nothing answers at the relay's port 3000, as through a provider's firewall
+
+# The requirements' "command for a quick check of everything", as it stands there
+QUICK_CHECK = """
+echo "=== Checking ENV variables ==="
+grep -c "YCLIENTS_PARTNER_TOKEN" /opt/ai-admin/.env
+grep -c "YCLIENTS_APP_ID" /opt/ai-admin/.env
+grep -c "JWT_SECRET" /opt/ai-admin/.env
+
+echo "=== Checking Node modules ==="
+cd /opt/ai-admin && npm list socket.io jsonwebtoken 2>/dev/null | grep -E "(socket.io|jsonwebtoken)" | head -2
+
+echo "=== Checking Nginx WebSocket ==="
+grep -c "socket.io" /etc/nginx/sites-available/ai-admin.app
+
+echo "=== Checking API status ==="
+curl -s http://localhost:3000/health | head -1
+"""
+
+
+Tool = Callable[[Place], Run]
+
+
+@dataclass
+class Bench:
+    """`folder` is a copy of the bundle without the operator's `.env`."""
+
+    folder: Path
+    scratch: Path
+    times: int
+    secrets: dict[str, str] = field(default_factory=tokens)
+    runs: dict[tuple[str, int], dict[str, list[Run]]] = field(default_factory=dict)  # by job and round trip, or hosts
+
+    def take_turns(
+        self, job: str, parameter: int, contestants: Mapping[str, Callable[[], Run]], before: Callable[[], None]
+    ) -> None:
+        """Each contestant `times` times, in turn."""
+        runs = self.runs[job, parameter] = {name: [] for name in contestants}
+        with step(f"{job}, {parameter}: {', '.join(contestants)}"):
+            for _ in range(self.times):
+                for name, contestant in contestants.items():
+                    before()
+                    runs[name].append(contestant())
+
+    # --- contestants
+
+    def tools(self) -> dict[str, Tool]:
+        every = [self.quick_check, self.by_hand, self.verify, self.deploy, self.ansible]
+        return dict(zip(CONTESTANTS, every, strict=True))
+
+    def quick_check(self, place: Place) -> Run:
+        return self._run([*_ssh(place), QUICK_CHECK])
+
+    def by_hand(self, place: Place) -> Run:
+        return self._run([*_ssh(place), "sh -s"], stdin=HERE / "by_hand.sh")
+
+    def verify(self, place: Place, *arguments: str) -> Run:
+        return self._run([sys.executable, "-m", "tests.verify", str(place.folder / "inventory.py"), *arguments])
+
+    def deploy(self, place: Place, *arguments: str) -> Run:
+        pyinfra = str(Path(sys.executable).with_name("pyinfra"))
+        return self._run([pyinfra, str(place.folder / "inventory.py"), "deploy.py", "-y", *arguments])
+
+    def ansible(self, place: Place) -> Run:
+        with tempfile.TemporaryDirectory(dir=self.scratch) as name:
+            common = ["-o", "ControlMaster=auto", "-o", "ControlPersist=60s", *place.ssh_options]
+            environment = {
+                "ANSIBLE_CONFIG": str(HERE / "ansible/ansible.cfg"),
+                "ANSIBLE_SSH_ARGS": " ".join(common),
+                "ANSIBLE_SSH_CONTROL_PATH_DIR": name,
+                "LANG": "C.UTF-8",
+            }
+            inventory = str(place.folder / "hosts.ini")
+            variables = f"@{self.scratch / 'variables.json'}"
+            command = [str(ANSIBLE), "-i", inventory, "-e", variables, str(HERE / "ansible/playbook.yml")]
+            done = self._run(command, environment)
+            for master in Path(name).iterdir():
+                subprocess.run(["ssh", "-o", f"ControlPath={master}", "-O", "exit", "x"], capture_output=True)
+        return done
+
+    def _run(self, command: list[str], environment: dict[str, str] | None = None, stdin: Path | None = None) -> Run:
+        env = {**without_secrets(), **self.secrets, **(environment or {})}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
+        with (stdin or Path(os.devnull)).open() as source, tempfile.TemporaryFile("w+") as output:
+            started = time.monotonic()
+            process = subprocess.Popen(
+                command, cwd=self.folder, env=env, stdin=source, stdout=output, stderr=subprocess.STDOUT
+            )
+            _, status, used = os.wait4(process.pid, 0)
+            seconds = time.monotonic() - started
+            process.returncode = os.waitstatus_to_exitcode(status)
+            output.seek(0)
+            text = output.read()
+        if process.returncode:
+            raise SystemExit(f"bench: {command} ended with {process.returncode}\n{text}")
+        return Run(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, text)
+
+    # --- jobs
+
+    def first_converge(self, place: Place) -> None:
+        """From the pristine host, with npm's cache warm."""
+        cache = self.scratch / "npm"
+        shutil.copytree(place.host.root / "root/.npm", cache, symlinks=True)
+
+        def pristine() -> None:
+            place.host.reset()
+            shutil.copytree(cache, place.host.root / "root/.npm", symlinks=True, dirs_exist_ok=True)
+
+        both = {"deploy.py": lambda: self.deploy(place), "Ansible": lambda: self.ansible(place)}
+        self.take_turns("first converge", place.round_trip, both, pristine)
+
+    def no_change(self, place: Place) -> None:
+        contestants = {name: partial(_unchanged, tool, place) for name, tool in self.tools().items()}
+        self.take_turns("no change", place.round_trip, contestants, _nothing)
+
+    def token_arrival(self, place: Place) -> None:
+        def arrive() -> None:
+            self.secrets = tokens()
+
+        both = {
+            "deploy.py": lambda: self.deploy(place, "-vvv"),
+            "Ansible": lambda: self.ansible(place),
+        }  # tells the wait
+        self.take_turns("token arrival", place.round_trip, both, arrive)
+
+    def many(self, place: Place) -> None:
+        both = {name: partial(_unchanged, self.tools()[name], place) for name in ("deploy.py", "Ansible")}
+        self.take_turns("many hosts", len(place.ports), both, _nothing)
+
+    def channels(self, place: Place) -> dict[str, int]:
+        """SSH channels of one run each, as sshd counts them."""
+        found = {}
+        for name, tool in self.tools().items():
+            before = _sessions(place.host)
+            tool(place)
+            found[name] = _sessions(place.host) - before - 1  # the counting has one itself
+        return found
+
+
+def _ssh(place: Place) -> list[str]:
+    return ["ssh", "-F", "none", *place.ssh_options, f"root@{place.address}"]
+
+
+def _nothing() -> None:
+    pass
+
+
+def _unchanged(tool: Tool, place: Place) -> Run:
+    """It must find nothing to change, or the comparison is none."""
+    run = tool(place)
+    if re.search(r"\] +Success|changed=[1-9]", run.output):
+        raise SystemExit(f"bench: a run that should change nothing did\n{run.output}")
+    return run
+
+
+def _sessions(host: Host) -> int:
+    """Channels that sshd has opened; it tells at log level VERBOSE. This one is of a connection of its own."""
+    command = ["-o", "ControlPath=none", host.name, "journalctl -q -o cat -g 'Starting session' | wc -l"]
+    return int(subprocess.run(["ssh", "-F", str(host.ssh_config), *command], check=True, capture_output=True).stdout)
+
+
+def blocks_of(host: Host, variables: Path) -> None:
+    """What Ansible is to put where: the blocks that deploy.py has put there."""
+    files = {
+        "routes": "/opt/ai-admin/src/api/routes/yclients-marketplace.js",
+        "pool": "/opt/ai-admin/src/integrations/whatsapp/session-pool.js",
+        "nginx": "/etc/nginx/sites-available/ai-admin.app",
+    }
+    blocks = {}
+    for name, file in files.items():
+        text = host.ssh(f"cat {file}").stdout
+        first, *body, last = text[text.index(marked.BEGIN) : text.index(marked.END) + len(marked.END)].split("\n")
+        blocks[name] = "\n".join(body)
+        begin, end = first, last[last.index(marked.END) :]
+    values = {"app_dir": "/opt/ai-admin", "begin": begin, "end": end, "blocks": blocks}
+    values["link"] = host.ssh("readlink /etc/nginx/sites-enabled/ai-admin.app").stdout.strip()
+    values["tokens"] = list(tokens())
+    variables.write_text(json.dumps(values))
+
+
+def checks_of(bench: Bench, place: Place) -> int:
+    """How many checks bin/verify makes."""
+    told = bench.scratch / "verify.json"
+    bench.verify(place, "--json", str(told))
+    count: int = json.loads(told.read_text())[0]["checks"]
+    return count
+
+
+def measure(bench: Bench, host: Host) -> report.Measured:
+    done = deploy(host, environment=bench.secrets)
+    if done.code:
+        raise SystemExit(done.output)
+    blocks_of(host, bench.scratch / "variables.json")
+    with distances(host, ROUND_TRIPS, bench.scratch) as places:
+        bench.first_converge(places[USUAL])
+        host.reset()
+        host.ssh("echo LogLevel VERBOSE > /etc/ssh/sshd_config.d/bench.conf && systemctl reload ssh")
+        bench.deploy(places[USUAL])
+        channels = bench.channels(places[0])
+        checks = checks_of(bench, places[0])
+        for place in places.values():
+            bench.no_change(place)
+        for place in places.values():
+            bench.token_arrival(place)
+        light_hosts(host)
+        for hosts in FLEETS:
+            bench.many(Place(host, USUAL, LIGHT[:hosts], bench.scratch / f"{hosts}hosts").write())
+    return report.Measured(bench.runs, channels, checks)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__.partition("\n")[0])
+    parser.add_argument("--times", type=int, default=10, help="runs of each (10: about 40 minutes)")
+    parser.add_argument("--write", action="store_true", help="write docs/speed.md and docs/speed.svg")
+    arguments = parser.parse_args()
+    host = Host("bench")
+    rule = "type filter hook output priority 0; ip daddr 127.0.77.0/24 tcp dport 3000 drop;"
+    firewall = f"table ip {FIREWALL} {{\nchain out {{ {rule} }}\n}}"
+    with tempfile.TemporaryDirectory(prefix="bench-") as name, copy_of_repository(ROOT, None, None) as folder:
+        host.reset()
+        try:
+            subprocess.run(["nft", "-f", "-"], input=firewall, text=True, check=True)
+            measured = measure(Bench(folder, Path(name), arguments.times), host)
+        finally:
+            subprocess.run(["nft", "delete", "table", "ip", FIREWALL], capture_output=True)
+            host.down()
+    page, chart = measured.page(), measured.chart()
+    if arguments.write:
+        (ROOT / "docs/speed.md").write_text(page)
+        (ROOT / "docs/speed.svg").write_text(chart)
+    print(page)
+    return 0 if all(target.met for target in measured.targets()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
