@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from tests.faults.faults import STEPS, Fault, every, fresh_tokens
 from tests.faults.world import World
 from tests.rehearsal.host import STATE, Host
 from tests.rehearsal.image import HERE as REHEARSAL
-from tests.rehearsal.image import _digest
+from tests.rehearsal.image import digest
 
 ROOT = REHEARSAL.parent.parent
 TABLE = ROOT / "docs/faults.md"
@@ -117,7 +118,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bin/faults", description=__doc__)
     parser.add_argument("-k", default="", metavar="WORDS", help="only faults with these words in their name")
     arguments = parser.parse_args()
-    recipe = _digest(*(ROOT / name for name in ("facts", "operations", "templates", "tests/rehearsal", "tests/faults")))
+    code = ("facts", "operations", "templates", "files", "group_data", "tests/rehearsal", "tests/faults")
+    recipe = digest(*(ROOT / name for name in code), *ROOT.glob("*.py"))
     book = STATE / f"faults-{recipe}.jsonl"
     STATE.mkdir(parents=True, exist_ok=True)
     faults = [fault for fault in every() if arguments.k in fault.name]
@@ -131,8 +133,10 @@ def main() -> int:
         TABLE.parent.mkdir(exist_ok=True)
         day = datetime.now(UTC).strftime("%d %B %Y")
         steps = f"A first deploy has {STEPS['first']} remote steps, one for a token {STEPS['token']}."
+        describe = ["git", "describe", "--always", "--tags"]
+        bundle = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True).stdout.strip()
         TABLE.write_text(
-            f"# Faults\n\n{tried}: {day}, `bin/faults` on two rehearsal hosts. {steps}\n\n"
+            f"# Faults\n\n{tried}: {day}, `bin/faults` of {bundle} on two rehearsal hosts. {steps}\n\n"
             "Survived: the site answers through TLS as before or as after, `.env` and the database are the old or the\n"
             "new ones, `nginx -t` passes, no temporary file is left.\n"
             "Healed: one more deploy converges, the next changes nothing.\n\n"

@@ -29,12 +29,12 @@ PACKAGES = (
 
 def layers() -> list[Path]:
     """The two layers, uppermost first, as overlayfs wants its lower directories; built when absent."""
-    base = IMAGES / f"base-{_digest(SUITE, *PACKAGES)}"
+    base = IMAGES / f"base-{digest(SUITE, *PACKAGES)}"
     if not base.exists():
         with step("build Debian 13 (once, about 1 minute)"):
             _build(base, _debootstrap)
     recipe = [HERE / "provision.sh", HERE / "app", HERE / "root", LOCAL_CA]
-    app = IMAGES / f"app-{_digest(base.name, *recipe)}"
+    app = IMAGES / f"app-{digest(base.name, *recipe)}"
     if not app.exists():
         with step("install the stand-in application (once per change of it)"):
             _build(app, lambda target: _provision(base, target))
@@ -42,17 +42,18 @@ def layers() -> list[Path]:
     return [app, base]
 
 
-def _digest(*parts: str | Path) -> str:
-    digest = hashlib.sha256()
+def digest(*parts: str | Path) -> str:
+    """Tells every change of these words, files and folders."""
+    found = hashlib.sha256()
     for part in parts:
         if isinstance(part, str):
-            digest.update(part.encode() + b"\0")
+            found.update(part.encode() + b"\0")
             continue
         for file in sorted(part.rglob("*")) if part.is_dir() else [part]:
-            if file.is_file():
-                digest.update(str(file.relative_to(part)).encode() + b"\0")
-                digest.update(oct(file.stat().st_mode & 0o111).encode() + file.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
+            if file.is_file() and file.parent.name != "__pycache__":
+                found.update(str(file.relative_to(part)).encode() + b"\0")
+                found.update(oct(file.stat().st_mode & 0o111).encode() + file.read_bytes() + b"\0")
+    return found.hexdigest()[:16]
 
 
 def _build(target: Path, make: object) -> None:
