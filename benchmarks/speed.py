@@ -32,24 +32,6 @@ HERE = Path(__file__).parent
 ANSIBLE = HERE / "ansible/.venv/bin/ansible-playbook"
 FIREWALL = "ai_admin_benchmark"  # nothing answers at the relay's port 3000, as through a provider's firewall
 
-# The requirements' "command for a quick check of everything", as it stands there
-QUICK_CHECK = """
-echo "=== Checking ENV variables ==="
-grep -c "YCLIENTS_PARTNER_TOKEN" /opt/ai-admin/.env
-grep -c "YCLIENTS_APP_ID" /opt/ai-admin/.env
-grep -c "JWT_SECRET" /opt/ai-admin/.env
-
-echo "=== Checking Node modules ==="
-cd /opt/ai-admin && npm list socket.io jsonwebtoken 2>/dev/null | grep -E "(socket.io|jsonwebtoken)" | head -2
-
-echo "=== Checking Nginx WebSocket ==="
-grep -c "socket.io" /etc/nginx/sites-available/ai-admin.app
-
-echo "=== Checking API status ==="
-curl -s http://localhost:3000/health | head -1
-"""
-
-
 Tool = Callable[[Place], Run]
 
 
@@ -81,7 +63,7 @@ class Bench:
         return dict(zip(CONTESTANTS, every, strict=True))
 
     def quick_check(self, place: Place) -> Run:
-        return self._run([*_ssh(place), QUICK_CHECK])
+        return self._run([*_ssh(place), (HERE / "quick_check.sh").read_text()])
 
     def by_hand(self, place: Place) -> Run:
         return self._run([*_ssh(place), "sh -s"], stdin=HERE / "by_hand.sh")
