@@ -52,7 +52,7 @@ def is_open(host: Host) -> bool:
 def about(lock_wait: int) -> dict[str, Any]:
     """For operations/session.js: what the lock and the audit log say of us."""
     who = f"{getpass.getuser()}@{socket.gethostname()}"
-    return {"who": who, "bundle": _bundle(), "deploy": DEPLOY, "lock_wait": lock_wait}
+    return {"who": who, "bundle": bundle(), "deploy": DEPLOY, "lock_wait": lock_wait}
 
 
 def start(host: Host, program: str, timeout: int, sudo: dict[str, Any]) -> tuple[str, str]:
@@ -101,7 +101,7 @@ class _AtTheEnd(BaseStateCallback):
             session.stdout.channel.status_event.wait(CLOSING)
 
 
-def _bundle() -> str:
+def bundle() -> str:
     """`git describe` of this bundle, or "unknown" where it is not a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--tags"]
     done = subprocess.run(command, cwd=Path(__file__).resolve().parent, capture_output=True, text=True)

@@ -28,7 +28,12 @@ class Place:
 
     @property
     def ssh_options(self) -> list[str]:
-        options = [f"UserKnownHostsFile={self.folder / 'known_hosts'}", f"IdentityFile={KEY}", "LogLevel=ERROR"]
+        options = [
+            f"UserKnownHostsFile={self.folder / 'known_hosts'}",
+            f"IdentityFile={KEY}",
+            "IdentitiesOnly=yes",
+            "LogLevel=ERROR",
+        ]
         return [word for each in (*options, "StrictHostKeyChecking=yes") for word in ("-o", each)]
 
     def write(self) -> Place:
@@ -41,6 +46,7 @@ class Place:
             "ssh_user": "root",
             "ssh_key": str(KEY),
             "ssh_known_hosts_file": str(self.folder / "known_hosts"),
+            "yclients_api": "http://127.0.0.1:9",  # whatever happens, not the real one
             "verify_address": self.address,
             "verify_ca": str(self.host.root / "etc/letsencrypt/live/ai-admin.app/fullchain.pem"),
         }
@@ -59,7 +65,9 @@ def distances(host: Host, round_trips: list[int], folder: Path) -> Iterator[dict
     places = {each: Place(host, each, [22], folder / f"{each}ms").write() for each in round_trips}
     with ExitStack() as relays:
         for place in places.values():
-            relays.enter_context(relay(place.address, [22, 80, 443, *LIGHT], host.address, place.round_trip / 1000))
+            relays.enter_context(
+                relay(place.address, [22, 80, 443, *LIGHT], lambda: host.address, place.round_trip / 1000)
+            )
         yield places
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
 
 @contextmanager
-def relay(address: str, ports: list[int], host: str, round_trip: float) -> Iterator[None]:
-    """Listens on `address` at `ports` and passes on to `host`; half of `round_trip` (seconds) each way."""
+def relay(address: str, ports: list[int], host: Callable[[], str], round_trip: float) -> Iterator[None]:
+    """Listens on `address` at `ports`; passes on to what `host` says then; half of `round_trip` (s) each way."""
     loop = asyncio.new_event_loop()
     ready = threading.Event()
 
@@ -31,18 +31,20 @@ def relay(address: str, ports: list[int], host: str, round_trip: float) -> Itera
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     if not ready.wait(5):
-        raise SystemExit(f"relay: cannot listen on {address}")
-    yield
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
+        raise SystemExit(f"relay: cannot listen on {address}, ports {ports}; is one taken, for all addresses?")
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
 
 
 async def _connect(
-    host: str, port: int, round_trip: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    host: Callable[[], str], port: int, round_trip: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
     await asyncio.sleep(round_trip)  # TCP's own handshake
     try:
-        there, back = await asyncio.open_connection(host, port)
+        there, back = await asyncio.open_connection(host(), port)
     except OSError:
         writer.close()
         return

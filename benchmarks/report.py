@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 ROUND_TRIPS = [0, 50, 150]  # milliseconds
 USUAL = 50  # the round trip where only one is measured
 FLEETS = [1, 3, 10, 30]  # hosts
+MANY, FEW = 10, 3  # from so many hosts on, Ansible is run so few times
 CONTESTANTS = {  # name: what it is
     "quick check": "the requirements' own check, one `ssh` (7 things looked at)",
     "by hand": "`benchmarks/by_hand.sh`: what deploy.py looks at, read by hand in one `ssh`",
@@ -79,6 +80,7 @@ class Measured:
     runs: dict[tuple[str, int], dict[str, list[Run]]]
     channels: dict[str, int]
     checks: int
+    code: str
 
     def seconds(self, job: str, parameter: int, name: str) -> float:
         return median(run.seconds for run in self.runs[job, parameter][name])
@@ -88,8 +90,8 @@ class Measured:
         seconds = [run.seconds for run in self.runs[job, parameter][name]]
         return f"{median(seconds):.2f} ({min(seconds):.2f}–{max(seconds):.2f})"
 
-    def without_wait(self, round_trip: int) -> float:
-        return median(run.seconds - run.restart_seconds for run in self.runs["token arrival", round_trip]["deploy.py"])
+    def without_wait(self) -> float:
+        return median(run.seconds - run.restart_seconds for run in self.runs["token arrival", USUAL]["deploy.py"])
 
     def memory(self, hosts: int) -> float:
         return max(run.memory for run in self.runs["many hosts", hosts]["deploy.py"])
@@ -106,18 +108,16 @@ class Measured:
             Target("no change: CPU of the client", cpu, 0.6, " s"),
             Target("bin/verify to the quick check", verify / theirs, 1.5),
             Target("bin/verify: checks", self.checks, 40, "", least=True),
-            Target("token arrival without the API's restart to no change", self.without_wait(USUAL) / ours, 2),
+            Target("token arrival without the API's restart to no change", self.without_wait() / ours, 2),
             Target(f"{FLEETS[-1]} hosts to one", many, 4),
             Target(f"{FLEETS[-1]} hosts: memory of the client", self.memory(FLEETS[-1]), 250, " MiB"),
         ]
 
     def chart(self) -> str:
-        groups = {}
-        for job in ("no change", "token arrival"):
-            for each in ROUND_TRIPS:
-                groups[f"{job}, {each} ms"] = {name: self.seconds(job, each, name) for name in self.runs[job, each]}
-        groups[f"first converge, {USUAL} ms"] = {
-            name: self.seconds("first converge", USUAL, name) for name in self.runs["first converge", USUAL]
+        jobs = [*(("no change", each) for each in ROUND_TRIPS), ("token arrival", USUAL), ("first converge", USUAL)]
+        groups = {
+            f"{job}, {each} ms": {name: self.seconds(job, each, name) for name in self.runs[job, each]}
+            for job, each in jobs
         }
         return chart("Seconds, median; less is better", groups)
 
@@ -130,16 +130,13 @@ class Measured:
             cpu = median(run.cpu for run in self.runs["no change", USUAL][name])
             spreads = [self.spread("no change", each, name) for each in ROUND_TRIPS]
             idle.append([f"{name}: {what}", *spreads, f"{trips:.0f}", str(self.channels[name]), f"{cpu:.2f}"])
-        busy = [
-            [f"{job}, {each} ms", *self._both(job, each)]
-            for job, each in [*(("token arrival", each) for each in ROUND_TRIPS), ("first converge", USUAL)]
-        ]
-        alone = [f"{self.without_wait(each):.2f} s at {each} ms" for each in ROUND_TRIPS]
+        busy = [[job, *self._both(job, USUAL)] for job in ("token arrival", "first converge")]
         many = [[str(each), *self._both("many hosts", each), f"{self.memory(each):.0f}"] for each in FLEETS]
         distances = [f"{each} ms" for each in ROUND_TRIPS]
         return f"""# How long it takes
 
-`bin/bench --write`, {machine()}. Seconds: the median of {times} runs, with the fastest and the slowest.
+`bin/bench --write` of {self.code}, {machine()}.
+Seconds: the median of {times} runs, with the fastest and the slowest.
 All run in turn, each over a new connection, through a TCP relay that adds the round trip.
 
 ![chart](speed.svg)
@@ -151,20 +148,21 @@ All run in turn, each over a new connection, through a TCP relay that adds the r
 Channels: SSH's, as the host's sshd counts them. CPU: of the client. Round trips: the slope from the first to the last
 column. Ansible's playbook changes nothing on a host that deploy.py made (both are checked to report no change).
 
-## Something to change
+## Something to change, {USUAL} ms
 
 {table(["job", "deploy.py", "Ansible", "Ansible to deploy.py"], busy)}
 
 Token arrival holds the API's restart and the wait until it has proved stable (by far the most of it: pm2's 1.6 s to end
 the old process, its start, 5 s of `settle_time`; Ansible's handler waits as long).
-Without it deploy.py takes {", ".join(alone)}. First converge: from the pristine rehearsal host, npm's cache warm.
+Without it deploy.py takes {self.without_wait():.2f} s.
+First converge: from the pristine rehearsal host, npm's cache warm.
 
 ## Many hosts at once, {USUAL} ms, nothing to change
 
 {table(["hosts", "deploy.py", "Ansible, 30 forks", "Ansible to deploy.py", "memory of the client, MiB"], many)}
 
-Each host is a real sshd with locks of its own; node, nginx and PostgreSQL behind them are one rehearsal host's, on the
-same cores as the client.
+From {MANY} hosts on, Ansible was run {FEW} times. Each host is a real sshd with locks of its own; node, nginx and
+PostgreSQL behind them are one rehearsal host's, on the same cores as the client.
 
 ## Targets
 

@@ -22,8 +22,9 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.places import LIGHT, Place, distances, light_hosts
-from benchmarks.report import CONTESTANTS, FLEETS, ROUND_TRIPS, USUAL, Run
+from benchmarks.report import CONTESTANTS, FEW, FLEETS, MANY, ROUND_TRIPS, USUAL, Run
 from operations import marked
+from session import bundle
 from tests.rehearsal.host import Host
 from tests.rehearsal.progress import step
 from tests.rehearsal.story import ROOT, copy_of_repository, deploy, tokens, without_secrets
@@ -46,15 +47,21 @@ class Bench:
     runs: dict[tuple[str, int], dict[str, list[Run]]] = field(default_factory=dict)  # by job and round trip, or hosts
 
     def take_turns(
-        self, job: str, parameter: int, contestants: Mapping[str, Callable[[], Run]], before: Callable[[], None]
+        self,
+        job: str,
+        parameter: int,
+        contestants: Mapping[str, Callable[[], Run]],
+        before: Callable[[], None],
+        fewer: Mapping[str, int] | None = None,
     ) -> None:
-        """Each contestant `times` times, in turn."""
+        """Each contestant `times` times, in turn; some fewer times."""
         runs = self.runs[job, parameter] = {name: [] for name in contestants}
         with step(f"{job}, {parameter}: {', '.join(contestants)}"):
-            for _ in range(self.times):
+            for turn in range(self.times):
                 for name, contestant in contestants.items():
-                    before()
-                    runs[name].append(contestant())
+                    if turn < (fewer or {}).get(name, self.times):
+                        before()
+                        runs[name].append(contestant())
 
     # --- contestants
 
@@ -77,7 +84,7 @@ class Bench:
 
     def ansible(self, place: Place) -> Run:
         with tempfile.TemporaryDirectory(dir=self.scratch) as name:
-            common = ["-o", "ControlMaster=auto", "-o", "ControlPersist=60s", *place.ssh_options]
+            common = ["-F", "none", "-o", "ControlMaster=auto", "-o", "ControlPersist=60s", *place.ssh_options]
             environment = {
                 "ANSIBLE_CONFIG": str(HERE / "ansible/ansible.cfg"),
                 "ANSIBLE_SSH_ARGS": " ".join(common),
@@ -87,14 +94,16 @@ class Bench:
             inventory = str(place.folder / "hosts.ini")
             variables = f"@{self.scratch / 'variables.json'}"
             command = [str(ANSIBLE), "-i", inventory, "-e", variables, str(HERE / "ansible/playbook.yml")]
-            done = self._run(command, environment)
-            for master in Path(name).iterdir():
-                subprocess.run(["ssh", "-o", f"ControlPath={master}", "-O", "exit", "x"], capture_output=True)
-        return done
+            try:
+                return self._run(command, environment)
+            finally:
+                for master in Path(name).iterdir():
+                    subprocess.run(["ssh", "-o", f"ControlPath={master}", "-O", "exit", "x"], capture_output=True)
 
     def _run(self, command: list[str], environment: dict[str, str] | None = None, stdin: Path | None = None) -> Run:
-        env = {**without_secrets(), **self.secrets, **(environment or {})}
-        env.pop("PYTHONDONTWRITEBYTECODE", None)
+        own = ("ANSIBLE_", "SSH_", "PYTHONDONTWRITEBYTECODE")  # of whoever runs this
+        base = {key: value for key, value in without_secrets().items() if not key.startswith(own)}
+        env = {**base, **self.secrets, **(environment or {})}
         with (stdin or Path(os.devnull)).open() as source, tempfile.TemporaryFile("w+") as output:
             started = time.monotonic()
             process = subprocess.Popen(
@@ -114,7 +123,10 @@ class Bench:
     def first_converge(self, place: Place) -> None:
         """From the pristine host, with npm's cache warm."""
         cache = self.scratch / "npm"
-        shutil.copytree(place.host.root / "root/.npm", cache, symlinks=True)
+        shutil.copytree(place.host.root / "root/.npm", cache, symlinks=True)  # deploy.py's, of its first run
+        place.host.reset()
+        self.ansible(place)
+        shutil.copytree(place.host.root / "root/.npm", cache, symlinks=True, dirs_exist_ok=True)
 
         def pristine() -> None:
             place.host.reset()
@@ -131,15 +143,15 @@ class Bench:
         def arrive() -> None:
             self.secrets = tokens()
 
-        both = {
-            "deploy.py": lambda: self.deploy(place, "-vvv"),
-            "Ansible": lambda: self.ansible(place),
-        }  # tells the wait
+        # -vvv: it tells how long the restart took
+        both = {"deploy.py": lambda: self.deploy(place, "-vvv"), "Ansible": lambda: self.ansible(place)}
         self.take_turns("token arrival", place.round_trip, both, arrive)
 
     def many(self, place: Place) -> None:
         both = {name: partial(_unchanged, self.tools()[name], place) for name in ("deploy.py", "Ansible")}
-        self.take_turns("many hosts", len(place.ports), both, _nothing)
+        hosts = len(place.ports)
+        ansible = FEW if hosts >= MANY else self.times  # a minute each
+        self.take_turns("many hosts", hosts, both, _nothing, {"Ansible": min(ansible, self.times)})
 
     def channels(self, place: Place) -> dict[str, int]:
         """SSH channels of one run each, as sshd counts them."""
@@ -214,17 +226,16 @@ def measure(bench: Bench, host: Host) -> report.Measured:
         checks = checks_of(bench, places[0])
         for place in places.values():
             bench.no_change(place)
-        for place in places.values():
-            bench.token_arrival(place)
+        bench.token_arrival(places[USUAL])
         light_hosts(host)
         for hosts in FLEETS:
             bench.many(Place(host, USUAL, LIGHT[:hosts], bench.scratch / f"{hosts}hosts").write())
-    return report.Measured(bench.runs, channels, checks)
+    return report.Measured(bench.runs, channels, checks, bundle())
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__.partition("\n")[0])
-    parser.add_argument("--times", type=int, default=10, help="runs of each (10: about 40 minutes)")
+    parser.add_argument("--times", type=int, default=10, help="runs of each (10: about half an hour)")
     parser.add_argument("--write", action="store_true", help="write docs/speed.md and docs/speed.svg")
     arguments = parser.parse_args()
     host = Host("bench")

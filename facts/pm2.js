@@ -16,10 +16,14 @@ function pm2Process(app) {
   return null;
 }
 
-/** Its pid file may be an old one: the daemon calls itself "PM2 v7.0.3: God Daemon (/root/.pm2)". */
+/** By its pid file, which may be an old one: the process must at least be a node. */
 function pm2DaemonRuns() {
   const daemon = readOrNull(path.join(PM2_HOME, 'pm2.pid'))?.toString().trim();
-  return Boolean(daemon) && /^PM2 .*God Daemon/.test((readOrNull(`/proc/${daemon}/cmdline`) ?? '').toString());
+  try {
+    return Boolean(daemon) && path.basename(fs.readlinkSync(`/proc/${daemon}/exe`)).startsWith('node');
+  } catch {
+    return false;
+  }
 }
 
 /** Every file that the process read at its start and that we or others change: .env, packages, source. */

@@ -25,6 +25,14 @@ async function writeSite({ deploy, nginx_site, content, expected, linked }) {
   }
 }
 
+/**
+ * nginx 1.26 takes an upstream of two addresses, as `localhost` is, for dead for 10 s after both refused (its fail_timeout): the
+ * site would be down so much longer than the API. New workers know nothing of that.
+ */
+async function makeNginxTryAgain(data) {
+  if (nginxWorkers().length) await reloadNginx(data).catch(() => {}); // the API's restart is not to fail for it
+}
+
 /** Make nginx run what is on disk, and wait until its workers are new: `systemctl reload` returns before they are. */
 async function reloadNginx({ start_timeout }) {
   const complaint = nginxTest();

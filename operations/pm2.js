@@ -30,7 +30,8 @@ function listens(pid, port) {
  * Returns when the app is up: its port answers /health below 500, and the process stays the same. Fails at once when
  * `givenUp` says so: after `max_restarts` starts that ended within a second pm2 7.0 starts it no more, in 4 s at best.
  */
-async function waitUntilStable({ api_app, api_port, start_timeout, settle_time }, givenUp) {
+async function waitUntilStable(data, givenUp) {
+  const { api_app, api_port, start_timeout, settle_time } = data;
   const begun = Date.now();
   let alive = begun; // when a process of the app was last seen
   let last = 'its port never opened';
@@ -45,12 +46,17 @@ async function waitUntilStable({ api_app, api_port, start_timeout, settle_time }
     }
     if (running && since === null && listens(running.pid, api_port)) {
       const health = await fetch(`http://127.0.0.1:${api_port}/health`, { signal: AbortSignal.timeout(5000) }).catch((error) => error);
-      if (health.status < 500) since = Date.now();
-      else last = `/health answers ${health.status ?? health.message}`;
+      if (health.status < 500) {
+        since = Date.now();
+        await makeNginxTryAgain(data);
+      } else last = `/health answers ${health.status ?? health.message}`;
     }
     if (since !== null && Date.now() - since >= settle_time * 1000) return;
     if (running) alive = Date.now();
-    else if (Date.now() - alive > 1000 && (await givenUp())) break;
+    else if (Date.now() - alive > 1000) {
+      if (await givenUp()) break;
+      alive = Date.now();
+    }
     if (since === null && Date.now() - begun > start_timeout * 1000) break;
     await pause(50);
   }
@@ -59,7 +65,7 @@ async function waitUntilStable({ api_app, api_port, start_timeout, settle_time }
 
 /** The end of the app's error log, without the values of its .env. */
 function lastLines(app_dir, log) {
-  const lines = (readOrNull(log) ?? '').toString().trimEnd().split('\n').slice(-20);
+  const lines = ((log && readOrNull(log)) ?? '').toString().trimEnd().split('\n').slice(-20);
   const values = Object.values(createRequire(`${app_dir}/`)('dotenv').parse(readOrNull(path.join(app_dir, '.env')) ?? ''));
   const secrets = values.filter((value) => value.length >= 6).sort((a, b) => b.length - a.length);
   return secrets.reduce((text, secret) => text.replaceAll(secret, '****'), lines.join('\n'));
@@ -81,32 +87,41 @@ async function restartAndWatch(data) {
     if (unit.status !== 0) await pm2Command(app_dir, 'resurrect');
   }
   const all = async () => {
-    const text = (await pm2Command(app_dir, 'jlist')).stdout.toString();
+    const listed = await pm2Command(app_dir, 'jlist');
+    const text = listed.stdout.toString();
+    if (listed.status !== 0) throw new Failure(`pm2 does not answer: ${listed.stderr.trim().split('\n').pop()}`);
     return JSON.parse(text.slice(text.lastIndexOf('\n[') + 1));
   };
   const list = async () => (await all()).find((each) => each.name === api_app);
-  const givenUp = async () => (await list())?.pm2_env.status === 'errored';
-  let known = status === 'online' && pm2DaemonRuns(); // each command of pm2 takes half a second: spare it two
-  if (!known) {
+  const isKnown = async () => {
     // A daemon with no app at all was started by a mere `pm2 ls`: saving it would lose the other apps at the next boot.
     if ((await all()).length === 0) await pm2Command(app_dir, 'resurrect');
-    known = Boolean(await list());
-  }
+    return Boolean(await list());
+  };
+  // a `pm2 jlist` that fails says nothing about the app; with `restart_delay` set pm2 never says `errored`
+  const givenUp = () => list().then((app) => ['errored', 'stopped'].includes(app?.pm2_env.status), () => false);
+  // Each command of pm2 takes half a second: two are spared where its daemon runs the app, or seems to.
+  const seems = pm2Process(api_app) !== null && pm2DaemonRuns();
+  let known = seems || (await isKnown());
   if (known && shadowed.length) await pm2Command(app_dir, 'delete', api_app);
-  const fresh = !known || shadowed.length > 0;
+  let fresh = !known || shadowed.length > 0;
   const print = fingerprint(apiFiles(data));
   if (fresh && !fs.existsSync(path.join(app_dir, 'ecosystem.config.js'))) {
     throw new Failure(`pm2 does not know ${api_app}, and ${app_dir}/ecosystem.config.js is not there to start it from`);
   }
   const begun = Date.now();
-  const words = fresh ? ['start', 'ecosystem.config.js', '--only', api_app] : ['restart', api_app];
-  let done = await pm2Command(app_dir, ...words);
-  // pm2 7.0 on a busy machine: "Process with pid … already exists", exit 1, and the app is down
-  if (done.status !== 0) done = await pm2Command(app_dir, ...words);
+  const start = () => pm2Command(app_dir, ...(fresh ? ['start', 'ecosystem.config.js', '--only', api_app] : ['restart', api_app]));
+  let done = await start();
+  if (done.status !== 0) {
+    // pm2 7.0 on a busy machine: "Process with pid … already exists", and the app is down. Or another daemon than that of the app.
+    if (seems) known = await isKnown();
+    fresh ||= !known;
+    done = await start();
+  }
   if (done.status !== 0) throw new Failure(`pm2 could not start ${api_app}: ${done.stderr.trim().split('\n').pop()}`);
   if (fresh && !(await list())) throw new Failure(`ecosystem.config.js has no app named ${api_app}`);
   await waitUntilStable(data, givenUp).catch(async (error) => {
-    const app = await list();
+    const app = await list().catch(() => undefined);
     const log = app?.pm2_env.pm_err_log_path;
     const lines = lastLines(app_dir, log); // before the files change: their values are what it hides
     const undone = undo('api');

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-TEMPLATES = FileSystemLoader(Path(__file__).parent.parent / "templates")
-_environment = Environment(loader=TEMPLATES, undefined=StrictUndefined, keep_trailing_newline=True)
+TEMPLATES = Path(__file__).parent.parent / "templates"
+_environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True)
 
 
 def render(path: str, **values: object) -> str:

@@ -33,9 +33,9 @@ def changes(now: Source, settings: Settings) -> dict[str, bytes]:
     return {file: text for file, text in wanted.items() if text != now.files[file]}
 
 
-@cache
-def _routes(now: bytes, health_check: bool) -> bytes:
-    text = marked.without(now, ROUTES)
+@cache  # asked for by preflight and by two operations, as _session_pool is
+def _routes(old: bytes, health_check: bool) -> bytes:
+    text = marked.without(old, ROUTES)
     root = _parse(text)
     by_hand = any(node.type == "string_fragment" and node.text == ROUTE.encode() for node in _nodes(root))
     if not health_check or by_hand:
@@ -52,8 +52,8 @@ def _routes(now: bytes, health_check: bool) -> bytes:
 
 
 @cache
-def _session_pool(now: bytes) -> bytes:
-    text = marked.without(now, SESSION_POOL)
+def _session_pool(old: bytes) -> bytes:
+    text = marked.without(old, SESSION_POOL)
     root = _parse(text)
     body = next(
         (

@@ -21,7 +21,7 @@ _SHARED = (
     "facts/migration.js",
     "operations/step.js",
 )
-_NEEDS = {"pm2": ("waiting_room",), "rollback": ("nginx", "waiting_room", "pm2")}
+_NEEDS = {"pm2": ("nginx", "waiting_room"), "rollback": ("nginx", "waiting_room", "pm2")}
 
 
 class Step(StringCommand):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from benchmarks.load import ask
 from tests.converge.conftest import APP, QUICK, App, apps, converge, health_check, read, refuse, replace, write
 from tests.rehearsal.host import Host, until
-from tests.rehearsal.story import deploy
+from tests.rehearsal.story import deploy, tokens
 
 API = "ai-admin-api"
 RESTART = ["API restart"]
@@ -86,6 +88,26 @@ def test_daemon_that_lost_its_apps_gets_all_back(host: Host, and_then: str) -> N
     assert converge(host).changed == RESTART
     assert {name: app.status for name, app in apps(host).items()} == before
     assert set(re.findall(r'^    "name": "(.+)"', read(host, DUMP).decode(), re.MULTILINE)) == before.keys()
+
+
+def test_the_site_is_back_with_the_api(host: Host) -> None:
+    """nginx keeps `localhost` for dead for 10 s when requests came during the restart; it is to try again at once."""
+    deployed = threading.Event()
+
+    def visit() -> None:
+        while not deployed.wait(0.05):
+            ask(host.address)
+
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    try:
+        done = deploy(host, *QUICK, environment=tokens())
+    finally:
+        deployed.set()
+        visitor.join()
+    assert done.changed == ["Secrets in .env", *RESTART]
+    assert ask(host.address)[0] == 200
+    assert host.ssh("grep -c 'no live upstreams' /var/log/nginx/error.log").stdout != "0\n", "nothing was tried"
 
 
 # --- what does not stay up

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from queue import Queue
 
+from session import bundle
 from tests.faults.faults import STEPS, Fault, every, fresh_tokens
 from tests.faults.world import World
 from tests.rehearsal.host import STATE, Host
@@ -119,7 +119,8 @@ def main() -> int:
     parser.add_argument("-k", default="", metavar="WORDS", help="only faults with these words in their name")
     arguments = parser.parse_args()
     code = ("facts", "operations", "templates", "files", "group_data", "tests/rehearsal", "tests/faults")
-    recipe = digest(*(ROOT / name for name in code), *ROOT.glob("*.py"))
+    recipe = digest(*(ROOT / name for name in code), *sorted(ROOT.glob("*.py")))
+    code_name = bundle()
     book = STATE / f"faults-{recipe}.jsonl"
     STATE.mkdir(parents=True, exist_ok=True)
     faults = [fault for fault in every() if arguments.k in fault.name]
@@ -133,10 +134,8 @@ def main() -> int:
         TABLE.parent.mkdir(exist_ok=True)
         day = datetime.now(UTC).strftime("%d %B %Y")
         steps = f"A first deploy has {STEPS['first']} remote steps, one for a token {STEPS['token']}."
-        describe = ["git", "describe", "--always", "--tags"]
-        bundle = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True).stdout.strip()
         TABLE.write_text(
-            f"# Faults\n\n{tried}: {day}, `bin/faults` of {bundle} on two rehearsal hosts. {steps}\n\n"
+            f"# Faults\n\n{tried}: {day}, `bin/faults` of {code_name} on two rehearsal hosts. {steps}\n\n"
             "Survived: the site answers through TLS as before or as after, `.env` and the database are the old or the\n"
             "new ones, `nginx -t` passes, no temporary file is left.\n"
             "Healed: one more deploy converges, the next changes nothing.\n\n"
