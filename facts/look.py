@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from gevent import get_hub
+from paramiko.ssh_exception import SSHException
 from pyinfra import logger
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
@@ -80,8 +84,12 @@ class Look:
     backups: Backups
 
 
+# pyinfra tells these in one line; in the run, gevent 26 would print a traceback before it.
+get_hub().NOT_ERROR = (*get_hub().NOT_ERROR, PyinfraError)
+
+
 class HostUnfit(PyinfraError):
-    """The host cannot be read or lacks something; nothing was changed. The message names the remedy."""
+    """The host cannot be read or lacks something. The message names the remedy."""
 
 
 _looks: dict[str, tuple[float, Look]] = {}  # by the host's name: pyinfra hands out proxies of one host
@@ -138,22 +146,33 @@ def _run(host: Host, wanted: Wanted) -> dict[str, Any]:
         data["session"] = session.about(wanted.settings.lock_wait)
         programs = (*programs, "operations/step.js", "operations/session.js")
         program = remote.stdin(programs, "session", data)
-        line, errors = session.start(host, program, TIMEOUT + wanted.settings.lock_wait, _sudo(host))
+        with _connected(host):
+            line, errors = session.start(host, program, TIMEOUT + wanted.settings.lock_wait, _sudo(host))
         lines, complaints = [line] if line else [], errors.splitlines()
     else:
-        _, output = host.run_shell_command(
-            remote.NODE,
-            print_output=state.print_fact_output,
-            print_input=state.print_fact_input,
-            _stdin=remote.stdin(programs, "look", data),
-            _timeout=TIMEOUT,
-            **_sudo(host),
-        )
+        with _connected(host):
+            _, output = host.run_shell_command(
+                remote.NODE,
+                print_output=state.print_fact_output,
+                print_input=state.print_fact_input,
+                _stdin=remote.stdin(programs, "look", data),
+                _timeout=TIMEOUT,
+                **_sudo(host),
+            )
         lines, complaints = output.stdout_lines, output.stderr_lines
     if not lines:
         raise HostUnfit(_why(complaints))
     found: dict[str, Any] = json.loads(lines[-1])
     return found
+
+
+@contextmanager
+def _connected(host: Host) -> Iterator[None]:
+    """pyinfra 3.10 tells in one line that the connection is gone only where a step runs."""
+    try:
+        yield
+    except (SSHException, EOFError, OSError) as error:
+        raise HostUnfit(f"the connection to {host.name} was lost ({error or 'closed'}); run again") from None
 
 
 _HINTS = {
@@ -167,7 +186,7 @@ def _why(complaints: list[str]) -> str:
     if any("node: not found" in line for line in complaints):
         return f"node is not installed: {REMEDY['node']}"
     lines = [line for line in complaints if line.strip()]
-    return f"cannot be read: {lines[-1].strip() if lines else 'no answer'}"
+    return f"cannot be read: {lines[-1].strip() if lines else 'no answer; run again'}"
 
 
 def _sudo(host: Host) -> dict[str, Any]:

@@ -30,7 +30,11 @@ async function writeSite({ deploy, nginx_site, content, expected, linked }) {
  * site would be down so much longer than the API. New workers know nothing of that.
  */
 async function makeNginxTryAgain(data) {
-  if (nginxWorkers().length) await reloadNginx(data).catch(() => {}); // the API's restart is not to fail for it
+  const workers = nginxWorkers();
+  const dump = childProcess.spawnSync('nginx', ['-T'], { maxBuffer: 1 << 26 });
+  // what somebody has changed since is not for us to put into force here
+  if (!workers.length || dump.status !== 0 || isStale('nginx', workers, nginxFiles(dump.stdout))) return;
+  await reloadNginx(data).catch(() => {}); // the API's restart is not to fail for it
 }
 
 /** Make nginx run what is on disk, and wait until its workers are new: `systemctl reload` returns before they are. */

@@ -35,7 +35,8 @@ class Fault:
 
 def killed(scenario: str, kind: str, step: int) -> Fault:
     def befall(world: World, environment: dict[str, str]) -> None:
-        world.faulty(kind, step, environment)
+        done = world.faulty(kind, step, environment)
+        assert "Traceback" not in done.stderr, done.stderr[-600:]
 
     return Fault(f"{scenario} deploy, step {step}: {kind}", scenario, befall)
 
