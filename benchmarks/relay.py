@@ -24,6 +24,7 @@ def relay(address: str, ports: list[int], host: Callable[[], str], round_trip: f
         asyncio.set_event_loop(loop)
         loop.run_until_complete(serve())
         loop.run_forever()
+        loop.set_exception_handler(lambda *_: None)  # of connections that still hang on: they are cut
         for task in (tasks := asyncio.all_tasks(loop)):
             task.cancel()
         loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
