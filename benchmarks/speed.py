@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks import report
 from benchmarks.places import LIGHT, Place, distances, light_hosts
@@ -51,15 +52,15 @@ class Bench:
         job: str,
         parameter: int,
         contestants: Mapping[str, Callable[[], Run]],
-        before: Callable[[], None],
-        fewer: Mapping[str, int] | None = None,
+        before: Callable[[], None] = lambda: None,
+        fewer: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """Each contestant `times` times, in turn; some fewer times."""
         runs = self.runs[job, parameter] = {name: [] for name in contestants}
         with step(f"{job}, {parameter}: {', '.join(contestants)}"):
             for turn in range(self.times):
                 for name, contestant in contestants.items():
-                    if turn < (fewer or {}).get(name, self.times):
+                    if turn < fewer.get(name, self.times):
                         before()
                         runs[name].append(contestant())
 
@@ -133,11 +134,11 @@ class Bench:
             shutil.copytree(cache, place.host.root / "root/.npm", symlinks=True, dirs_exist_ok=True)
 
         both = {"deploy.py": lambda: self.deploy(place), "Ansible": lambda: self.ansible(place)}
-        self.take_turns("first converge", place.round_trip, both, pristine, {"Ansible": FEW})
+        self.take_turns("first converge", place.round_trip, both, pristine, fewer={"Ansible": FEW})
 
     def no_change(self, place: Place) -> None:
         contestants = {name: partial(_unchanged, tool, place) for name, tool in self.tools().items()}
-        self.take_turns("no change", place.round_trip, contestants, _nothing)
+        self.take_turns("no change", place.round_trip, contestants)
 
     def token_arrival(self, place: Place) -> None:
         def arrive() -> None:
@@ -150,7 +151,7 @@ class Bench:
     def many(self, place: Place) -> None:
         both = {name: partial(_unchanged, self.tools()[name], place) for name in ("deploy.py", "Ansible")}
         hosts = len(place.ports)
-        self.take_turns("many hosts", hosts, both, _nothing, {"Ansible": FEW} if hosts >= MANY else None)
+        self.take_turns("many hosts", hosts, both, fewer={"Ansible": FEW} if hosts >= MANY else {})
 
     def channels(self, place: Place) -> dict[str, int]:
         """SSH channels of one run each, as sshd counts them."""
@@ -164,10 +165,6 @@ class Bench:
 
 def _ssh(place: Place) -> list[str]:
     return ["ssh", "-F", "none", *place.ssh_options, f"root@{place.address}"]
-
-
-def _nothing() -> None:
-    pass
 
 
 def _unchanged(tool: Tool, place: Place) -> Run:
@@ -212,6 +209,7 @@ def checks_of(bench: Bench, place: Place) -> int:
 
 
 def measure(bench: Bench, host: Host) -> report.Measured:
+    code = bundle()  # now: half an hour later it may be another
     done = deploy(host, environment=bench.secrets)
     if done.code:
         raise SystemExit(done.output)
@@ -229,7 +227,7 @@ def measure(bench: Bench, host: Host) -> report.Measured:
         light_hosts(host)
         for hosts in FLEETS:
             bench.many(Place(host, USUAL, LIGHT[:hosts], bench.scratch / f"{hosts}hosts").write())
-    return report.Measured(bench.runs, channels, checks, bundle())
+    return report.Measured(bench.runs, channels, checks, code)
 
 
 def main() -> int:

@@ -26,6 +26,9 @@ function pm2DaemonRuns() {
   }
 }
 
+/** The apps in what `pm2 jlist` printed; what the client says of a new daemon comes before them. */
+const pm2Apps = (printed) => JSON.parse(printed.slice(printed.lastIndexOf('\n[') + 1));
+
 /** Every file that the process read at its start and that we or others change: .env, packages, source. */
 function apiFiles({ app_dir, packages }) {
   const under = (folder) =>
@@ -57,7 +60,6 @@ async function pm2(input) {
   }
   if (!pm2DaemonRuns()) return { status: 'no daemon', stale: true, shadowed: [] };
   const list = await run('pm2', ['jlist']);
-  const text = list.stdout.toString();
-  const app = JSON.parse(text.slice(text.lastIndexOf('\n[') + 1)).find((each) => each.name === api_app);
+  const app = pm2Apps(list.stdout.toString()).find((each) => each.name === api_app);
   return { status: app ? app.pm2_env.status : 'unknown', stale: true, shadowed: [] };
 }

@@ -88,9 +88,8 @@ async function restartAndWatch(data) {
   }
   const all = async () => {
     const listed = await pm2Command(app_dir, 'jlist');
-    const text = listed.stdout.toString();
     if (listed.status !== 0) throw new Failure(`pm2 does not answer: ${listed.stderr.trim().split('\n').pop()}`);
-    return JSON.parse(text.slice(text.lastIndexOf('\n[') + 1));
+    return pm2Apps(listed.stdout.toString());
   };
   const list = async () => (await all()).find((each) => each.name === api_app);
   const isKnown = async () => {

@@ -144,6 +144,7 @@ class Host:
             [*self.ssh_command(), *command],
             capture_output=True,
             text=True,
+            # subprocess.run has an overload for each kind of keyword; a dict of any of them fits none
             **{"timeout": COMMAND_SECONDS, **kwargs},  # type: ignore[call-overload]
         )
         assert isinstance(done, subprocess.CompletedProcess)

@@ -60,6 +60,6 @@ def test_what_is_missed_is_told(result: Measured, what: str) -> None:
 
 
 def test_the_chart_is_an_image_of_every_bar() -> None:
-    root = ElementTree.fromstring(measured(GOOD).chart())  # noqa: S314 it is our own
+    root = ElementTree.fromstring(measured(GOOD).chart())  # noqa: S314 -- our own text, no stranger's
     bars = [each for each in root.iter() if each.tag.endswith("rect") and each.get("fill") != "white"]
     assert len(bars) == len(ROUND_TRIPS) * len(CONTESTANTS) + 2 + 2
