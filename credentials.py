@@ -8,12 +8,11 @@
 They leave this machine in one way only: over ssh, on the standard input of a program of ours.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import shlex
 import subprocess
+import threading
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,35 +23,18 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
+from rules import JWT_SECRET, KEYS, MIN_JWT_SECRET, PUBLIC_DEFAULTS, is_placeholder
 from settings import BadInput
 
-PARTNER_TOKEN, APP_ID, JWT_SECRET = KEYS = ("YCLIENTS_PARTNER_TOKEN", "YCLIENTS_APP_ID", "JWT_SECRET")
 DATABASE_URL = "DATABASE_URL"
 COMMAND = "YCLIENTS_SECRETS_COMMAND"
 COMMAND_TIMEOUT = 60  # seconds; it may ask the operator for a passphrase
-
-# What stands where a value should be: seen in the wild (app-contract.md), and what people type meanwhile.
-PLACEHOLDERS = (
-    "test_token_waiting_for_real",
-    "ваш_partner_token_от_yclients",
-    "ваш_application_id_от_yclients",
-    "сгенерируйте_случайную_строку_32_символа",
-    "changeme",
-    "change_me",
-    "change-me",
-    "todo",
-    "xxx",
-)
-MIN_JWT_SECRET = 32  # characters; anything shorter can be guessed, and counts as missing
-PUBLIC_DEFAULTS = (
-    "default-jwt-secret-change-in-production",
-)  # what the application signs with when it has no JWT_SECRET
 
 _QUOTES = ('""', "''", "``", "“”", "„“", "«»", "‘’")
 
 
 class Secret(str):
-    """A text that does not show itself when printed by mistake."""
+    """A text whose repr, and so that of what holds it, does not show it."""
 
     def __repr__(self) -> str:
         return "<secret>"
@@ -70,9 +52,17 @@ class Credentials:
         return None if self.database_url is None else _libpq(self.database_url)
 
 
-@cache  # for all hosts and both uses in a run: a command may ask for a passphrase
+_ONE_AT_A_TIME = threading.Lock()  # pyinfra loads a deploy for all hosts side by side
+
+
 def of_operator() -> Credentials:
-    """From this process's environment and `.env` in the current folder."""
+    """From the environment and `.env` in the current folder, once a run: a passphrase may be asked for."""
+    with _ONE_AT_A_TIME:
+        return _of_operator()
+
+
+@cache
+def _of_operator() -> Credentials:
     return load(os.environ, Path(".env"))
 
 
@@ -84,7 +74,7 @@ def load(environment: Mapping[str, str], dotenv: Path) -> Credentials:
     found = {}
     for key in (*KEYS, DATABASE_URL):
         value = _trimmed(key, next((source[key] for source in sources if source.get(key)), ""))
-        if value and value.lower() not in PLACEHOLDERS:
+        if value and not is_placeholder(value):
             found[key] = Secret(value)
     url = found.pop(DATABASE_URL, None)
     if url:
@@ -127,7 +117,7 @@ def quoted(key: str, value: str) -> str:
 
 
 def _strip(value: str) -> str:
-    """Without the blanks at both ends, those that only JavaScript or nobody takes for one too."""
+    """Without the whitespace at both ends, also what only JavaScript or nobody counts as such."""
     return value.strip().strip("\ufeff\u200b").strip()
 
 
@@ -136,7 +126,7 @@ def _trimmed(key: str, value: str) -> str:
     while len(trimmed) > 1 and trimmed[0] + trimmed[-1] in _QUOTES:
         trimmed = _strip(trimmed[1:-1])
     if trimmed != value:
-        _warn(f"{key}: your value has blanks or quotes around it; they are left out")
+        _warn(f"{key}: your value has whitespace or quotes around it; they are left out")
     return trimmed
 
 
@@ -171,10 +161,10 @@ def _run(command: str) -> Mapping[str, str]:
     except OSError as error:
         why = f"cannot be run ({error.strerror}); is it installed?"
     except (ValueError, IndexError):
-        why = "is no command line, or prints what is not UTF-8 text"
+        why = "is not a command line, or its output is not UTF-8 text"
     if why:
         raise BadInput(f"{COMMAND}: the command {why}")
-    values = _parsed(done.stdout, f"{COMMAND}: what the command prints")
+    values = _parsed(done.stdout, f"{COMMAND}: the command's output")
     if not values.keys() & {*KEYS, DATABASE_URL}:
         raise BadInput(f"{COMMAND}: the command prints none of {', '.join(KEYS)}; it must print KEY=value lines")
     return values
@@ -185,9 +175,9 @@ def _parsed(text: str, source: str) -> dict[str, str]:
     values = {}
     for binding in parse_stream(io.StringIO(text)):
         if binding.error:
-            whole = binding.original.string  # python-dotenv counts from the blank lines before it
+            whole = binding.original.string  # python-dotenv counts from the empty lines before it
             line = binding.original.line + whole[: len(whole) - len(whole.lstrip())].count("\n")
-            raise BadInput(f"{source}: line {line} is not KEY=value; mend it or comment it out")
+            raise BadInput(f"{source}: line {line} is not KEY=value; fix it or comment it out")
         if binding.key:
             values[binding.key] = binding.value or ""
     return values
@@ -207,7 +197,7 @@ def _libpq(url: str) -> dict[str, Secret]:
         )
     if any(character < " " for character in unquote(url)):
         raise BadInput(f"{DATABASE_URL}: holds a line break or control character; paste it again")
-    words = {
+    keywords = {
         "host": parts.hostname,
         "port": str(port),
         "dbname": unquote(parts.path.lstrip("/")) or "postgres",
@@ -215,4 +205,4 @@ def _libpq(url: str) -> dict[str, Secret]:
         "password": unquote(parts.password or ""),
         **dict(parse_qsl(parts.query)),
     }
-    return {key: Secret(value) for key, value in words.items() if value}
+    return {key: Secret(value) for key, value in keywords.items() if value}

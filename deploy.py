@@ -1,4 +1,4 @@
-"""The runbook's table of contents: each line names one thing that the host must be.
+"""The runbook's table of contents: each call names one thing that the host must be.
 
 Order: what the API loads at its start comes before its restart; npm first of all, for a restart without its packages
 takes the site down. The database comes before the code that reads the new columns.
@@ -7,18 +7,29 @@ takes the site down. The database comes before the code that reads the new colum
 from pyinfra.context import host
 
 import credentials
-from facts.look import Wanted
 from operations import dotenv, migration, nginx, npm, pm2, preflight, source, verification
 from settings import Settings
 
-wanted = Wanted(Settings.load(host.data.dict()), credentials.of_operator())
-preflight.check(host, wanted)  # a host that cannot be read or lacks something stops here, with nothing changed
+settings = Settings.load(host.data.dict())
+own = credentials.of_operator()
+site = nginx.Site(settings.nginx_site, settings.domain, settings.app_dir, settings.api_port, settings.waiting_room)
 
-npm.packages(wanted=wanted, name="npm packages")
-migration.applied(wanted=wanted, name="Database migration")
-dotenv.secrets(wanted=wanted, name="Secrets in .env")
-source.blocks(wanted=wanted, name="Application source")
-nginx.site(wanted=wanted, name="nginx site")
-nginx.current(wanted=wanted, name="nginx reload")
-pm2.current(wanted=wanted, name="API restart")
-verification.passes(wanted=wanted, name="Verification")
+# One look at the host for all; where it cannot be read or lacks something, the run stops here with nothing changed.
+preflight.check(host, settings, own, site)
+
+npm.packages(name="npm packages", app=settings.api_app, app_dir=settings.app_dir, ranges=settings.packages)
+migration.applied(
+    name="Database migration",
+    app_dir=settings.app_dir,
+    database=own.database(),
+    lock_timeout=settings.lock_timeout,
+    statement_timeout=settings.statement_timeout,
+)
+dotenv.secrets(name="Secrets in .env", path=settings.dotenv, values=own.keys, app=settings.api_app)
+source.blocks(
+    name="Application source", app=settings.api_app, app_dir=settings.app_dir, health_check=settings.health_check
+)
+nginx.site(name="nginx site", site=site)
+nginx.current(name="nginx reload", site=site, timeout=settings.start_timeout)
+pm2.current(name="API restart", api=pm2.api(settings))
+verification.passes(name="Verification", wanted=settings.verify)

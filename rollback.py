@@ -2,11 +2,9 @@
 
 from pyinfra.context import host
 
-import credentials
-from facts.look import Wanted
-from operations import rollback
+from operations import pm2, rollback
 from settings import Settings
 
-wanted = Wanted(Settings.load(host.data.dict()), credentials.of_operator())
+settings = Settings.load(host.data.dict())
 
-rollback.files(wanted=wanted, name="Rollback")
+rollback.files(name="Rollback", undo=settings.undo, api=pm2.api(settings), lock_wait=settings.lock_wait)

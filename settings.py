@@ -3,13 +3,11 @@
 Bad input is refused here in one line, before any command runs on a host.
 """
 
-from __future__ import annotations
-
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 # pyinfra shows its own errors in one line. Importing it takes 0.2 s, which bin/verify does not have.
 if TYPE_CHECKING or "pyinfra" in sys.modules:
@@ -21,100 +19,81 @@ else:
 sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
 
 # A word that is safe as a file name, as a pm2 name and in an nginx directive.
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_PACKAGE = re.compile(r"(@[a-z0-9~][a-z0-9._~-]*/)?[a-z0-9~][a-z0-9._~-]*")
-_URL = re.compile(r"(https://[A-Za-z0-9.-]+|http://127\.0\.0\.1)(:\d+)?(/[A-Za-z0-9._-]+)*")
-_PATH = re.compile(r"(/[A-Za-z0-9._-]+)+")
-_ADDRESS = re.compile(r"[0-9a-fA-F.:]*")
+_WORD = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_PACKAGE = r"(@[a-z0-9~][a-z0-9._~-]*/)?[a-z0-9~][a-z0-9._~-]*"
+_URL = r"(https://[A-Za-z0-9.-]+|http://127\.0\.0\.1)(:\d+)?(/[A-Za-z0-9._-]+)*"
+_PATH = r"(/[A-Za-z0-9._-]+)+"
 
 
 class BadInput(PyinfraError):
     """What the operator gave cannot be used. The message names the thing and the remedy, in one line."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The knobs of one host. Times are seconds.
-
-    Raises BadInput from `load` for an unknown knob, a missing one, or a value out of its range.
-    """
-
-    app_dir: str
-    api_app: str
-    api_port: int
-    domain: str
-    nginx_site: str
-    packages: dict[str, str] = field(hash=False)  # a dict has none; operations/nginx.py keeps plans by their settings
-    health_check: bool
-    start_timeout: int
-    settle_time: int
-    lock_wait: int
-    lock_timeout: int
-    statement_timeout: int
-    verify: bool
-    undo: str
-    yclients_api: str
-    verify_address: str
-    verify_ca: str
-
-    @property
-    def waiting_room(self) -> int:
-        """The port where requests wait while the API restarts: operations/waiting_room.js."""
-        return self.api_port + 10000 if self.api_port < 50000 else self.api_port - 10000
-
-    @classmethod
-    def load(cls, data: dict[str, Any]) -> Settings:
-        """From pyinfra's merged host data. `ssh_…` and `_…` are pyinfra's own and are passed over."""
-        own = {key: value for key, value in data.items() if not key.startswith(("ssh_", "_"))}
-        names = [field.name for field in fields(cls)]
-        for name in own:
-            if name not in names:
-                raise BadInput(f"settings: {name!r} is not a knob; the knobs are: {', '.join(names)}")
-        for name in names:
-            if name not in own:
-                raise BadInput(f"settings: {name!r} is missing; group_data/all.py has its default")
-            valid, expected = _CHECKS[name]
-            if not valid(own[name]):
-                raise BadInput(f"settings: {name} must be {expected}, not {own[name]!r}")
-        return cls(**own)
+def _knob(valid: Callable[[Any], object], expected: str) -> Any:
+    return field(metadata={"valid": valid, "expected": expected})
 
 
-def _integer(low: int, high: int) -> tuple[Callable[[Any], bool], str]:
-    def valid(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-    return valid, f"a whole number from {low} to {high}"
+def _integer(low: int, high: int) -> Any:
+    return _knob(lambda value: type(value) is int and low <= value <= high, f"a whole number from {low} to {high}")
 
 
-def _text(pattern: re.Pattern[str], expected: str) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: isinstance(value, str) and bool(pattern.fullmatch(value)), expected
+def _text(pattern: str, expected: str) -> Any:
+    return _knob(lambda value: isinstance(value, str) and re.fullmatch(pattern, value), expected)
+
+
+def _flag() -> Any:
+    return _knob(lambda value: isinstance(value, bool), "True or False")
 
 
 def _packages(value: Any) -> bool:
     return isinstance(value, dict) and all(
-        isinstance(name, str) and _PACKAGE.fullmatch(name) and isinstance(wanted, str) and wanted.strip()
+        isinstance(name, str) and re.fullmatch(_PACKAGE, name) and isinstance(wanted, str) and wanted.strip()
         for name, wanted in value.items()
     )
 
 
-_FLAG: tuple[Callable[[Any], bool], str] = (lambda value: isinstance(value, bool), "True or False")
+@dataclass(frozen=True)
+class Settings:
+    """The knobs of one host, and what each may be. Times are seconds."""
 
-_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "app_dir": _text(_PATH, "an absolute path without spaces"),
-    "api_app": _text(_WORD, "a pm2 application's name"),
-    "api_port": _integer(1, 65535),
-    "domain": _text(_WORD, "a domain name"),
-    "nginx_site": _text(_WORD, "a file name below /etc/nginx/sites-available"),
-    "packages": (_packages, "npm package names, each with a version range"),
-    "health_check": _FLAG,
-    "start_timeout": _integer(1, 600),
-    "settle_time": _integer(0, 120),
-    "lock_wait": _integer(0, 3600),
-    "lock_timeout": _integer(1, 60),
-    "statement_timeout": _integer(1, 3600),
-    "verify": _FLAG,
-    "undo": _text(re.compile(r"(\d{8}T\d{6}Z)?"), "a deploy's UTC time like 20261231T235959Z, or empty for the last"),
-    "verify_address": _text(_ADDRESS, "an IP address, or empty"),
-    "verify_ca": _text(re.compile(rf"({_PATH.pattern})?"), "an absolute path, or empty"),
-    "yclients_api": _text(_URL, "an https:// address without a final slash (http:// only for 127.0.0.1)"),
-}
+    app_dir: str = _text(_PATH, "an absolute path without spaces")
+    api_app: str = _text(_WORD, "a pm2 application's name")
+    api_port: int = _integer(1, 65535)
+    domain: str = _text(_WORD, "a domain name")
+    nginx_site: str = _text(_WORD, "a file name below /etc/nginx/sites-available")
+    packages: Mapping[str, str] = _knob(_packages, "npm package names, each with a version range")
+    health_check: bool = _flag()
+    start_timeout: int = _integer(1, 600)
+    settle_time: int = _integer(0, 120)
+    lock_wait: int = _integer(0, 3600)
+    lock_timeout: int = _integer(1, 60)
+    statement_timeout: int = _integer(1, 3600)
+    verify: bool = _flag()
+    undo: str = _text(r"(\d{8}T\d{6}Z)?", "a deploy's UTC time like 20261231T235959Z, or empty for the last")
+    yclients_api: str = _text(_URL, "an https:// address without a final slash (http:// only for 127.0.0.1)")
+    verify_address: str = _text(r"[0-9a-fA-F.:]*", "an IP address, or empty")
+    verify_ca: str = _text(rf"({_PATH})?", "an absolute path, or empty")
+
+    @property
+    def dotenv(self) -> str:
+        return f"{self.app_dir}/.env"
+
+    @property
+    def waiting_room(self) -> int:
+        """The port where requests wait while the API restarts: remote/waiting_room.py."""
+        return self.api_port + 10000 if self.api_port < 50000 else self.api_port - 10000
+
+    @classmethod
+    def load(cls, data: dict[str, Any]) -> Self:
+        """From pyinfra's merged host data; `ssh_…` and `_…` are pyinfra's own. Raises BadInput."""
+        own = {key: value for key, value in data.items() if not key.startswith(("ssh_", "_"))}
+        knobs = {knob.name: knob.metadata for knob in fields(cls)}
+        for name in own:
+            if name not in knobs:
+                raise BadInput(f"settings: {name!r} is not a knob; the knobs are: {', '.join(knobs)}")
+        for name, knob in knobs.items():
+            if name not in own:
+                raise BadInput(f"settings: {name!r} is missing; group_data/all.py has its default")
+            if not knob["valid"](own[name]):
+                raise BadInput(f"settings: {name} must be {knob['expected']}, not {own[name]!r}")
+        return cls(**own)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from benchmarks.relay import relay
 from tests.rehearsal.host import KEY, Host, until
 
 LIGHT = list(range(2200, 2230))  # ports of the light hosts
+LOCKS = "/run/lock /run/ai-admin-deploy:mode=0700"  # file systems that each light host has of its own
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,15 @@ class Place:
         return self
 
 
+def cpu_of(host: Host) -> float:
+    """CPU seconds that all processes of the host have used since it booted, those that have ended included."""
+    for cgroup in host._cgroups():
+        with suppress(FileNotFoundError):
+            words = (cgroup / "cpu.stat").read_text().split()  # cgroup v2 has it without any controller
+            return int(words[words.index("usage_usec") + 1]) / 1e6
+    raise SystemExit("bench: cannot measure the host's CPU time: this machine has no cgroup v2")
+
+
 @contextmanager
 def distances(host: Host, round_trips: list[int], folder: Path) -> Iterator[dict[int, Place]]:
     """The host at each of these round trips (ms)."""
@@ -73,8 +83,9 @@ def distances(host: Host, round_trips: list[int], folder: Path) -> Iterator[dict
 
 def light_hosts(host: Host) -> None:
     """An sshd each, on a port of its own, with locks of its own; the rest they share. They end with the host."""
+    host.ssh("install -d -m 0700 /run/ai-admin-deploy")  # systemd would make it 0755
     for port in LIGHT:
         sshd = f"/usr/sbin/sshd -D -oPort={port} -oPidFile=none -oUsePAM=no"
-        host.ssh(f"systemd-run --quiet --property=TemporaryFileSystem=/run/lock {sshd}")
+        host.ssh(f"systemd-run --quiet --property=TemporaryFileSystem='{LOCKS}' {sshd}")
     listening = f"ss -Hltn4 'sport >= :{LIGHT[0]} and sport <= :{LIGHT[-1]}'"
     until(30, "the light hosts", lambda: len(host.ssh(listening).stdout.splitlines()) == len(LIGHT))

@@ -13,30 +13,39 @@ from xml.etree import ElementTree
 ROUND_TRIPS = [0, 50, 150]  # milliseconds
 USUAL = 50  # the round trip where only one is measured
 FLEETS = [1, 3, 10, 30]  # hosts
-MANY, FEW = 3, 3  # from so many hosts on, and to converge first, Ansible is run so few times: it takes long
+LINGER = 0.3  # seconds, for what a run leaves to end on the host: sshd's session, a backend of PostgreSQL
+FEW = 3  # runs of each peer where something changes, and from MANY hosts on: they take long
+MANY = 3
 CONTESTANTS = {  # name: what it is
     "quick check": "the requirements' own check, one `ssh` (7 things looked at)",
     "by hand": "`benchmarks/by_hand.sh`: what deploy.py looks at, read by hand in one `ssh`",
     "bin/verify": "this project's verification",
     "deploy.py": "this project's deploy",
     "Ansible": "`benchmarks/ansible/playbook.yml`, ansible-core 2.19: pipelining, ControlPersist, no facts gathered",
+    "Ansible with Mitogen": "the same playbook and ansible-core, strategy `mitogen_linear` of Mitogen 0.3.54",
 }
-COLOURS = dict(zip(CONTESTANTS, ("#bbbbbb", "#888888", "#66aa77", "#2266aa", "#cc7722"), strict=True))
+PEERS = ("Ansible", "Ansible with Mitogen")  # they do the whole job, as deploy.py does
+CONVERGING = ("deploy.py", *PEERS)
+COLOURS = dict(zip(CONTESTANTS, ("#bbbbbb", "#888888", "#66aa77", "#2266aa", "#cc7722", "#ddaa66"), strict=True))
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: seconds on the clock; of the client's processes CPU seconds, and MiB of the largest; what it printed."""
+    """One run: seconds on the clock; of the client's processes CPU seconds, and MiB of the largest; what it printed.
+
+    `host_cpu`: CPU seconds of all processes of the host, less what an idle host uses in that time.
+    """
 
     seconds: float
     cpu: float
     memory: float
     output: str
+    host_cpu: float = 0.0
 
     @property
     def restart_seconds(self) -> float:
-        """What operations/pm2.js says that the restart took, until the API had proved stable."""
-        return sum(map(float, re.findall(r'"restart_seconds":([\d.]+)', self.output)))
+        """What the step that restarts the API says that the restart took, until the API had proved stable."""
+        return sum(map(float, re.findall(r'"restart_seconds": ?([\d.]+)', self.output)))
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ class Target:
     def __str__(self) -> str:
         bound = "at least" if self.least else "at most"
         mark = "✓" if self.met else "✗"
-        return f"{mark} {self.what}: {self.measured:.2f}{self.unit} ({bound} {self.limit:g})"
+        return f"{mark} {self.what}: {self.measured:.3g}{self.unit} ({bound} {self.limit:g})"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -90,6 +99,9 @@ class Measured:
         seconds = [run.seconds for run in self.runs[job, parameter][name]]
         return f"{median(seconds):.2f} ({min(seconds):.2f}–{max(seconds):.2f})"
 
+    def host_cpu(self, job: str, parameter: int, name: str) -> float:
+        return median(run.host_cpu for run in self.runs[job, parameter][name])
+
     def without_wait(self) -> float:
         return median(run.seconds - run.restart_seconds for run in self.runs["token arrival", USUAL]["deploy.py"])
 
@@ -97,16 +109,17 @@ class Measured:
         return max(run.memory for run in self.runs["many hosts", hosts]["deploy.py"])
 
     def targets(self) -> list[Target]:
-        ours, theirs, ansible, verify = (
-            self.seconds("no change", USUAL, name) for name in ("deploy.py", "quick check", "Ansible", "bin/verify")
-        )
+        names = ("deploy.py", "quick check", "bin/verify", *PEERS)
+        ours, check, verify, ansible, mitogen = (self.seconds("no change", USUAL, name) for name in names)
         cpu = median(run.cpu for run in self.runs["no change", USUAL]["deploy.py"])
         many = self.seconds("many hosts", FLEETS[-1], "deploy.py") / self.seconds("many hosts", 1, "deploy.py")
         return [
-            Target("no change: deploy.py to the quick check", ours / theirs, 1.5),
+            Target("no change: deploy.py to the quick check", ours / check, 0.9),
             Target("no change: Ansible to deploy.py", ansible / ours, 5, least=True),
+            Target("no change: Ansible with Mitogen to deploy.py", mitogen / ours, 3.5, least=True),
             Target("no change: CPU of the client", cpu, 0.6, " s"),
-            Target("bin/verify to the quick check", verify / theirs, 1.5),
+            Target("no change: CPU of the host", self.host_cpu("no change", USUAL, "deploy.py"), 0.18, " s"),
+            Target("bin/verify to the quick check", verify / check, 1.5),
             Target("bin/verify: checks", self.checks, 40, "", least=True),
             Target("token arrival without the API's restart to no change", self.without_wait() / ours, 2),
             Target(f"{FLEETS[-1]} hosts to one", many, 4),
@@ -129,9 +142,11 @@ class Measured:
             trips = (medians[-1] - medians[0]) / (ROUND_TRIPS[-1] - ROUND_TRIPS[0]) * 1000
             cpu = median(run.cpu for run in self.runs["no change", USUAL][name])
             spreads = [self.spread("no change", each, name) for each in ROUND_TRIPS]
-            idle.append([f"{name}: {what}", *spreads, f"{trips:.0f}", str(self.channels[name]), f"{cpu:.2f}"])
-        busy = [[job, *self._both(job, USUAL)] for job in ("token arrival", "first converge")]
-        many = [[str(each), *self._both("many hosts", each), f"{self.memory(each):.0f}"] for each in FLEETS]
+            cpus = [f"{cpu:.2f}", f"{self.host_cpu('no change', USUAL, name):.2f}"]
+            idle.append([f"{name}: {what}", *spreads, f"{trips:.0f}", str(self.channels[name]), *cpus])
+        busy = [[job, *self._against_peers(job, USUAL)] for job in ("token arrival", "first converge")]
+        many = [[str(each), *self._against_peers("many hosts", each), *self._costs(each)] for each in FLEETS]
+        peers = [*CONVERGING, *(f"{each} to deploy.py" for each in PEERS)]
         distances = [f"{each} ms" for each in ROUND_TRIPS]
         return f"""# How long it takes
 
@@ -143,35 +158,43 @@ All run in turn, each over a new connection, through a TCP relay that adds the r
 
 ## Nothing to change
 
-{table(["who", *distances, "round trips", "channels", "CPU, s"], idle)}
+{table(["who", *distances, "round trips", "channels", "client's CPU, s", "host's CPU, s"], idle)}
 
-Channels: SSH's, as the host's sshd counts them. CPU: of the client. Round trips: the slope from the first to the last
-column. Ansible's playbook changes nothing on a host that deploy.py made (both are checked to report no change).
+Channels: SSH's, as the host's sshd counts them. Round trips: the slope from the first to the last column.
+CPU: the median at {USUAL} ms. The host's is that of all its processes (sshd and PostgreSQL's backend too), from the
+start of a run until {LINGER} s after its end, less what the idle host uses in that time.
+Ansible's playbook changes nothing on a host that deploy.py made (all are checked to report no change).
 
 ## Something to change, {USUAL} ms
 
-{table(["job", "deploy.py", "Ansible", "Ansible to deploy.py"], busy)}
+{table(["job", *peers], busy)}
 
 Token arrival holds the API's restart and the wait until it has proved stable (by far the most of it: pm2's 1.6 s to end
 the old process, its start, 5 s of `settle_time`; Ansible's handler waits as long).
 Without it deploy.py takes {self.without_wait():.2f} s.
-First converge: from the pristine rehearsal host, npm's cache warm; Ansible was run {FEW} times.
+First converge: from the pristine rehearsal host, npm's cache warm. In both jobs Ansible, with and without Mitogen, was
+run {min(FEW, times)} times.
 
 ## Many hosts at once, {USUAL} ms, nothing to change
 
-{table(["hosts", "deploy.py", "Ansible, 30 forks", "Ansible to deploy.py", "memory of the client, MiB"], many)}
+{table(["hosts", *peers, "host's CPU, s", "client's memory, MiB"], many)}
 
-From {MANY} hosts on, Ansible was run {FEW} times. Each host is a real sshd with locks of its own; node, nginx and
-PostgreSQL behind them are one rehearsal host's, on the same cores as the client.
+Ansible has 30 forks. From {MANY} hosts on it was run {min(FEW, times)} times, with and without Mitogen. CPU and memory
+are deploy.py's; the host's CPU is that of all hosts together. Each host is a real sshd with locks of its own; what is
+behind them (the application, nginx, PostgreSQL) is one rehearsal host's, on the same cores as the client.
 
 ## Targets
 
 {chr(10).join(f"- {target}" for target in self.targets())}
 """
 
-    def _both(self, job: str, parameter: int) -> list[str]:
-        ratio = self.seconds(job, parameter, "Ansible") / self.seconds(job, parameter, "deploy.py")
-        return [*(self.spread(job, parameter, name) for name in ("deploy.py", "Ansible")), f"{ratio:.1f}"]
+    def _against_peers(self, job: str, parameter: int) -> list[str]:
+        ours = self.seconds(job, parameter, "deploy.py")
+        ratios = [f"{self.seconds(job, parameter, name) / ours:.1f}" for name in PEERS]
+        return [*(self.spread(job, parameter, name) for name in CONVERGING), *ratios]
+
+    def _costs(self, hosts: int) -> list[str]:
+        return [f"{self.host_cpu('many hosts', hosts, 'deploy.py'):.2f}", f"{self.memory(hosts):.0f}"]
 
 
 def chart(title: str, groups: dict[str, dict[str, float]]) -> str:
@@ -183,8 +206,8 @@ def chart(title: str, groups: dict[str, dict[str, float]]) -> str:
     root.set("font-size", "12")
 
     def add(tag: str, body: str = "", **attributes: str | float) -> None:
-        words = {key.replace("_", "-"): str(value) for key, value in attributes.items()}
-        ElementTree.SubElement(root, tag, words).text = body
+        svg = {key.replace("_", "-"): str(value) for key, value in attributes.items()}
+        ElementTree.SubElement(root, tag, svg).text = body
 
     y = 24
     add("text", title, x=8, y=y, font_size=14, font_weight="bold")

@@ -16,23 +16,26 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 from benchmarks import report
-from benchmarks.places import LIGHT, Place, distances, light_hosts
-from benchmarks.report import CONTESTANTS, FEW, FLEETS, MANY, ROUND_TRIPS, USUAL, Run
+from benchmarks.places import LIGHT, Place, cpu_of, distances, light_hosts
+from benchmarks.report import CONTESTANTS, CONVERGING, FEW, FLEETS, LINGER, MANY, PEERS, ROUND_TRIPS, USUAL, Run
+from channel import bundle
 from operations import marked
-from session import bundle
 from tests.rehearsal.host import Host
 from tests.rehearsal.progress import step
 from tests.rehearsal.story import ROOT, copy_of_repository, deploy, tokens, without_secrets
 
 HERE = Path(__file__).parent
 ANSIBLE = HERE / "ansible/.venv/bin/ansible-playbook"
+MITOGEN = "lib/python*/site-packages/ansible_mitogen/plugins/strategy"  # in Ansible's .venv
 FIREWALL = "ai_admin_benchmark"  # nothing answers at the relay's port 3000, as through a provider's firewall
+IDLE_SECONDS = 4
+SELDOM = dict.fromkeys(PEERS, FEW)
 
 Tool = Callable[[Place], Run]
 
@@ -41,6 +44,7 @@ Tool = Callable[[Place], Run]
 class Bench:
     """`folder` is a copy of the bundle without the operator's `.env`."""
 
+    host: Host
     folder: Path
     scratch: Path
     times: int
@@ -55,19 +59,33 @@ class Bench:
         before: Callable[[], None] = lambda: None,
         fewer: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
-        """Each contestant `times` times, in turn; some fewer times."""
+        """Each contestant `times` times, in turn; some fewer times. With the CPU that each run takes on the host."""
         runs = self.runs[job, parameter] = {name: [] for name in contestants}
         with step(f"{job}, {parameter}: {', '.join(contestants)}"):
+            idle = self._idle()
             for turn in range(self.times):
                 for name, contestant in contestants.items():
                     if turn < fewer.get(name, self.times):
                         before()
-                        runs[name].append(contestant())
+                        runs[name].append(self._with_host_cpu(contestant, idle))
+
+    def _idle(self) -> float:
+        """CPU seconds that the host uses in a second in which nobody asks it anything."""
+        before = cpu_of(self.host)
+        time.sleep(IDLE_SECONDS)
+        return (cpu_of(self.host) - before) / IDLE_SECONDS
+
+    def _with_host_cpu(self, contestant: Callable[[], Run], idle: float) -> Run:
+        started, before = time.monotonic(), cpu_of(self.host)
+        run = contestant()
+        time.sleep(LINGER)
+        used, seconds = cpu_of(self.host) - before, time.monotonic() - started
+        return replace(run, host_cpu=used - idle * seconds)
 
     # --- contestants
 
     def tools(self) -> dict[str, Tool]:
-        every = [self.quick_check, self.by_hand, self.verify, self.deploy, self.ansible]
+        every = [self.quick_check, self.by_hand, self.verify, self.deploy, self.ansible, self.mitogen]
         return dict(zip(CONTESTANTS, every, strict=True))
 
     def quick_check(self, place: Place) -> Run:
@@ -83,7 +101,12 @@ class Bench:
         pyinfra = str(Path(sys.executable).with_name("pyinfra"))
         return self._run([pyinfra, str(place.folder / "inventory.py"), "deploy.py", "-y", *arguments])
 
-    def ansible(self, place: Place) -> Run:
+    def mitogen(self, place: Place) -> Run:
+        """As Mitogen is by default: it keeps one connection for the whole run by itself, and compresses it."""
+        [plugins] = ANSIBLE.parent.parent.glob(MITOGEN)
+        return self.ansible(place, {"ANSIBLE_STRATEGY_PLUGINS": str(plugins), "ANSIBLE_STRATEGY": "mitogen_linear"})
+
+    def ansible(self, place: Place, strategy: Mapping[str, str] = MappingProxyType({})) -> Run:
         with tempfile.TemporaryDirectory(dir=self.scratch) as name:
             common = ["-F", "none", "-o", "ControlMaster=auto", "-o", "ControlPersist=60s", *place.ssh_options]
             environment = {
@@ -91,6 +114,7 @@ class Bench:
                 "ANSIBLE_SSH_ARGS": " ".join(common),
                 "ANSIBLE_SSH_CONTROL_PATH_DIR": name,
                 "LANG": "C.UTF-8",
+                **strategy,
             }
             inventory = str(place.folder / "hosts.ini")
             variables = f"@{self.scratch / 'variables.json'}"
@@ -133,8 +157,8 @@ class Bench:
             place.host.reset()
             shutil.copytree(cache, place.host.root / "root/.npm", symlinks=True, dirs_exist_ok=True)
 
-        both = {"deploy.py": lambda: self.deploy(place), "Ansible": lambda: self.ansible(place)}
-        self.take_turns("first converge", place.round_trip, both, pristine, fewer={"Ansible": FEW})
+        tools = {name: partial(self.tools()[name], place) for name in CONVERGING}
+        self.take_turns("first converge", place.round_trip, tools, pristine, fewer=SELDOM)
 
     def no_change(self, place: Place) -> None:
         contestants = {name: partial(_unchanged, tool, place) for name, tool in self.tools().items()}
@@ -144,14 +168,15 @@ class Bench:
         def arrive() -> None:
             self.secrets = tokens()
 
-        # -vvv: it tells how long the restart took
-        both = {"deploy.py": lambda: self.deploy(place, "-vvv"), "Ansible": lambda: self.ansible(place)}
-        self.take_turns("token arrival", place.round_trip, both, arrive)
+        # -vvv: it shows how long the restart took
+        tools = {name: partial(self.tools()[name], place) for name in CONVERGING}
+        tools["deploy.py"] = partial(self.deploy, place, "-vvv")
+        self.take_turns("token arrival", place.round_trip, tools, arrive, fewer=SELDOM)
 
     def many(self, place: Place) -> None:
-        both = {name: partial(_unchanged, self.tools()[name], place) for name in ("deploy.py", "Ansible")}
+        tools = {name: partial(_unchanged, self.tools()[name], place) for name in CONVERGING}
         hosts = len(place.ports)
-        self.take_turns("many hosts", hosts, both, fewer={"Ansible": FEW} if hosts >= MANY else {})
+        self.take_turns("many hosts", hosts, tools, fewer=SELDOM if hosts >= MANY else {})
 
     def channels(self, place: Place) -> dict[str, int]:
         """SSH channels of one run each, as sshd counts them."""
@@ -168,7 +193,7 @@ def _ssh(place: Place) -> list[str]:
 
 
 def _unchanged(tool: Tool, place: Place) -> Run:
-    """It must find nothing to change, or the comparison is none."""
+    """It must find nothing to change, or there is nothing to compare."""
     run = tool(place)
     if re.search(r"\] +Success|changed=[1-9]", run.output):
         raise SystemExit(f"bench: a run that should change nothing did\n{run.output}")
@@ -176,7 +201,7 @@ def _unchanged(tool: Tool, place: Place) -> Run:
 
 
 def _sessions(host: Host) -> int:
-    """Channels that sshd has opened; it tells at log level VERBOSE. This one is of a connection of its own."""
+    """Channels that sshd has opened; it logs them at level VERBOSE. This one is of a connection of its own."""
     command = ["-o", "ControlPath=none", host.name, "journalctl -q -o cat -g 'Starting session' | wc -l"]
     return int(subprocess.run(["ssh", "-F", str(host.ssh_config), *command], check=True, capture_output=True).stdout)
 
@@ -202,9 +227,9 @@ def blocks_of(host: Host, variables: Path) -> None:
 
 def checks_of(bench: Bench, place: Place) -> int:
     """How many checks bin/verify makes."""
-    told = bench.scratch / "verify.json"
-    bench.verify(place, "--json", str(told))
-    count: int = json.loads(told.read_text())[0]["checks"]
+    file = bench.scratch / "verify.json"
+    bench.verify(place, "--json", str(file))
+    count: int = json.loads(file.read_text())[0]["checks"]
     return count
 
 
@@ -242,7 +267,7 @@ def main() -> int:
         host.reset()
         try:
             subprocess.run(["nft", "-f", "-"], input=firewall, text=True, check=True)
-            measured = measure(Bench(folder, Path(name), arguments.times), host)
+            measured = measure(Bench(host, folder, Path(name), arguments.times), host)
         finally:
             subprocess.run(["nft", "delete", "table", "ip", FIREWALL], capture_output=True)
             host.down()

@@ -1,21 +1,20 @@
 """The three secrets in the application's `.env`; every other byte of it stays."""
 
-from __future__ import annotations
-
 import base64
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
-from credentials import APP_ID, JWT_SECRET, KEYS, PARTNER_TOKEN, Credentials, Secret, quoted
-from facts.dotenv import Dotenv
-from facts.look import Wanted, look
-from operations.step import Step, say
-
-TOKENS = (PARTNER_TOKEN, APP_ID)
+import remote.dotenv
+import remote.dotenv_edit
+from channel import Channel, Step
+from credentials import Secret, quoted
+from facts.look import ask
+from remote.readings import Secrets
+from rules import DOTENV, JWT_SECRET, KEYS
 
 
 @dataclass(frozen=True)
@@ -30,42 +29,52 @@ class Changes:
         return bool(self.set or self.once)
 
 
-def changes(now: Dotenv, credentials: Credentials) -> Changes:
+def changes(now: Secrets, values: Mapping[str, str]) -> Changes:
     """What `.env` must become. A token missing here is left as the host has it."""
     change: dict[str, str] = {}
     once, pending = [], []
     for name in KEYS:
-        key = now.keys[name]
-        if name in credentials.keys:
-            if not key.equal:
-                change[name] = "added" if key.kind == "absent" else "replaced"
-            elif key.times > 1:
-                once.append(name)
-        elif key.kind == "set":
-            if key.times > 1:
-                once.append(name)
-        elif name == JWT_SECRET:
-            change[name] = "made" if key.kind == "absent" else f"made anew, the old one is {key.kind}"
-        else:
+        key = now["keys"][name]
+        right = key["equal"] if name in values else key["kind"] == "set"
+        if right and key["times"] > 1:
+            once.append(name)
+        elif name in values and not right:
+            change[name] = "added" if key["kind"] == "absent" else "replaced"
+        elif name == JWT_SECRET and not right:
+            change[name] = "made" if key["kind"] == "absent" else f"made anew, the old one is {key['kind']}"
+        elif not right:
             pending.append(name)
     return Changes(change, once, pending)
 
 
 @operation()
-def secrets(wanted: Wanted) -> Generator[Step]:
-    now = look(host, wanted).dotenv
-    change = changes(now, wanted.credentials)
+def secrets(path: str, values: Mapping[str, str], app: str) -> Generator[Step[...]]:
+    """`values` are the operator's, by key (rules.KEYS); `app` is the pm2 app that reads the file at its start.
+
+    A JWT_SECRET is made where neither the operator nor the host has one. Give the operation a `name`, or each value as
+    a credentials.Secret: pyinfra prints the arguments of an operation without a name.
+    """
+    now = ask(host, remote.dotenv.read, path=path, values=values, rules=DOTENV)
+    change = changes(now, values)
     for name in change.pending:
         host.log(f"  pending: {name} (put it into your .env or environment when it comes, and run again)")
     if not change:
         host.noop(".env: the keys are as they should be")
         return
-    say(host, [f".env: {name} {why}" for name, why in change.set.items()])
-    say(host, [f".env: {name} was there more than once" for name in change.once])
-    own = wanted.credentials.keys
-    values = {name: own[name] if name in own else _new_secret() for name in change.set}
-    literals = {name: quoted(name, value) for name, value in values.items()}
-    yield Step("dotenv", "writeDotenv", wanted, expected=now.sha256, values=values, literals=literals, once=change.once)
+    lines = [f".env: {name} {why}" for name, why in change.set.items()]
+    lines += [f".env: {name} was there more than once" for name in change.once]
+    Channel.of(host).say(lines, "api", ".env")
+    new = {name: values[name] if name in values else _new_secret() for name in change.set}
+    literals = {name: quoted(name, value) for name, value in new.items()}
+    yield Step(
+        remote.dotenv_edit.write,
+        path=path,
+        app=app,
+        values=new,
+        literals=literals,
+        once=change.once,
+        expected=now["sha256"],
+    )
 
 
 def _new_secret() -> Secret:

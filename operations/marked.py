@@ -1,7 +1,5 @@
 """Blocks of ours in files of others: between two marker lines, everything else untouched."""
 
-from __future__ import annotations
-
 from settings import BadInput
 
 BEGIN = ">>> ai-admin-deploy"

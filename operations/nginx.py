@@ -4,13 +4,11 @@ The site file belongs to the operator, and certbot writes into it. It is read wi
 from there, so every byte outside our block stays.
 """
 
-from __future__ import annotations
-
 import fnmatch
 import posixpath
 import re
-import tempfile
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -18,55 +16,64 @@ import crossplane
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
-import remote
-from facts.look import Wanted, look
-from facts.nginx import Nginx
+import remote.nginx
+from channel import Channel, Step
+from facts.look import ask
 from operations import marked
 from operations.render import render
-from operations.step import Step, say
-from settings import BadInput, Settings
+from remote.files import content, sha256, text
+from remote.readings import Configuration
+from settings import BadInput
 
 PATHS = ("/socket.io/", "/api/", "/auth/", "/marketplace/", "/callback/", "/webhook/")
 
 Block = list[dict[str, Any]]  # crossplane's: directives, each with directive, line, args and perhaps block
 
 
-@cache  # asked for by preflight and by two operations
-def desired(now: Nginx, settings: Settings) -> bytes:
-    """The site's text as it must be. What sites-enabled holds is what serves: it is the base where the two differ."""
-    base = now.enabled.content if now.enabled.content is not None else now.available.content
+@dataclass(frozen=True)
+class Site:
+    """sites-available/<name>, served as `domain`, and the ports on the host that it passes requests to."""
+
+    name: str
+    domain: str
+    app_dir: str
+    api_port: int
+    waiting_room: int
+
+
+def desired(now: Configuration, site: Site) -> bytes:
+    """The site's content as it must be. What sites-enabled holds is what serves: the base where the two differ."""
+    available, enabled = now["available"]["content"], now["enabled"]["content"]
+    base = available if enabled is None else enabled
     if base is None:
-        if not now.certificate:
+        if not now["certificate"]:
             raise BadInput(
-                f"nginx: there is neither a site {settings.nginx_site} nor a certificate for {settings.domain}; "
-                "run certbot first"
+                f"nginx: there is neither a site {site.name} nor a certificate for {site.domain}; run certbot first"
             )
-        base = render(
-            "etc/nginx/sites-available/ai-admin.app", domain=settings.domain, app_dir=settings.app_dir
-        ).encode()
-    file = f"/etc/nginx/sites-available/{settings.nginx_site}"
+        base = render("etc/nginx/sites-available/ai-admin.app", domain=site.domain, app_dir=site.app_dir)
+    return _desired(content(base), content(now["dump"]), site)
+
+
+@cache  # asked for by preflight and by the operation
+def _desired(base: bytes, dump: bytes, site: Site) -> bytes:
+    file = f"/etc/nginx/sites-available/{site.name}"
     text = marked.without(base, file)
-    server = _tls_server(_parse(text), settings.domain, file)
-    have = list(_locations(server["block"], _files(now.dump)))
+    server = _tls_server(_parse(text), site.domain, file)
+    have = list(_locations(server["block"], _files(dump)))
     lacking = [path for path in PATHS if not any(_serves(args, path) for args in have)]
-    return _with_block(text, server, lacking, settings, file)
+    return _with_block(text, server, lacking, site, file)
 
 
-def differs(now: Nginx, settings: Settings) -> bool:
-    return desired(now, settings) != now.available.content or not _is_linked(now, settings)
-
-
-def _is_linked(now: Nginx, settings: Settings) -> bool:
-    target = posixpath.normpath(posixpath.join("/etc/nginx/sites-enabled", now.enabled.target or "."))
-    return now.enabled.type == "symlink" and target == f"/etc/nginx/sites-available/{settings.nginx_site}"
+def is_linked(now: Configuration, site: Site) -> bool:
+    target = posixpath.normpath(posixpath.join("/etc/nginx/sites-enabled", now["enabled"]["target"] or "."))
+    return now["enabled"]["type"] == "symlink" and target == f"/etc/nginx/sites-available/{site.name}"
 
 
 def _parse(text: bytes) -> Block:
     """Without includes: those are taken from what nginx itself loaded, not from this machine."""
-    with tempfile.NamedTemporaryFile(suffix=".conf") as file:
-        file.write(text)
-        file.flush()
-        parsed = crossplane.parse(file.name, single=True, check_ctx=False, check_args=False, catch_errors=False)
+    parsed = crossplane.parse_string(
+        text.decode(errors="replace"), single=True, check_ctx=False, check_args=False, catch_errors=False
+    )
     block: Block = parsed["config"][0]["parsed"]
     return block
 
@@ -75,9 +82,9 @@ def _tls_server(config: Block, domain: str, file: str) -> dict[str, Any]:
     for server in config:
         if server["directive"] != "server":
             continue
-        words = [(each["directive"], each["args"]) for each in server["block"]]
-        tls = any(name == "listen" and ("ssl" in args or args[0].endswith("443")) for name, args in words)
-        if tls and any(name == "server_name" and domain in args for name, args in words):
+        lines = [(each["directive"], each["args"]) for each in server["block"]]
+        tls = any(name == "listen" and ("ssl" in args or args[0].endswith("443")) for name, args in lines)
+        if tls and any(name == "server_name" and domain in args for name, args in lines):
             return server
     raise BadInput(f"nginx: {file} has no server on 443 for {domain}; run certbot first, or set domain")
 
@@ -112,7 +119,7 @@ def _serves(args: list[str], path: str) -> bool:
     return False
 
 
-def _with_block(text: bytes, server: dict[str, Any], lacking: list[str], settings: Settings, file: str) -> bytes:
+def _with_block(text: bytes, server: dict[str, Any], lacking: list[str], site: Site, file: str) -> bytes:
     if not lacking:
         return text
     lines = text.splitlines(keepends=True)
@@ -120,9 +127,9 @@ def _with_block(text: bytes, server: dict[str, Any], lacking: list[str], setting
     if lines[close - 1].strip() != b"}":
         raise BadInput(f"nginx: {file} line {close}: put the closing brace of the server on a line of its own")
     body = marked.indent(
-        render(
-            "etc/nginx/sites-available/locations", paths=lacking, port=settings.api_port, room=settings.waiting_room
-        ).strip("\n"),
+        render("etc/nginx/sites-available/locations", paths=lacking, port=site.api_port, room=site.waiting_room).strip(
+            "\n"
+        ),
         "    ",
     )
     block = marked.wrap(body, "    #", marked.eol_of(text))
@@ -132,47 +139,47 @@ def _with_block(text: bytes, server: dict[str, Any], lacking: list[str], setting
 def _closing_line(text: bytes, start: int) -> int:
     """The line of the brace that closes the block that opens on or after line `start`."""
     depth, inside = 0, False
-    with tempfile.NamedTemporaryFile(suffix=".conf") as file:
-        file.write(text)
-        file.flush()
-        for token, line, quoted in crossplane.lex(file.name):
-            inside = inside or (token == "server" and line >= start)  # the one before may end on the same line
-            if quoted or not inside:
-                continue
-            depth += {"{": 1, "}": -1}.get(token, 0)
-            if token == "}" and depth == 0:
-                return int(line)
+    for token, line, quoted in crossplane.lex_string(text.decode(errors="replace")):
+        inside = inside or (token == "server" and line >= start)  # the one before may end on the same line
+        if quoted or not inside:
+            continue
+        depth += {"{": 1, "}": -1}.get(token, 0)
+        if token == "}" and depth == 0:
+            return int(line)
     raise AssertionError("crossplane parsed the file, so its braces match")
 
 
 @operation()
-def site(wanted: Wanted) -> Generator[Step]:
-    now = look(host, wanted).nginx
-    if not differs(now, wanted.settings):
+def site(site: Site) -> Generator[Step[...]]:
+    """The site has a TLS server for its domain with every location of PATHS, and sites-enabled links to it."""
+    now = ask(host, remote.nginx.read, site=site.name, domain=site.domain)
+    new, linked = desired(now, site), is_linked(now, site)
+    available, enabled = now["available"]["content"], now["enabled"]["content"]
+    old = None if available is None else content(available)
+    if new == old and linked:
         host.noop("nginx: the site is as it should be")
         return
-    text = desired(now, wanted.settings)
-    name = wanted.settings.nginx_site
-    if now.available.content is None and now.enabled.content is None:
-        say(host, [f"nginx: write the whole site {name}"])
-    elif text != now.available.content:
-        say(host, [f"nginx: our block in {name}: the locations it lacks"])
-    if now.enabled.type == "file":
-        other = "" if now.enabled.content == now.available.content else "; the other goes to the backups"
-        say(host, [f"nginx: sites-enabled/{name} is a copy: its text is kept{other}"])
-    linked = _is_linked(now, wanted.settings)
+    lines = []
+    if available is None and enabled is None:
+        lines.append(f"nginx: write the whole site {site.name}")
+    elif new != old:
+        lines.append(f"nginx: our block in {site.name}: the locations it lacks")
+    if now["enabled"]["type"] == "file":
+        other = "" if enabled == available else "; the other goes to the backups"
+        lines.append(f"nginx: sites-enabled/{site.name} is a copy: its text is kept{other}")
     if not linked:
-        say(host, [f"nginx: sites-enabled/{name} becomes a symlink"])
-    old = now.available.content
-    expected = None if old is None else remote.sha256(old)
-    yield Step("nginx", "writeSite", wanted, content=remote.pack(text), expected=expected, linked=linked)
+        lines.append(f"nginx: sites-enabled/{site.name} becomes a symlink")
+    Channel.of(host).say(lines, "nginx", "the site")
+    yield Step(remote.nginx.write_site, site=site.name, content=text(new), expected=sha256(old), linked=linked)
 
 
 @operation()
-def current(wanted: Wanted) -> Generator[Step]:
-    now = look(host, wanted).nginx
-    if now.running and not now.stale and not differs(now, wanted.settings):
+def current(site: Site, timeout: int) -> Generator[Step[...]]:
+    """nginx runs what is on disk; `timeout` seconds for its new workers to come."""
+    now = ask(host, remote.nginx.read, site=site.name, domain=site.domain)
+    channel = Channel.of(host)
+    if now["running"] and not now["stale"] and not channel.ahead("nginx"):
         host.noop("nginx: runs what is on disk")
         return
-    say(host, ["nginx: reload" if now.running else "nginx: start, it does not run"])
-    yield Step("nginx", "reloadNginx", wanted)
+    channel.say(["nginx: reload" if now["running"] else "nginx: start, it does not run"])
+    yield Step(remote.nginx.reload, timeout=timeout)

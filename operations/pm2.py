@@ -1,41 +1,51 @@
 """The API under pm2: it runs what is on disk, and stays up."""
 
-from __future__ import annotations
-
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
-from facts.look import Look, Wanted, look
-from operations import dotenv, npm, source
-from operations.step import Step, say
+import remote.pm2
+import remote.restart
+from channel import Channel, Step
+from facts.look import ask
+from remote.readings import Api, Running
+from rules import KEYS
+from settings import Settings
 
 
-def reasons(now: Look, wanted: Wanted) -> list[str]:
+def api(settings: Settings) -> Api:
+    """What a restart must know."""
+    return {
+        "app": settings.api_app,
+        "app_dir": settings.app_dir,
+        "port": settings.api_port,
+        "packages": list(settings.packages),
+        "waiting_room": settings.waiting_room,
+        "start_timeout": settings.start_timeout,
+        "settle_time": settings.settle_time,
+    }
+
+
+def reasons(now: Running, planned: Sequence[str]) -> list[str]:
     """Why the API must be restarted. The plan counts what is still to be written; in the run that is done by now."""
     why = []
-    if now.pm2.status != "online":
-        why.append(f"pm2 says {now.pm2.status}")
-    elif now.pm2.stale:
+    if now["status"] != "online":
+        why.append(f"pm2 says {now['status']}")
+    elif now["stale"]:
         why.append("it is older than its files")
-    if now.pm2.shadowed:
-        why.append(f"pm2's own record hides {', '.join(now.pm2.shadowed)} of .env")
-    ahead = {
-        ".env": dotenv.changes(now.dotenv, wanted.credentials),
-        "packages": npm.missing(now.npm, wanted.settings.packages),
-        "source": source.changes(now.source, wanted.settings),
-    }
-    why += [f"{name} will change" for name, change in ahead.items() if change]
-    return why
+    if now["shadowed"]:
+        why.append(f"pm2's own record hides {', '.join(now['shadowed'])} of .env")
+    return [*why, *planned]
 
 
 @operation()
-def current(wanted: Wanted) -> Generator[Step]:
-    now = look(host, wanted)
-    why = reasons(now, wanted)
+def current(api: Api) -> Generator[Step[...]]:
+    now = ask(host, remote.pm2.read, app=api["app"], app_dir=api["app_dir"], packages=api["packages"], keys=KEYS)
+    channel = Channel.of(host)
+    why = reasons(now, channel.ahead("api"))
     if not why:
         host.noop("pm2: the API runs what is on disk")
         return
-    say(host, [f"pm2: restart {wanted.settings.api_app}: {'; '.join(why)}"])
-    yield Step("pm2", "restartApi", wanted, status=now.pm2.status, shadowed=now.pm2.shadowed)
+    channel.say([f"pm2: restart {api['app']}: {'; '.join(why)}"])
+    yield Step(remote.restart.restart, api=api, status=now["status"], shadowed=now["shadowed"])

@@ -4,17 +4,22 @@ With `-y` pyinfra 3.10 asks an operation for its commands only when the ones bef
 refuses is refused here too, while nothing is changed.
 """
 
-from __future__ import annotations
+from typing import Any
 
 from pyinfra.api.host import Host
 
-from facts.look import Wanted, look
+from channel import Channel
+from credentials import Credentials
+from facts.look import expect_all, sound
 from operations import migration, nginx, source
+from settings import Settings
 
 
-def check(host: Host, wanted: Wanted) -> None:
+def check(host: Host, settings: Settings, own: Credentials, site: nginx.Site) -> None:
     """Raises HostUnfit or BadInput, in one line."""
-    now = look(host, wanted)
-    migration.check(now.migration, host.name)
-    source.changes(now.source, wanted.settings)
-    nginx.desired(now.nginx, wanted.settings)
+    Channel.of(host).lock_wait = settings.lock_wait
+    expect_all(host, settings, own)
+    now: dict[str, Any] = {noun: sound(host, noun) for noun in Channel.of(host).look()}
+    migration.check(now["migration"], host.name)
+    source.changes(now["source"], settings.health_check)
+    nginx.desired(now["nginx"], site)

@@ -1,7 +1,5 @@
 """Templates: templates/<remote path>.j2 becomes the text for <remote path>."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined

@@ -1,27 +1,32 @@
 """Undo a deploy: its files become what they were before it. Database and packages stay: both only added something."""
 
-from __future__ import annotations
-
 from collections.abc import Generator
 
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
-from facts.look import Wanted, look
-from operations.step import Step, say
+import remote.backups
+import remote.pm2
+import remote.rollback
+from channel import Channel, Step
+from facts.look import ask
+from remote.readings import Api
+from rules import KEYS
 from settings import BadInput
 
 
 @operation()
-def files(wanted: Wanted) -> Generator[Step]:
-    now = look(host, wanted)
-    deploys = now.backups.deploys
-    undo = wanted.settings.undo or max(deploys, default="")
+def files(undo: str, api: Api, lock_wait: int) -> Generator[Step[...]]:
+    """`undo` is the deploy's UTC time, empty for the last; `lock_wait` seconds to wait while somebody else deploys."""
+    channel = Channel.of(host)
+    channel.lock_wait = lock_wait
+    deploys = ask(host, remote.backups.read)
+    pm2 = ask(host, remote.pm2.read, app=api["app"], app_dir=api["app_dir"], packages=api["packages"], keys=KEYS)
+    undo = undo or max(deploys, default="")
     if undo not in deploys:
         known = ", ".join(deploys) or "none"
         raise BadInput(f"rollback: {host.name} keeps no files of deploy {undo or '(any)'}; it has: {known}")
-    say(host, [f"rollback of deploy {undo}:"])
-    say(host, [f"  back as it was before: {file}" for file in deploys[undo]])
-    say(host, ["  the migration and the npm packages stay: they only added something"])
-    pm2 = now.pm2
-    yield Step("rollback", "rollBack", wanted, undo=undo, status=pm2.status, shadowed=pm2.shadowed)
+    lines = [f"  back as it was before: {file}" for file in deploys[undo]]
+    stay = "  the migration and the npm packages stay: they only added something"
+    channel.say([f"rollback of deploy {undo}:", *lines, stay])
+    yield Step(remote.rollback.roll_back, undo=undo, api=api, status=pm2["status"], shadowed=pm2["shadowed"])

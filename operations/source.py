@@ -3,9 +3,7 @@
 The files are read with tree-sitter's grammar, not by pattern: a method in a comment is not a method.
 """
 
-from __future__ import annotations
-
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from functools import cache
 
 import tree_sitter_javascript
@@ -13,37 +11,34 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 from tree_sitter import Language, Node, Parser
 
-import remote
-from facts.look import Wanted, look
-from facts.source import ROUTES, SESSION_POOL, Source
+import remote.source
+from channel import Channel, Step
+from facts.look import ask
 from operations import marked
 from operations.render import render
-from operations.step import Step, say
-from settings import BadInput, Settings
-
-ROUTE = "/marketplace/health-check"
-POOL_CLASS = "WhatsAppSessionPool"
-METHODS = ("getQR", "getSession", "createSession", "getSessionStatus")
+from remote.files import content, sha256, text
+from rules import HEALTH_CHECK, METHODS, POOL_CLASS, ROUTES, SESSION_POOL
+from settings import BadInput
 
 
-def changes(now: Source, settings: Settings) -> dict[str, bytes]:
-    """The files that must become another, with their new text. Raises BadInput where a block has no place."""
-    routes, pool = _text(now, ROUTES), _text(now, SESSION_POOL)
-    wanted = {ROUTES: _routes(routes, settings.health_check), SESSION_POOL: _session_pool(pool)}
-    return {file: text for file, text in wanted.items() if text != now.files[file]}
+def changes(now: Mapping[str, str | None], health_check: bool) -> dict[str, bytes]:
+    """The files that must become another, with their new content. Raises BadInput where a block has no place."""
+    old = {file: _content(file, whole) for file, whole in now.items()}
+    wanted = {ROUTES: _routes(old[ROUTES], health_check), SESSION_POOL: _pool(old[SESSION_POOL])}
+    return {file: new for file, new in wanted.items() if new != old[file]}
 
 
-@cache  # asked for by preflight and by two operations, as _session_pool is
+@cache  # asked for by preflight and by the operation, as _pool is
 def _routes(old: bytes, health_check: bool) -> bytes:
     text = marked.without(old, ROUTES)
     root = _parse(text)
-    by_hand = any(node.type == "string_fragment" and node.text == ROUTE.encode() for node in _nodes(root))
+    by_hand = any(node.type == "string_fragment" and node.text == HEALTH_CHECK.encode() for node in _nodes(root))
     if not health_check or by_hand:
         return text
     for statement in reversed(root.named_children):
-        words = (statement.text or b"").decode(errors="replace").rstrip(";").split()
-        if statement.type == "expression_statement" and words[:2] == ["module.exports", "="] and len(words) == 3:
-            block = marked.wrap(render(f"opt/ai-admin/{ROUTES}", router=words[2]), "//", marked.eol_of(text))
+        parts = (statement.text or b"").decode(errors="replace").rstrip(";").split()
+        if statement.type == "expression_statement" and parts[:2] == ["module.exports", "="] and len(parts) == 3:
+            block = marked.wrap(render(f"opt/ai-admin/{ROUTES}", router=parts[2]), "//", marked.eol_of(text))
             return text[: statement.start_byte] + block + text[statement.start_byte :]
     raise BadInput(
         f"{ROUTES}: no `module.exports = router;` to put the health check before; "
@@ -52,7 +47,7 @@ def _routes(old: bytes, health_check: bool) -> bytes:
 
 
 @cache
-def _session_pool(old: bytes) -> bytes:
+def _pool(old: bytes) -> bytes:
     text = marked.without(old, SESSION_POOL)
     root = _parse(text)
     body = next(
@@ -66,7 +61,7 @@ def _session_pool(old: bytes) -> bytes:
         None,
     )
     if body is None:
-        raise BadInput(f"{SESSION_POOL}: no class {POOL_CLASS}; is this the application of app-contract.md?")
+        raise BadInput(f"{SESSION_POOL}: no class {POOL_CLASS}; is this the application?")
     members = {_member(node): node for node in body.named_children} | _assigned(root)
     lacking = [name for name in METHODS if name not in members]
     if not lacking:
@@ -84,11 +79,10 @@ def _session_pool(old: bytes) -> bytes:
     return text + end + marked.wrap(render(f"opt/ai-admin/{SESSION_POOL}", lacking=lacking), "//", eol)
 
 
-def _text(now: Source, file: str) -> bytes:
-    text = now.files[file]
-    if text is None:
+def _content(file: str, whole: str | None) -> bytes:
+    if whole is None:
         raise BadInput(f"{file} is not in the application's folder; deploy the application first")
-    return text
+    return content(whole)
 
 
 @cache
@@ -126,18 +120,19 @@ def _assigned(root: Node) -> dict[str, Node]:
 
 
 @operation()
-def blocks(wanted: Wanted) -> Generator[Step]:
-    now = look(host, wanted).source
-    change = changes(now, wanted.settings)
+def blocks(app: str, app_dir: str, health_check: bool) -> Generator[Step[...]]:
+    """`app` is the pm2 app that loads the files; without `health_check` its route is taken out again."""
+    now = ask(host, remote.source.read, app_dir=app_dir, paths=[ROUTES, SESSION_POOL])
+    change = changes(now, health_check)
     if not change:
         host.noop("source: the blocks are as they should be")
         return
-    for file, text in change.items():
-        old = now.files[file] or b""
-        verb = "put in" if marked.BEGIN.encode() in text else "take out"
-        say(host, [f"source: {verb} our block, {len(text) - len(old):+d} bytes: {file}"])
-    files = [
-        {"file": file, "content": remote.pack(text), "expected": remote.sha256(now.files[file] or b"")}
-        for file, text in change.items()
-    ]
-    yield Step("source", "writeSource", wanted, files=files)
+    old = {file: content(now[file] or "") for file in change}
+    lines = []
+    for file, new in change.items():
+        verb = "put in" if marked.BEGIN.encode() in new else "take out"
+        lines.append(f"source: {verb} our block, {len(new) - len(old[file]):+d} bytes: {file}")
+    Channel.of(host).say(lines, "api", "source")
+    contents = {file: text(new) for file, new in change.items()}
+    expected = {file: sha256(old[file]) for file in change}
+    yield Step(remote.source.write, app=app, app_dir=app_dir, contents=contents, expected=expected)

@@ -5,6 +5,7 @@ They look at the host by other means than facts/ does: files over ssh or in its 
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def conv() -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def host(conv: Host) -> Host:
-    """Pristine at the start of each file; what a test changes, it or the next deploy mends."""
+    """Pristine at the start of each file; what a test changes, it or the next deploy repairs."""
     conv.reset()
     return conv
 
@@ -46,22 +47,33 @@ def host(conv: Host) -> Host:
 # --- deploy.py, whole or in part
 
 
-def is_step(line: str, name: str = "") -> bool:
-    return re.match(r"\w+\.\w+\(", line) is not None and f'name="{name}' in line
+def _name(statement: ast.stmt) -> str | None:
+    """Of an operation's call, its `name=`."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    keywords = call.keywords if isinstance(call, ast.Call) else []
+    return next((ast.literal_eval(word.value) for word in keywords if word.arg == "name"), None)
+
+
+STEPS = [name for each in ast.parse(RUNBOOK).body if (name := _name(each))]
+
+
+def _runbook(keep: Callable[[str], bool]) -> str:
+    """deploy.py with those operations alone that are to be kept."""
+    tree = ast.parse(RUNBOOK)
+    tree.body = [each for each in tree.body if (name := _name(each)) is None or keep(name)]
+    return ast.unparse(tree)
 
 
 def without(name: str) -> str:
-    """deploy.py without the step of this name."""
-    lines = [line for line in RUNBOOK.splitlines() if not is_step(line, name)]
-    assert len(lines) == len(RUNBOOK.splitlines()) - 1, f"deploy.py has no step {name!r}"
-    return "\n".join(lines)
+    """deploy.py without the operation of this name."""
+    assert name in STEPS, f"deploy.py has no operation {name!r}"
+    return _runbook(lambda each: each != name)
 
 
 def only(*names: str) -> str:
-    """deploy.py with the steps of these names alone."""
-    steps = [line for line in RUNBOOK.splitlines() if any(is_step(line, name) for name in names)]
-    assert len(steps) == len(names), f"deploy.py has not all of {names}"
-    return "\n".join([*(line for line in RUNBOOK.splitlines() if not is_step(line)), *steps])
+    """deploy.py with the operations of these names alone."""
+    assert set(names) <= set(STEPS), f"deploy.py has not all of {names}"
+    return _runbook(lambda each: each in names)
 
 
 def converge(
@@ -201,7 +213,7 @@ def health_check(host: Host) -> dict[str, bool]:
 def through_nginx(host: Host, path: str) -> str:
     """The body that the site answers with, through TLS."""
     return host.ssh(
-        f"curl -sk --max-time 5 --resolve ai-admin.app:443:127.0.0.1 'https://ai-admin.app{path}'", check=False
+        f"curl -sk --max-time 60 --resolve ai-admin.app:443:127.0.0.1 'https://ai-admin.app{path}'", check=False
     ).stdout
 
 

@@ -24,7 +24,7 @@ class Operator:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
         for entry in ROOT.iterdir():
-            if not entry.name.startswith("."):
+            if not entry.name.startswith(".") and entry.suffix != ".log":  # pyinfra's of a crash: it would write there
                 (self.folder / entry.name).symlink_to(entry)
         self.write(dotenv)
 

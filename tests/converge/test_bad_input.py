@@ -14,7 +14,7 @@ PIDS = "/root/.pm2/pids"
 SITE = "/etc/nginx/sites-enabled/ai-admin.app"
 
 
-def told(output: str) -> list[str]:
+def shown(output: str) -> list[str]:
     """What the run said, without pyinfra's own headings."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     own = ("Loading", "Connecting", "Preparing", "Beginning", "Disconnecting", "pyinfra error: No hosts remaining!")
@@ -28,38 +28,38 @@ def told(output: str) -> list[str]:
 def refused(host: Host, *arguments: str, dotenv: str | None = None) -> str:
     """What one line says, after the file and line number that pyinfra puts before it."""
     before = owned(host), tree(host, PIDS)
-    lines = told(refuse(host, *arguments, dotenv=dotenv))
+    lines = shown(refuse(host, *arguments, dotenv=dotenv))
     assert len(lines) == 1, "\n".join(lines)
     assert (owned(host), tree(host, PIDS)) == before
     return lines[0]
 
 
 @pytest.mark.parametrize(
-    ("knob", "words"),
+    ("knob", "message"),
     [
         ("api_prot=3000", "settings: 'api_prot' is not a knob; the knobs are: app_dir, api_app, api_port"),
         ("api_port=abc", "settings: api_port must be a whole number from 1 to 65535, not 'abc'"),
         ("app_dir=/opt/my app", "settings: app_dir must be an absolute path without spaces, not '/opt/my app'"),
     ],
 )
-def test_knob(host: Host, knob: str, words: str) -> None:
-    assert words in refused(host, "--data", knob)
+def test_knob(host: Host, knob: str, message: str) -> None:
+    assert message in refused(host, "--data", knob)
 
 
 def test_local_dotenv_that_does_not_parse(host: Host) -> None:
-    words = refused(host, dotenv="YCLIENTS_APP_ID=18289\nYCLIENTS PARTNER TOKEN\n")
-    assert ".env: line 2 is not KEY=value; mend it or comment it out" in words
+    message = refused(host, dotenv="YCLIENTS_APP_ID=18289\nYCLIENTS PARTNER TOKEN\n")
+    assert ".env: line 2 is not KEY=value; fix it or comment it out" in message
 
 
 def test_host_that_refuses_the_key(host: Host) -> None:
     keys = read(host, "/root/.ssh/authorized_keys")
     _in_place(host, "/root/.ssh/authorized_keys", b"")
     try:
-        words = refused(host)
+        message = refused(host)
     finally:
         _in_place(host, "/root/.ssh/authorized_keys", keys)
-    assert "conv" in words
-    assert str(KEY) in words
+    assert "conv" in message
+    assert str(KEY) in message
 
 
 def _in_place(host: Host, path: str, content: bytes) -> None:
@@ -77,40 +77,41 @@ def hidden(host: Host, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("hidden", "words"),
+    ("hidden", "message"),
     [
-        ("/usr/bin/node", "node is not installed: install Node.js 20 or newer"),
-        ("/usr/sbin/nginx", "nginx is not installed on conv: apt-get install nginx"),
-        ("/usr/local/bin/pm2", "pm2 is not installed on conv: npm install --global pm2"),
-        ("/usr/bin/psql", "psql is not installed on conv: apt-get install postgresql-client"),
-        (APP, f"{APP}/package.json is not on conv: deploy the application first, or set app_dir"),
+        ("/usr/bin/python3", "python3 is not installed on conv: apt-get install python3"),
+        ("/usr/bin/node", "npm on conv: node is not installed: install Node.js 20 or newer"),
+        ("/usr/sbin/nginx", "nginx on conv: nginx is not installed: apt-get install nginx"),
+        ("/usr/local/bin/pm2", "pm2 on conv: pm2 is not installed: npm install --global pm2"),
+        ("/usr/bin/psql", "migration on conv: psql is not installed: apt-get install postgresql-client"),
+        (APP, f"npm on conv: {APP}/package.json is not there: deploy the application first, or set app_dir"),
     ],
     indirect=["hidden"],
 )
 @pytest.mark.usefixtures("hidden")
-def test_what_the_host_lacks(host: Host, words: str) -> None:
-    assert words in refused(host)
+def test_what_the_host_lacks(host: Host, message: str) -> None:
+    assert message in refused(host)
 
 
 def test_site_that_nginx_refuses(host: Host) -> None:
     text = read(host, SITE)
     write(host, SITE, text.replace(b"index index.html;", b"indx index.html;"))
-    words = refused(host)
+    message = refused(host)
     write(host, SITE, text)
-    assert f'unknown directive "indx" in {SITE}' in words
-    assert "mend it until `nginx -t` passes, then run again" in words
+    assert f'unknown directive "indx" in {SITE}' in message
+    assert "fix it until `nginx -t` passes, then run again" in message
 
 
 def test_database_that_is_down(host: Host) -> None:
     host.ssh("systemctl stop postgresql@17-main")
-    words = refused(host)
+    message = refused(host)
     host.ssh("systemctl start postgresql@17-main")
-    assert "is PostgreSQL running? systemctl status postgresql" in words
+    assert "is PostgreSQL running? systemctl status postgresql" in message
 
 
 def test_database_that_is_another(host: Host) -> None:
     """Found before the first step: npm's is not done either."""
     sql(host, "ALTER TABLE companies RENAME TO firms")
-    words = refused(host)
+    message = refused(host)
     sql(host, "ALTER TABLE firms RENAME TO companies")
-    assert "the database of conv has no table `companies`" in words
+    assert "the database of conv has no table `companies`" in message

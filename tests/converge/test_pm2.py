@@ -1,4 +1,4 @@
-"""The API under pm2: it runs what is on disk, it alone is restarted, and a run tells when it does not stay up."""
+"""The API under pm2: it runs what is on disk, it alone is restarted, and a run says when it does not stay up."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_the_site_is_back_with_the_api(host: Host) -> None:
         visitor.join()
     assert done.changed == ["Secrets in .env", *RESTART]
     assert ask(host.address)[0] == 200
-    assert host.ssh("grep -c 'no live upstreams' /var/log/nginx/error.log").stdout != "0\n", "nothing was tried"
+    assert host.ssh("grep -c 'Connection refused' /var/log/nginx/error.log").stdout != "0\n", "nothing was tried"
 
 
 # --- what does not stay up
@@ -118,7 +118,7 @@ def index(host: Host) -> Iterator[str]:
     text = read(host, INDEX).decode()
     yield text
     write(host, INDEX, text)
-    assert deploy(host, *QUICK).changed == RESTART
+    assert deploy(host, *QUICK).changed in (RESTART, [])  # nothing, where pm2's own restart came first
     assert health_check(host)["jwt_secret"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-import time
+from collections.abc import Iterable
 
 import pytest
 
@@ -21,8 +21,18 @@ const socket = io('https://ai-admin.app', { transports: ['websocket'], rejectUna
 const say = (word) => console.log(word, socket.io.engine?.transport?.name ?? '');
 socket.on('connect', () => say('connect')).on('disconnect', (why) => say('disconnect: ' + why));
 socket.on('connect_error', (error) => say('error: ' + error.message));
-setTimeout(() => process.exit(0), 120000);
+setTimeout(() => process.exit(0), 600000); // ends it where the test does not: longer than a deploy takes on any machine
 """
+
+
+def heard_until(lines: Iterable[str], last: str) -> list[str]:
+    """The client's output up to this; it must come before the client ends."""
+    heard: list[str] = []
+    for line in lines:
+        heard.append(line.strip())
+        if heard[-1] == last:
+            return heard
+    pytest.fail(f"the client never said {last!r}, but {heard}")
 
 
 def test_the_client_reconnects_over_a_restart(leak_host: Host) -> None:
@@ -33,15 +43,11 @@ def test_the_client_reconnects_over_a_restart(leak_host: Host) -> None:
     assert client.stdin and client.stdout
     client.stdin.write(CLIENT)
     client.stdin.close()
-    assert client.stdout.readline().strip() == "connect websocket"
+    heard_until(client.stdout, "connect websocket")
 
     done = deploy(leak_host, "--data", "settle_time=1", environment=tokens())
     assert done.changed == ["Secrets in .env", "API restart"]
-    heard: list[str] = []
-    deadline = time.monotonic() + 30
-    while "connect websocket" not in heard:
-        assert time.monotonic() < deadline, heard
-        heard.append(client.stdout.readline().strip())
+    heard = heard_until(client.stdout, "connect websocket")
     assert heard[0].startswith("disconnect"), heard
     client.terminate()
-    client.wait(10)
+    client.wait(60)

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -25,26 +26,34 @@ def temporary(conv: Host) -> Iterator[Host]:
     host.down()
 
 
-def told(*command: str) -> list[str]:
+def printed_by(*command: str) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def forwarding() -> list[str]:
+    """Of each interface. Those of other hosts may go away meanwhile."""
+    found = []
+    for path in Path("/proc/sys/net/ipv4/conf").glob("*/forwarding"):
+        with suppress(OSError):
+            found.append(f"{path} {path.read_text().strip()}")
+    return found
 
 
 def traces() -> dict[str, list[str]]:
     """What a host leaves on a machine, but for what carries the name of another host."""
-    forwarding = Path("/proc/sys/net/ipv4/conf").glob("*/forwarding")
     seen = {
         "mounts": Path("/proc/mounts").read_text().splitlines(),
-        "links": [line.split()[1] for line in told("ip", "-o", "link")],
-        "addresses": [" ".join(line.split()[1:4]) for line in told("ip", "-o", "address")],
-        "nft tables": told("nft", "list", "tables"),
-        "cgroups": [str(path) for path in Path("/sys/fs/cgroup").rglob("*/")],
+        "links": [line.split()[1] for line in printed_by("ip", "-o", "link")],
+        "addresses": [" ".join(line.split()[1:4]) for line in printed_by("ip", "-o", "address")],
+        "nft tables": printed_by("nft", "list", "tables"),
+        "cgroups": [folder for folder, _, _ in os.walk("/sys/fs/cgroup")],
         "nspawn": [str(path) for path in Path("/run/systemd/nspawn/propagate").glob("*")],
         "folders": [str(path) for path in HOSTS.glob("*")],
-        "forwarding": [f"{path} {path.read_text().strip()}" for path in forwarding],
-        # a dead child of this very process, not waited for yet, is none
+        "forwarding": forwarding(),
+        # a dead child of this very process, not waited for yet, does not count
         "processes": [
             line
-            for line in told("ps", "-eo", "args")
+            for line in printed_by("ps", "-eo", "args")
             if ("nspawn" in line or "ssh-" in line) and "<defunct>" not in line
         ],
     }
@@ -67,7 +76,7 @@ def test_down_leaves_nothing(temporary: Host, crash: bool) -> None:
         assert nspawn
         for pid in nspawn:
             os.kill(pid, signal.SIGKILL)
-        until(10, "the end of nspawn", lambda: not any(_command(pid) for pid in nspawn))
+        until(60, "the end of nspawn", lambda: not any(_command(pid) for pid in nspawn))
     temporary.down()
     assert traces() == before
     assert not lock.exists()

@@ -71,7 +71,7 @@ def test_nginx_that_does_not_take_its_configuration_is_not_a_success(leak_host: 
     try:
         done = deploy(leak_host, *FAST, "--data", "start_timeout=2")
         assert done.code == 1
-        assert "nginx did not take its configuration" in done.output and "5432" in done.output
+        assert "nginx did not load its configuration" in done.output and "5432" in done.output
         assert socket_answer(leak_host) == "0{", "it serves as before"
     finally:
         leak_host.ssh("rm /etc/nginx/conf.d/taken.conf")

@@ -10,21 +10,20 @@ from tests.rehearsal.story import EVERYTHING, deploy, tokens
 
 # The step that is left out -> the components that are then not ready.
 NOT_READY = {
-    # The restart takes the site down, and what the run had written for the API is put back as it was.
+    # The restart takes the site down, and what the run had written for the API is put back as it was. The two tokens'
+    # rows hang on whether pm2 has given up by now, or starts it again: UNSETTLED.
     "npm packages": {
         "Endpoints": "failing",
         "HTTPS/SSL": "not checked",
         "HTML page": "not checked",
         "WebSocket server": "failing",
-        "Partner Token": "not checked",
-        "Application ID": "not checked",
         "JWT Secret": "failing",
         "Nginx WebSocket": "not checked",
         "Baileys integration": "failing",
     },
     "Database migration": {"Database": "failing"},
     "Secrets in .env": {"Partner Token": "pending", "Application ID": "pending", "JWT Secret": "failing"},
-    # Without the health check nobody can tell which secrets the running API has.
+    # Without the health check nobody knows which secrets the running API has.
     "Application source": {
         "Endpoints": "failing",
         "Partner Token": "not checked",
@@ -43,6 +42,9 @@ NOT_READY = {
 }
 
 
+UNSETTLED = {"npm packages": {"Partner Token", "Application ID"}}
+
+
 def test_every_step_is_tried() -> None:
     assert list(NOT_READY) == EVERYTHING
 
@@ -53,7 +55,8 @@ def test_without_the_step(conv: Host, step: str) -> None:
     conv.reset()
     done = deploy(conv, "--data", "settle_time=2", environment=tokens(), runbook=without(step))
     verified = verify(conv)
-    broken = {name: status for name, status in verified.rows.items() if status != "ready"}
+    settled = verified.rows.keys() - UNSETTLED.get(step, set())
+    broken = {name: status for name, status in verified.rows.items() if status != "ready" and name in settled}
     assert (verified.code, broken) == (1, NOT_READY[step]), verified.output
     if step == "npm packages":  # the run says so, and why
         assert done.code == 1
@@ -61,4 +64,5 @@ def test_without_the_step(conv: Host, step: str) -> None:
         assert "Cannot find module 'socket.io'" in done.output
     else:
         assert done.code == 0, done.output
-        assert done.changed == [each for each in EVERYTHING if each != step]
+        needless = {step, "nginx reload"} if step == "nginx site" else {step}
+        assert done.changed == [each for each in EVERYTHING if each not in needless]

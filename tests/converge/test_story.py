@@ -25,7 +25,7 @@ CHANGED = {
 
 
 @dataclass(frozen=True)
-class Told:
+class Story:
     """The host's files before and after, and each run."""
 
     before: dict[str, str]
@@ -41,7 +41,7 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(host: Host) -> Told:
+def story(host: Host) -> Story:
     have = tokens()
     before = tree(host, "/etc", APP, STATE, BACKUPS)
     plan = deploy(host, "--dry")
@@ -53,54 +53,54 @@ def told(host: Host) -> Told:
     again = deploy(host, environment=have)
     verified = verify(host)
     after = tree(host, "/etc", APP, STATE, BACKUPS)
-    return Told(before, after_plan, after, plan, bare, bare_again, came, again, verified_bare, verified)
+    return Story(before, after_plan, after, plan, bare, bare_again, came, again, verified_bare, verified)
 
 
 @pytest.mark.slow
-def test_the_plan_names_every_change(told: Told) -> None:
-    assert told.plan.code == 0, told.plan.output
-    assert told.plan.changed == EVERYTHING
-    assert told.plan.pending == BOTH
+def test_the_plan_names_every_change(story: Story) -> None:
+    assert story.plan.code == 0, story.plan.output
+    assert story.plan.changed == EVERYTHING
+    assert story.plan.pending == BOTH
 
 
-def test_the_plan_changes_nothing(told: Told) -> None:
-    assert differing(told.before, told.after_plan) == set()
+def test_the_plan_changes_nothing(story: Story) -> None:
+    assert differing(story.before, story.after_plan) == set()
 
 
-def test_without_tokens_everything_else_changes(told: Told) -> None:
-    assert (told.bare.code, told.bare.changed) == (0, EVERYTHING), told.bare.output
-    assert told.bare.pending == BOTH
+def test_without_tokens_everything_else_changes(story: Story) -> None:
+    assert (story.bare.code, story.bare.changed) == (0, EVERYTHING), story.bare.output
+    assert story.bare.pending == BOTH
 
 
-def test_again_nothing_changes(told: Told) -> None:
-    assert (told.bare_again.code, told.bare_again.changed) == (0, []), told.bare_again.output
-    assert told.bare_again.pending == BOTH
+def test_again_nothing_changes(story: Story) -> None:
+    assert (story.bare_again.code, story.bare_again.changed) == (0, []), story.bare_again.output
+    assert story.bare_again.pending == BOTH
 
 
-def test_tokens_change_dotenv_and_restart_the_api(told: Told) -> None:
-    assert (told.tokens.code, told.tokens.changed) == (0, ["Secrets in .env", "API restart"]), told.tokens.output
-    assert told.tokens.pending == []
+def test_tokens_change_dotenv_and_restart_the_api(story: Story) -> None:
+    assert (story.tokens.code, story.tokens.changed) == (0, ["Secrets in .env", "API restart"]), story.tokens.output
+    assert story.tokens.pending == []
 
 
-def test_with_tokens_again_nothing_changes(told: Told) -> None:
-    assert (told.tokens_again.code, told.tokens_again.changed) == (0, []), told.tokens_again.output
+def test_with_tokens_again_nothing_changes(story: Story) -> None:
+    assert (story.tokens_again.code, story.tokens_again.changed) == (0, []), story.tokens_again.output
 
 
-def test_verification_without_tokens_is_pending(told: Told) -> None:
-    pending = {name for name, status in told.verified_bare.rows.items() if status != "ready"}
-    assert (told.verified_bare.code, pending) == (2, {"Partner Token", "Application ID"}), told.verified_bare.output
+def test_verification_without_tokens_is_pending(story: Story) -> None:
+    pending = {name for name, status in story.verified_bare.rows.items() if status != "ready"}
+    assert (story.verified_bare.code, pending) == (2, {"Partner Token", "Application ID"}), story.verified_bare.output
 
 
-def test_verification_with_tokens_is_ten_of_ten(told: Told) -> None:
-    assert told.verified.code == 0, told.verified.output
-    assert list(told.verified.rows.values()) == ["ready"] * 10
+def test_verification_with_tokens_is_ten_of_ten(story: Story) -> None:
+    assert story.verified.code == 0, story.verified.output
+    assert list(story.verified.rows.values()) == ["ready"] * 10
 
 
-def test_verification_runs_every_check(told: Told) -> None:
+def test_verification_runs_every_check(story: Story) -> None:
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests/verify").glob("test_*.py")]
     checks = re.findall(r"^def (test_\w+)", "".join(sources), re.MULTILINE)
     assert checks
-    for verified in (told.verified_bare, told.verified):
+    for verified in (story.verified_bare, story.verified):
         assert set(verified.ran) == set(checks)
         assert verified.checks == len(verified.ran)
 
@@ -110,30 +110,30 @@ def _written_by_the_app(path: str) -> bool:
     return path.startswith((f"{APP}/logs/", f"{APP}/baileys_sessions"))
 
 
-def test_the_expected_files_alone_differ(told: Told) -> None:
+def test_the_expected_files_alone_differ(story: Story) -> None:
     changed = {
         path
-        for path in differing(told.before, told.after)
+        for path in differing(story.before, story.after)
         if path.startswith(("/etc/", APP)) and not _written_by_the_app(path)
     }
     assert {re.sub(r"(/node_modules/socket\.io)(/.*)?$", r"\1/**", path) for path in changed} == CHANGED
 
 
-def test_changed_files_keep_mode_and_owner(told: Told) -> None:
+def test_changed_files_keep_mode_and_owner(story: Story) -> None:
     """All but the enabled site: it becomes a link, and a link has none."""
-    kept = [path for path in CHANGED if path in told.before and "sites-enabled" not in path]
+    kept = [path for path in CHANGED if path in story.before and "sites-enabled" not in path]
     assert len(kept) == 4
     for path in kept:
-        assert told.before[path].split()[:2] == told.after[path].split()[:2], path
+        assert story.before[path].split()[:2] == story.after[path].split()[:2], path
 
 
-def test_nothing_of_ours_is_left_lying_about(host: Host, told: Told) -> None:
-    del told  # it has run
+def test_nothing_of_ours_is_left_lying_about(host: Host, story: Story) -> None:
+    del story  # it has run
     names = "-name '*.ai-admin-deploy-new' -o -name '.ai-admin-deploy-npm' -o -name 'pyinfra-*'"
     assert host.ssh(f"find / -xdev \\( {names} \\)").stdout == ""
 
 
-def test_our_own_files_are_private(told: Told) -> None:
-    own = {path: what for path, what in told.after.items() if path.startswith((STATE, BACKUPS))}
+def test_our_own_files_are_private(story: Story) -> None:
+    own = {path: what for path, what in story.after.items() if path.startswith((STATE, BACKUPS))}
     assert {path for path in own if path.endswith("/.env")}, "the old .env was not kept"
     assert {what.split()[0] for what in own.values()} <= {"-rw-------", "drwx------"}

@@ -42,9 +42,9 @@ def main() -> int:
             sys.stdout.flush()
             os.execvp("ssh", [*host.ssh_command(), *arguments.cmd])
         case _:
-            from tests.rehearsal.story import tell
+            from tests.rehearsal.story import run
 
-            return tell(host)
+            return run(host)
     return 0
 
 

@@ -27,9 +27,10 @@ HOSTS = STATE / "hosts"
 KEY = STATE / "id_ed25519"
 FORWARDING = STATE / "uplink-forwarding"
 NETWORK = "198.18.77"  # RFC 2544: for tests of network devices, routed nowhere
+PROGRAMS = Path(__file__).with_name("programs.txt")  # what the hosts need on this machine; bin/ reads it too
 FIREWALL = "firewall"  # a chain of the host's nft table
 SLOTS = range(6)
-BOOT_SECONDS = 60
+BOOT_SECONDS = 300  # it takes 4; a machine that is busy with other things, longer
 COMMAND_SECONDS = 300
 NAME = re.compile(r"[a-z][a-z0-9]{0,7}")  # an interface name holds 15 characters
 
@@ -155,6 +156,18 @@ class Host:
     def ssh_command(self) -> list[str]:
         return ["ssh", "-F", str(self.ssh_config), self.name]
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Nothing on the host goes on until the block ends. Its processes notice nothing but the clock."""
+        group = next(path for path in self._cgroups() if (path / "cgroup.freeze").exists())
+        switch, state = group / "cgroup.freeze", group / "cgroup.events"
+        try:
+            switch.write_text("1")
+            until(COMMAND_SECONDS, "the host to stand still", lambda: "frozen 1" in state.read_text())
+            yield
+        finally:
+            switch.write_text("0")
+
     # --- steps of up
 
     def _claim_slot(self) -> None:
@@ -263,7 +276,7 @@ class Host:
         """End all of it at once; the disk stays mounted."""
         if self.ssh_config.exists():
             subprocess.run(["ssh", "-F", str(self.ssh_config), "-O", "exit", self.name], capture_output=True)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while pids := self.processes():
             for pid in pids:
                 with suppress(ProcessLookupError):
@@ -318,12 +331,8 @@ def require_machine() -> None:
         raise SystemExit("rehearse: needs Linux (namespaces); run it on a Debian machine")
     if os.geteuid() != 0:
         raise SystemExit("rehearse: needs root (mounts, namespaces): sudo bin/rehearse …")
-    tools = ("mmdebstrap", "systemd-nspawn", "nft", "ip", "ssh", "ssh-keygen", "mount")
-    if missing := [tool for tool in tools if not shutil.which(tool)]:
-        raise SystemExit(
-            f"rehearse: missing {', '.join(missing)}: "
-            "apt-get install mmdebstrap systemd-container nftables iproute2 openssh-client mount"
-        )
+    if missing := [tool for tool in (*PROGRAMS.read_text().split(), "ssh") if not shutil.which(tool)]:
+        raise SystemExit(f"rehearse: missing {', '.join(missing)}; bin/rehearse installs them")
 
 
 def until(seconds: float, what: str, ready: object) -> None:

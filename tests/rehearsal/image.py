@@ -12,6 +12,8 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.rehearsal.progress import step
@@ -32,18 +34,18 @@ def layers() -> list[Path]:
     base = IMAGES / f"base-{digest(SUITE, *PACKAGES)}"
     if not base.exists():
         with step("build Debian 13 (once, about 1 minute)"):
-            _build(base, _debootstrap)
+            build(base, _debootstrap)
     recipe = [HERE / "provision.sh", HERE / "app", HERE / "root", LOCAL_CA]
     app = IMAGES / f"app-{digest(base.name, *recipe)}"
     if not app.exists():
         with step("install the stand-in application (once per change of it)"):
-            _build(app, lambda target: _provision(base, target))
+            build(app, lambda target: _provision(base, target))
     _forget_old(keep={base.name, app.name})
     return [app, base]
 
 
 def digest(*parts: str | Path) -> str:
-    """Tells every change of these words, files and folders."""
+    """Changes with every change of these texts, files and folders."""
     found = hashlib.sha256()
     for part in parts:
         if isinstance(part, str):
@@ -56,7 +58,7 @@ def digest(*parts: str | Path) -> str:
     return found.hexdigest()[:16]
 
 
-def _build(target: Path, make: object) -> None:
+def build(target: Path, make: object) -> None:
     """Make the layer beside its final name and rename it, so that a killed build is never used."""
     assert callable(make)
     IMAGES.mkdir(parents=True, exist_ok=True)
@@ -76,14 +78,7 @@ def _debootstrap(target: Path) -> None:
 
 def _provision(base: Path, target: Path) -> None:
     """Run provision.sh in base with an empty layer above it; the layer is the result."""
-    scratch = IMAGES / "provision"
-    work, root = scratch / "work", scratch / "root"
-    unmount(root)
-    shutil.rmtree(scratch, ignore_errors=True)
-    for folder in (target, work, root):
-        folder.mkdir(parents=True)
-    mount_overlay(root, [base], target, work)
-    try:
+    with layered([base], target) as root:
         shutil.copytree(HERE / "root", root, dirs_exist_ok=True, symlinks=True)
         shutil.copytree(HERE / "app", root / "opt/ai-admin")
         shutil.copytree(LOCAL_CA, root / LOCAL_CA.relative_to("/"), dirs_exist_ok=True)
@@ -97,6 +92,20 @@ def _provision(base: Path, target: Path) -> None:
             IMAGES / "build.log",
         )
         (root / "root/provision.sh").unlink()
+
+
+@contextmanager
+def layered(lower: list[Path], upper: Path) -> Iterator[Path]:
+    """A root made of these layers, until the block ends. What is written in it goes to `upper`, which is made."""
+    scratch = upper.with_name(f"{upper.name}.mounted")
+    work, root = scratch / "work", scratch / "root"
+    unmount(root)
+    shutil.rmtree(scratch, ignore_errors=True)
+    for folder in (upper, work, root):
+        folder.mkdir(parents=True)
+    mount_overlay(root, lower, upper, work)
+    try:
+        yield root
     finally:
         unmount(root)
         shutil.rmtree(scratch, ignore_errors=True)
@@ -109,8 +118,8 @@ def mount_overlay(at: Path, lower: list[Path], upper: Path, work: Path) -> None:
 
 
 def unmount(at: Path) -> None:
-    """Unmount if mounted; a mount that stays busy for 10 s is an error, not a lazy unmount."""
-    deadline = time.monotonic() + 10
+    """Unmount if mounted; a mount that stays busy for 60 s is an error, not a lazy unmount."""
+    deadline = time.monotonic() + 60
     while os.path.ismount(at):
         root = at.stat()
         Path(f"/run/systemd/nspawn/locks/inode-{root.st_dev}:{root.st_ino}").unlink(missing_ok=True)  # nspawn leaves it
@@ -131,7 +140,7 @@ def run_logged(command: list[str], log: Path) -> None:
 
 def _forget_old(keep: set[str]) -> None:
     """Of each kind keep the newest two besides the one in use: branches are switched to and fro."""
-    for kind in ("base-", "app-"):
+    for kind in ("base-", "app-", "minimal-"):
         mounted = Path("/proc/self/mounts").read_text()  # a host that runs may still stand on an old one
         old = [path for path in IMAGES.glob(f"{kind}*") if path.name not in keep and str(path) not in mounted]
         for path in sorted(old, key=lambda path: path.stat().st_mtime)[:-2]:

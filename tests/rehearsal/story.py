@@ -18,6 +18,7 @@ from tests.rehearsal.host import Host
 
 ROOT = Path(__file__).parent.parent.parent
 INVENTORY = "tests/rehearsal/inventory.py"
+PYINFRA = str(Path(sys.executable).with_name("pyinfra"))
 EVERYTHING = [
     "npm packages",
     "Database migration",
@@ -40,8 +41,8 @@ class Deployed:
 
     @property
     def pending(self) -> list[str]:
-        words = [line.split("pending: ", 1)[1].split()[0] for line in self.output.splitlines() if "pending: " in line]
-        return sorted(set(words))
+        keys = [line.split("pending: ", 1)[1].split()[0] for line in self.output.splitlines() if "pending: " in line]
+        return sorted(set(keys))
 
 
 def without_secrets() -> dict[str, str]:
@@ -49,19 +50,21 @@ def without_secrets() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith(("YCLIENTS_", "JWT_", "DATABASE_"))}
 
 
-def deploy(
+def deploy(  # noqa: PLR0913 -- each is something that an operator has a say in
     host: Host,
     *arguments: str,
     environment: dict[str, str] | None = None,
     dotenv: str | None = None,
     runbook: str | None = None,
     root: Path = ROOT,
+    inventory: str = INVENTORY,
 ) -> Deployed:
     """Run deploy.py as an operator would, with secrets from `environment` and the local .env `dotenv` alone.
 
     `runbook` is run in the place of deploy.py's own text. With `--dry`, `changed` is what would change.
     """
-    command = [str(Path(sys.executable).with_name("pyinfra")), INVENTORY, "deploy.py", "--limit", host.name]
+    own = root / ".venv/bin/pyinfra"  # of another version of the bundle
+    command = [str(own) if own.exists() else PYINFRA, inventory, "deploy.py", "--limit", host.name]
     started = time.monotonic()
     with copy_of_repository(root, dotenv, runbook) as folder:
         done = subprocess.run(
@@ -74,8 +77,8 @@ def deploy(
         )
     changed = []
     if done.stdout.strip():  # pyinfra 3.10 prints no JSON when the only host failed
-        told = json.loads(done.stdout)
-        operations = told["results"]["operations"] if told["results"] else told["plan"]
+        printed = json.loads(done.stdout)
+        operations = printed["results"]["operations"] if printed["results"] else printed["plan"]
         changed = [each["name"] for each in operations if each.get("success") or each.get("hosts_with_change")]
     return Deployed(done.returncode, changed, done.stderr, time.monotonic() - started)
 
@@ -86,7 +89,7 @@ def copy_of_repository(root: Path, dotenv: str | None, runbook: str | None) -> I
     with tempfile.TemporaryDirectory(prefix="rehearse-") as name:
         folder = Path(name)
         for each in root.iterdir():
-            if not each.name.startswith((".", "__")):
+            if not each.name.startswith((".", "__")) and each.suffix != ".log":  # pyinfra's, of a crash
                 (folder / each.name).symlink_to(each)
         if runbook is not None:
             (folder / "deploy.py").unlink()
@@ -104,7 +107,7 @@ def tokens() -> dict[str, str]:
     }
 
 
-def tell(host: Host) -> int:
+def run(host: Host) -> int:
     started = time.monotonic()
     print("The main job, end to end", file=sys.stderr)
     host.reset()

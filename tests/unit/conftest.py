@@ -29,7 +29,7 @@ class Node:
     def __init__(self, modules: Path, debian: Path) -> None:
         self.modules = modules
         driver = Path(__file__).with_name("node.js")
-        command = ["node", str(driver), str(ROOT), str(modules / "dotenv"), str(debian / "semver")]
+        command = ["node", str(driver), str(modules / "dotenv"), str(debian / "semver")]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
 
     def ask(self, name: str, *values: Any) -> Any:

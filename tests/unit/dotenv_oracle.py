@@ -3,7 +3,6 @@ real python-dotenv, and Python's own decoding."""
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 from dataclasses import dataclass
@@ -11,7 +10,9 @@ from dataclasses import dataclass
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
-from credentials import KEYS, quoted
+from credentials import quoted
+from remote import Failure, dotenv_edit
+from rules import KEYS
 from tests.unit.conftest import Node
 
 _ASTRAL = re.compile("[\U00010000-\U0010ffff]")
@@ -25,17 +26,17 @@ class Edited:
     failure: str
 
 
-def edit(node: Node, old: bytes, values: dict[str, str], once: tuple[str, ...] = ()) -> Edited:
+def edit(old: bytes, values: dict[str, str], once: tuple[str, ...] = ()) -> Edited:
     literals = {key: quoted(key, value) for key, value in values.items()}
-    change = {"values": values, "literals": literals, "once": once}
-    answer = node.ask("edit", base64.b64encode(old).decode(), change)
-    content = base64.b64decode(answer["bytes"]) if "bytes" in answer else None
-    return Edited(content, answer.get("failure", ""))
+    try:
+        return Edited(dotenv_edit.edit(old, values, literals, once), "")
+    except Failure as failure:
+        return Edited(None, str(failure))
 
 
 def check(node: Node, old: bytes, values: dict[str, str], once: tuple[str, ...] = ()) -> Edited:
     """Edit, and look at the outcome from every side."""
-    edited = edit(node, old, values, once)
+    edited = edit(old, values, once)
     new = edited.content
     if new is None:
         assert edited.failure.startswith(".env: ") and "\n" not in edited.failure
@@ -51,12 +52,12 @@ def check(node: Node, old: bytes, values: dict[str, str], once: tuple[str, ...] 
     if values and _python_parses(foreign(node, old, tuple(values))):
         read = _python_reads(new)
         assert {key: read.get(key) for key in values} == values, "python-dotenv reads something else"
-    assert edit(node, new, values, once).content == new, "a second edit changes something"
+    assert edit(new, values, once).content == new, "a second edit changes something"
     return edited
 
 
 def foreign(node: Node, content: bytes, ours: tuple[str, ...] = KEYS) -> bytes:
-    """The content without our assignments: each with its `export` and the blanks after it; the whole line, where
+    """The content without our assignments: each with its `export` and the spaces after it; the whole line, where
     nothing but indentation is left of it."""
     text, found = _assignments(node, content)
     kept, at = "", 0
@@ -64,10 +65,10 @@ def foreign(node: Node, content: bytes, ours: tuple[str, ...] = KEYS) -> bytes:
         if key in ours:
             line = max(text.rfind("\n", 0, start), text.rfind("\r", 0, start)) + 1
             before = re.sub(r"export[ \t]+$", "", text[line:start])
-            blanks, line_end = re.match(r"([ \t]*)(\r\n|\r|\n|\Z)?", text[end:]).groups()  # type: ignore[union-attr]
+            spaces, line_end = re.match(r"([ \t]*)(\r\n|\r|\n|\Z)?", text[end:]).groups()  # type: ignore[union-attr]
             whole = line_end is not None and not before.strip(" \t")
             kept += text[at : line if whole else line + len(before)]
-            at = end + len(blanks) + (len(line_end) if whole else 0)
+            at = end + len(spaces) + (len(line_end) if whole else 0)
     return (kept + text[at:]).encode("utf-8", "surrogateescape")
 
 

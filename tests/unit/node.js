@@ -1,18 +1,10 @@
 // Answers questions of the tests, a JSON array [name, …arguments] a line, in one process. `bytes` travel as base64.
-// argv: the folder of the bundle, that of the real dotenv, that of npm's semver.
+// argv: the folder of the real dotenv, that of npm's semver.
 const fs = require('fs');
 const path = require('path');
 const readline = require('readline');
 
-const [root, dotenvFolder, semverFolder] = process.argv.slice(2);
-const source = (name) => fs.readFileSync(path.join(root, name), 'utf8');
-
-/** Functions of programs for the host, which are no modules. */
-const ours = (names, programs) => new Function('require', `${programs.map(source).join('\n')}\nreturn { ${names} };`)(require);
-
-const shared = ['facts/look.js', 'facts/dotenv.js', 'operations/step.js'];
-const { dotenv, edit, ASSIGNMENT } = ours('dotenv, edit, ASSIGNMENT', [...shared, 'operations/dotenv.js']);
-const { lockFor } = ours('lockFor', ['facts/look.js', 'operations/npm.js']);
+const [dotenvFolder, semverFolder] = process.argv.slice(2);
 const { parse } = require(dotenvFolder);
 const semver = require(semverFolder);
 
@@ -20,28 +12,19 @@ const semver = require(semverFolder);
 const LINE = /const LINE = \/(.*)\/mg/.exec(fs.readFileSync(path.join(dotenvFolder, 'lib/main.js'), 'utf8'))[1];
 
 const answers = {
-  edit(bytes, change) {
-    try {
-      return { bytes: edit(Buffer.from(bytes, 'base64'), change, parse).toString('base64') };
-    } catch (error) {
-      if (error.constructor.name !== 'Failure') throw error;
-      return { failure: error.message };
-    }
-  },
   parse: (bytes) => parse(Buffer.from(bytes, 'base64')),
+  parseAll: (files) => files.map((bytes) => parse(Buffer.from(bytes, 'base64'))),
   /** [key, its start, the end of its value] of each assignment, in UTF-16 units of `text`, whose line ends are all LF. */
   assignments: (text) =>
     [...text.matchAll(new RegExp(LINE, 'dgm'))].map((match) => {
       const end = match.indices[2]?.[1] ?? text.indexOf(/^\s*=/.test(text.slice(match.indices[1][1])) ? '=' : ':', match.indices[1][1]) + 1;
       return [match[1], match.indices[1][0], text.slice(0, end).trimEnd().length];
     }),
-  patterns: () => ({ theirs: LINE, ours: ASSIGNMENT.source }),
-  look: (input) => dotenv(input),
-  lockFor: (lock, name) => lockFor(lock, name),
+  pattern: () => LINE,
   satisfies: (version, range) => semver.satisfies(version, range),
 };
 
-readline.createInterface({ input: process.stdin }).on('line', async (line) => {
+readline.createInterface({ input: process.stdin }).on('line', (line) => {
   const [name, ...values] = JSON.parse(line);
-  console.log(JSON.stringify((await answers[name](...values)) ?? null));
+  console.log(JSON.stringify(answers[name](...values) ?? null));
 });

@@ -4,41 +4,29 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Any, get_args
 
 import pytest
 
-from credentials import (
-    APP_ID,
-    JWT_SECRET,
-    KEYS,
-    MIN_JWT_SECRET,
-    PARTNER_TOKEN,
-    PLACEHOLDERS,
-    PUBLIC_DEFAULTS,
-    Credentials,
-    Secret,
-)
-from facts.dotenv import Dotenv, Key, Kind
 from operations.dotenv import changes
-from tests.unit.conftest import Node
+from remote import dotenv
+from remote.readings import Key, Secrets
+from rules import APP_ID, DOTENV, JWT_SECRET, KEYS, PARTNER_TOKEN
 
-SET = Key("set", equal=False, times=1)
-DONE = dict.fromkeys(KEYS, SET)
-KINDS = get_args(Kind)
+KINDS = ("absent", "empty", "placeholder", "weak", "set")
+SET: Key = {"kind": "set", "equal": False, "times": 1}
 
 
-def decide(key: str, kind: Kind, *, wanted: bool, equal: bool = False, times: int = 1) -> tuple[str | None, bool, bool]:
+def decide(key: str, kind: str, *, wanted: bool, equal: bool = False, times: int = 1) -> tuple[str | None, bool, bool]:
     """Of one key, the others being there: why it is set, whether doubles go, whether it is pending."""
-    now = Dotenv("sha", {**DONE, key: Key(kind, equal, times)})
-    change = changes(now, Credentials({key: Secret("x")} if wanted else {}, None))
+    keys = {**dict.fromkeys(KEYS, SET), key: Key(kind=kind, equal=equal, times=times)}
+    change = changes({"sha256": "sha", "keys": keys}, {key: "x"} if wanted else {})
     assert {*change.set, *change.once, *change.pending} <= {key}
     assert bool(change) is bool(change.set or change.once)
     return change.set.get(key), change.once == [key], change.pending == [key]
 
 
 @pytest.mark.parametrize(("key", "kind"), list(itertools.product(KEYS, KINDS)))
-def test_the_operators_value_wins(key: str, kind: Kind) -> None:
+def test_the_operators_value_wins(key: str, kind: str) -> None:
     assert decide(key, kind, wanted=True) == ("added" if kind == "absent" else "replaced", False, False)
 
 
@@ -50,7 +38,7 @@ def test_the_same_value_is_left(key: str) -> None:
 
 @pytest.mark.parametrize("key", [PARTNER_TOKEN, APP_ID])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_token_that_the_operator_lacks(key: str, kind: Kind) -> None:
+def test_a_token_that_the_operator_lacks(key: str, kind: str) -> None:
     """It never overwrites one on the host; what is no token there is pending."""
     assert decide(key, kind, wanted=False) == (None, False, kind != "set")
 
@@ -65,7 +53,7 @@ def test_a_token_that_the_operator_lacks(key: str, kind: Kind) -> None:
         ("set", None),
     ],
 )
-def test_a_jwt_secret_is_made_once(kind: Kind, why: str | None) -> None:
+def test_a_jwt_secret_is_made_once(kind: str, why: str | None) -> None:
     assert decide(JWT_SECRET, kind, wanted=False) == (why, False, False)
 
 
@@ -74,28 +62,16 @@ def test_doubles_on_the_host_go(key: str) -> None:
     assert decide(key, "set", wanted=False, times=2) == (None, True, False)
 
 
-def test_the_table_is_whole() -> None:
-    assert {"absent", "empty", "placeholder", "weak", "set"} == set(KINDS)
-
-
 # --- the look
 
 
-def look(node: Node, folder: Path, content: bytes | None, **wanted: str) -> Dotenv:
-    (folder / "node_modules").symlink_to(node.modules)
+def look(folder: Path, content: bytes | None, **wanted: str) -> Secrets:
+    file = folder / ".env"
     if content is not None:
-        (folder / ".env").write_bytes(content)
-    question: dict[str, Any] = {
-        "app_dir": str(folder),
-        "wanted": wanted,
-        "keys": KEYS,
-        "placeholders": PLACEHOLDERS,
-        "min_jwt_secret": MIN_JWT_SECRET,
-        "public_defaults": PUBLIC_DEFAULTS,
-    }
-    raw = node.ask("look", question)
-    assert not any(value in str(raw) for value in wanted.values())
-    return Dotenv.of(raw)
+        file.write_bytes(content)
+    found = dotenv.read(path=str(file), values=wanted, rules=DOTENV)
+    assert not any(value in str(found) for value in wanted.values())
+    return found
 
 
 @pytest.mark.parametrize(
@@ -122,17 +98,17 @@ def look(node: Node, folder: Path, content: bytes | None, **wanted: str) -> Dote
         (b"JWT_SECRET=" + b"\xe9" * 32 + b"\n", "set", 1),
     ],
 )
-def test_kinds(node: Node, tmp_path: Path, content: bytes | None, kind: Kind, times: int) -> None:
-    found = look(node, tmp_path, content)
-    assert found.keys[JWT_SECRET] == Key(kind, equal=False, times=times)
-    assert (found.sha256 is None) == (content is None)
+def test_kinds(tmp_path: Path, content: bytes | None, kind: str, times: int) -> None:
+    found = look(tmp_path, content)
+    assert found["keys"][JWT_SECRET] == {"kind": kind, "equal": False, "times": times}
+    assert (found["sha256"] is None) == (content is None)
 
 
-def test_a_short_token_is_not_weak(node: Node, tmp_path: Path) -> None:
-    found = look(node, tmp_path, b"YCLIENTS_APP_ID=123\nYCLIENTS_PARTNER_TOKEN=test_token_waiting_for_real\n")
-    assert (found.keys[APP_ID].kind, found.keys[PARTNER_TOKEN].kind) == ("set", "placeholder")
+def test_a_short_token_is_not_weak(tmp_path: Path) -> None:
+    keys = look(tmp_path, b"YCLIENTS_APP_ID=123\nYCLIENTS_PARTNER_TOKEN=test_token_waiting_for_real\n")["keys"]
+    assert (keys[APP_ID]["kind"], keys[PARTNER_TOKEN]["kind"]) == ("set", "placeholder")
 
 
-def test_equal(node: Node, tmp_path: Path) -> None:
-    found = look(node, tmp_path, b"YCLIENTS_APP_ID='12 345'\n", **{APP_ID: "12 345", PARTNER_TOKEN: "else"})
-    assert [name for name, key in found.keys.items() if key.equal] == [APP_ID]
+def test_equal(tmp_path: Path) -> None:
+    found = look(tmp_path, b"YCLIENTS_APP_ID='12 345'\n", **{APP_ID: "12 345", PARTNER_TOKEN: "else"})
+    assert [name for name, key in found["keys"].items() if key["equal"]] == [APP_ID]

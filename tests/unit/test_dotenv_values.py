@@ -10,8 +10,9 @@ from dotenv import dotenv_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from credentials import JWT_SECRET, quoted
+from credentials import quoted
 from operations.dotenv import _new_secret
+from rules import JWT_SECRET
 from settings import BadInput
 from tests.unit.conftest import Node
 
@@ -19,7 +20,7 @@ FORMS = {
     "": "''",
     "sk-abc_123": "sk-abc_123",
     "q0vW3+/x9Qk==": "q0vW3+/x9Qk==",
-    "with blanks": "'with blanks'",
+    "with spaces": "'with spaces'",
     "a#b": "'a#b'",
     "pa$$word": "'pa$$word'",
     'say "hi"': "'say \"hi\"'",

@@ -73,9 +73,9 @@ def test_answers(
     monkeypatch.setattr("urllib3.util.Retry._sleep_backoff", lambda *_: None)
     handler, url = yclients
     handler.script = script
-    found, words = ask(url, TOKEN)
+    found, message = ask(url, TOKEN)
     assert found is answer
-    assert TOKEN not in words
+    assert TOKEN not in message
     assert handler.asked == [("/api/v1/companies?count=1", f"Bearer {TOKEN}")] * requests
 
 
@@ -88,9 +88,9 @@ def test_a_redirect_does_not_carry_the_token_elsewhere(yclients: tuple[type[YCli
 
 def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "RETRIES", 0)
-    found, words = ask("http://127.0.0.1:9/api/v1", TOKEN)
+    found, message = ask("http://127.0.0.1:9/api/v1", TOKEN)
     assert found is Answer.UNREACHABLE
-    assert "ConnectionError" in words and TOKEN not in words
+    assert "ConnectionError" in message and TOKEN not in message
 
 
 def test_a_netrc_does_not_replace_the_token(

@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from facts.nginx import File, Nginx
 from operations import marked, nginx
-from settings import BadInput, Settings
+from operations.nginx import Site
+from remote.files import text as as_text
+from remote.readings import Configuration, File
+from settings import BadInput
 from tests.unit.conftest import ROOT
-from tests.unit.test_settings import DEFAULTS
 
-SETTINGS = replace(Settings.load(DEFAULTS), domain="a.example", nginx_site="a.example")
+OURS = Site("a.example", "a.example", "/opt/ai-admin", 3000, 13000)
 TARGET = "/etc/nginx/sites-available/a.example"
 SITE = b"""server {
     listen 80;
@@ -28,20 +29,34 @@ server {
 ALL = list(nginx.PATHS)
 
 
-SYMLINK = File("symlink", TARGET, None)
+def file(kind: str, target: str | None = None, content: bytes | None = None) -> File:
+    return {"type": kind, "target": target, "content": None if content is None else as_text(content)}
 
 
-def fact(available: bytes | None = SITE, enabled: File = SYMLINK, dump: bytes = b"", certificate: bool = True) -> Nginx:
-    serving = replace(enabled, content=available) if enabled.type == "symlink" else enabled
-    return Nginx(dump, File("file", None, available), serving, certificate, running=True, stale=False)
+SYMLINK = file("symlink", TARGET)
+
+
+def fact(
+    available: bytes | None = SITE, enabled: File = SYMLINK, dump: bytes = b"", certificate: bool = True
+) -> Configuration:
+    known = file("absent" if available is None else "file", None, available)
+    serving: File = {**enabled, "content": known["content"]} if enabled["type"] == "symlink" else enabled
+    return {
+        "dump": as_text(dump),
+        "available": known,
+        "enabled": serving,
+        "certificate": certificate,
+        "running": True,
+        "stale": False,
+    }
 
 
 def added(text: bytes, dump: bytes = b"") -> list[str]:
     """The locations that our block adds; every foreign byte must stay, and a second time must change nothing."""
     now = fact(text, dump=dump)
-    result = nginx.desired(now, SETTINGS)
+    result = nginx.desired(now, OURS)
     assert marked.without(result, "") == marked.without(text, "")
-    assert nginx.desired(fact(result, dump=dump), SETTINGS) == result
+    assert nginx.desired(fact(result, dump=dump), OURS) == result
     block = result[result.find(marked.BEGIN.encode()) :].partition(marked.END.encode())[0] if result != text else b""
     return [path for path in nginx.PATHS if f"location {path} {{".encode() in block]
 
@@ -55,7 +70,7 @@ def inside(*lines: bytes) -> bytes:
 
 
 def test_block_is_the_last_of_the_tls_server() -> None:
-    text = nginx.desired(fact(), SETTINGS)
+    text = nginx.desired(fact(), OURS)
     assert text.startswith(SITE[: SITE.rindex(b"}\n")] + b"    # >>> ai-admin-deploy")
     assert text.endswith(b"    # <<< ai-admin-deploy\n}\n")
     assert added(SITE) == ALL
@@ -84,12 +99,12 @@ def test_what_is_a_tls_server(listen: bytes) -> None:
 )
 def test_no_tls_server_for_the_domain(text: bytes) -> None:
     with pytest.raises(BadInput, match=r"no server on 443 for a\.example; run certbot first"):
-        nginx.desired(fact(text), SETTINGS)
+        nginx.desired(fact(text), OURS)
 
 
 def test_the_right_one_of_several_servers() -> None:
     other = SITE.replace(b"a.example", b"b.example")
-    text = nginx.desired(fact(other + SITE), SETTINGS)
+    text = nginx.desired(fact(other + SITE), OURS)
     assert text.startswith(other)
     assert added(other + SITE) == ALL
     assert added(SITE + other) == ALL
@@ -112,7 +127,7 @@ def test_closing_brace_is_found_past_braces_that_are_none() -> None:
         b"    set $a ${host}b;",
     )
     assert added(odd) == ALL
-    assert nginx.desired(fact(odd), SETTINGS).endswith(b"    # <<< ai-admin-deploy\n}\n")
+    assert nginx.desired(fact(odd), OURS).endswith(b"    # <<< ai-admin-deploy\n}\n")
 
 
 @pytest.mark.parametrize(
@@ -127,20 +142,20 @@ def test_closing_brace_must_have_its_own_line(text: bytes, line: int) -> None:
     with pytest.raises(
         BadInput, match=f"{TARGET} line {line}: put the closing brace of the server on a line of its own"
     ):
-        nginx.desired(fact(text), SETTINGS)
+        nginx.desired(fact(text), OURS)
 
 
 def test_braces_set_otherwise() -> None:
     assert added(SITE.replace(b"server {", b"server\n{")) == ALL
     text = SITE.replace(b"}\nserver {", b"} server {")
     assert added(text) == ALL
-    assert nginx.desired(fact(text), SETTINGS).startswith(text[: text.rindex(b"}\n")])
+    assert nginx.desired(fact(text), OURS).startswith(text[: text.rindex(b"}\n")])
 
 
 def test_crlf_and_bytes_that_are_not_utf8() -> None:
     text = inside("    # комментарий".encode(), b"    # caf\xe9").replace(b"\n", b"\r\n")
     assert added(text) == ALL
-    result = nginx.desired(fact(text), SETTINGS)
+    result = nginx.desired(fact(text), OURS)
     assert result.count(b"\n") == result.count(b"\r\n")
 
 
@@ -155,7 +170,7 @@ def test_locations_that_are_there_stay_the_operators() -> None:
 def test_nothing_is_added_where_nothing_lacks() -> None:
     site = inside(*(f"    location {path} {{ return 204; }}".encode() for path in ALL))
     assert added(site) == []
-    assert nginx.desired(fact(site), SETTINGS) == site
+    assert nginx.desired(fact(site), OURS) == site
 
 
 @pytest.mark.parametrize(
@@ -206,13 +221,13 @@ def test_included_locations_count() -> None:
 
 
 def test_our_block_follows_the_settings() -> None:
-    old = nginx.desired(fact(), SETTINGS)
-    new = nginx.desired(fact(old), replace(SETTINGS, api_port=3001))
+    old = nginx.desired(fact(), OURS)
+    new = nginx.desired(fact(old), replace(OURS, api_port=3001, waiting_room=13001))
     assert new == old.replace(b":3000;", b":3001;").replace(b":13000;", b":13001;")
 
 
 def test_headers_of_the_requirements() -> None:
-    text = nginx.desired(fact(), SETTINGS).decode()
+    text = nginx.desired(fact(), OURS).decode()
     for line in (
         *(
             "proxy_http_version 1.1;",
@@ -230,37 +245,33 @@ def test_headers_of_the_requirements() -> None:
 
 def test_what_serves_is_the_base() -> None:
     copy = inside(b"    # only in the copy")
-    now = fact(SITE, File("file", None, copy))
-    assert b"# only in the copy" in nginx.desired(now, SETTINGS)
-    assert nginx.differs(now, SETTINGS)
+    assert b"# only in the copy" in nginx.desired(fact(SITE, file("file", None, copy)), OURS)
 
 
 def test_without_a_site_the_whole_is_rendered() -> None:
-    now = Nginx(b"", File("absent", None, None), File("absent", None, None), True, True, False)
-    text = nginx.desired(now, SETTINGS)
+    now = fact(None, file("absent"))
+    text = nginx.desired(now, OURS)
     assert b"ssl_certificate /etc/letsencrypt/live/a.example/fullchain.pem;" in text
-    assert nginx.desired(fact(text), SETTINGS) == text
+    assert nginx.desired(fact(text), OURS) == text
     with pytest.raises(BadInput, match="run certbot first"):
-        nginx.desired(replace(now, certificate=False), SETTINGS)
+        nginx.desired(fact(None, file("absent"), certificate=False), OURS)
 
 
 @pytest.mark.parametrize(
-    ("enabled", "differs"),
+    ("enabled", "linked"),
     [
-        (SYMLINK, False),
-        (File("symlink", "../sites-available/a.example", None), False),
-        (File("symlink", "../sites-available/other", None), True),
-        (File("file", None, nginx.desired(fact(), SETTINGS)), True),
-        (File("absent", None, None), True),
+        (SYMLINK, True),
+        (file("symlink", "../sites-available/a.example"), True),
+        (file("symlink", "../sites-available/other"), False),
+        (file("file", None, SITE), False),
+        (file("absent"), False),
     ],
 )
-def test_enabled_must_be_a_symlink(enabled: File, differs: bool) -> None:
-    done = nginx.desired(fact(), SETTINGS)
-    assert nginx.differs(fact(done, enabled), SETTINGS) is differs
+def test_enabled_must_be_a_symlink(enabled: File, linked: bool) -> None:
+    assert nginx.is_linked(fact(SITE, enabled), OURS) is linked
 
 
 def test_the_rehearsal_site() -> None:
     site = (ROOT / "tests/rehearsal/root/etc/nginx/sites-available/ai-admin.app").read_bytes()
-    settings = Settings.load(DEFAULTS)
-    result = nginx.desired(fact(site), settings)
+    result = nginx.desired(fact(site), replace(OURS, name="ai-admin.app", domain="ai-admin.app"))
     assert result.count(b"location ") == site.count(b"location ") + 3  # /socket.io/, /webhook/ and the waiting room

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from facts.npm import Npm, Package
 from operations.npm import missing, satisfies
+from remote.npm import lock_for
+from remote.readings import Package
 from tests.unit.conftest import Node
 
 VERSIONS = (
@@ -74,6 +75,7 @@ RANGES = (
         ("7.1.0-rc.3", "^7.0.0-rc.3", False),  # a prerelease of another version
         ("8.0.0", "^7.0.0-rc.3", False),
         (None, "^7.0.0", False),
+        *((version, "^1.0.0", False) for version in ("1.0", "1.2.3.4", "abc", "")),
         *((version, wanted, True) for version in ("1.0.0", "7.0.0-rc.9") for wanted in ("latest", "next", "npm:x@1")),
         ("1.0.0", "git+ssh://git@example.test/x.git#v2", True),
         ("1.0.0", "https://example.test/x.tgz", True),
@@ -101,26 +103,28 @@ def test_satisfies_is_npms_own_rule(node: Node) -> None:
 
 # --- what to install
 
-HERE = Package(version="4.8.1", complete=True, range="^4.8.1", locked="4.8.1")
+
+def package(version: str | None, complete: bool, wanted: str | None, locked: str | None) -> Package:
+    return {"version": version, "complete": complete, "range": wanted, "locked": locked}
+
+
+HERE = package("4.8.1", True, "^4.8.1", "4.8.1")
 
 
 @pytest.mark.parametrize(
-    ("package", "expected"),
+    ("now", "expected"),
     [
-        (HERE, []),
-        (Package("4.9.0", True, "^4.8.1", None), []),
-        (Package(None, False, "^4.8.1", "4.8.1"), [("^4.8.1", True)]),
-        (Package(None, False, "^4.8.1", "4.0.0"), [("^4.8.1", False)]),
-        (Package(None, False, "^4.8.1", None), [("^4.8.1", False)]),
-        (Package("4.8.1", False, "^4.8.1", "4.8.1"), [("^4.8.1", True)]),
-        (Package("3.0.0", True, "^4.8.1", "4.8.1"), [("^4.8.1", True)]),
-        (Package(None, False, None, None), [("^4", False)]),
-        (Package("4.2.0", True, None, None), []),
+        (HERE, {}),
+        (package("4.9.0", True, "^4.8.1", None), {}),
+        (package(None, False, "^4.8.1", "4.8.1"), {"a": "^4.8.1"}),
+        (package("4.8.1", False, "^4.8.1", "4.8.1"), {"a": "^4.8.1"}),
+        (package("3.0.0", True, "^4.8.1", "4.8.1"), {"a": "^4.8.1"}),
+        (package(None, False, None, None), {"a": "^4"}),
+        (package("4.2.0", True, None, None), {}),
     ],
 )
-def test_missing(package: Package, expected: list[tuple[str, bool]]) -> None:
-    install = missing(Npm({"a": package, "fine": HERE}), {"a": "^4", "fine": "^4"})
-    assert install == [{"name": "a", "range": wanted, "useLock": use_lock} for wanted, use_lock in expected]
+def test_missing(now: Package, expected: dict[str, str]) -> None:
+    assert missing({"a": now, "fine": HERE}, {"a": "^4", "fine": "^4"}) == expected
 
 
 # --- the lock for one package
@@ -139,12 +143,14 @@ def resolve(packages: Lock, name: str, origin: str) -> str | None:
         origin = origin.rpartition("node_modules/")[0].rstrip("/")
 
 
-def check_lock(node: Node, packages: Lock, name: str) -> Lock:
+def check_lock(packages: Lock, name: str) -> Lock:
     """In the cut-out lock each package finds the same versions as in the whole one, and nothing is there in vain."""
     whole: Lock = {"": {"version": "0"}, **packages}
-    cut: dict[str, Any] = node.ask("lockFor", {"lockfileVersion": 3, "packages": whole}, name)
-    assert cut["root"]["dependencies"] == {name: packages[f"node_modules/{name}"]["version"]}
-    result: Lock = {place: entry for place, entry in cut["lock"]["packages"].items() if place}
+    cut = lock_for({"lockfileVersion": 3, "packages": whole}, name)
+    assert cut
+    root, lock = cut
+    assert root["dependencies"] == {name: packages[f"node_modules/{name}"]["version"]}
+    result: Lock = {place: entry for place, entry in lock["packages"].items() if place}
     assert all(place.startswith(f"node_modules/{name}") for place in result)
     waiting, seen = [(f"node_modules/{name}", f"node_modules/{name}")], set()
     while waiting:
@@ -163,7 +169,7 @@ def check_lock(node: Node, packages: Lock, name: str) -> Lock:
     return result
 
 
-def test_lock_with_conflicting_versions(node: Node) -> None:
+def test_lock_with_conflicting_versions() -> None:
     packages: Lock = {
         "node_modules/top": {"version": "1", "dependencies": {"a": "1", "b": "1", "@s/c": "1"}, "integrity": "x"},
         "node_modules/a": {"version": "2", "dependencies": {"d": "1"}, "dev": True},
@@ -179,24 +185,24 @@ def test_lock_with_conflicting_versions(node: Node) -> None:
         "node_modules/@s/c/node_modules/a": {"version": "3", "dependencies": {"@s/c": "1", "b": "1"}},
         "node_modules/unrelated": {"version": "9", "dependencies": {"a": "2"}},
     }
-    result = check_lock(node, packages, "top")
+    result = check_lock(packages, "top")
     assert result["node_modules/top"]["integrity"] == "x"
     assert "dev" not in result["node_modules/top/node_modules/a"]
     assert not any("unrelated" in place for place in result)
 
 
-def test_lock_with_a_cycle(node: Node) -> None:
+def test_lock_with_a_cycle() -> None:
     packages: Lock = {f"node_modules/{n}": {"version": "1", "dependencies": {m: "1"}} for n, m in ("ab", "bc", "ca")}
-    assert len(check_lock(node, packages, "a")) == 3
+    assert len(check_lock(packages, "a")) == 3
 
 
-def test_lock_for_what_it_does_not_list(node: Node) -> None:
-    assert node.ask("lockFor", {"packages": {}}, "a") is None
-    assert node.ask("lockFor", None, "a") is None
+def test_lock_for_what_it_does_not_list() -> None:
+    assert lock_for({"packages": {}}, "a") is None
+    assert lock_for({}, "a") is None
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_made_up_locks(node: Node, seed: int) -> None:
+def test_made_up_locks(seed: int) -> None:
     """Random trees, with other versions nested below some of the packages."""
     chance = Random(seed)  # noqa: S311 - repeatable, not secret
     names = [*"abcdefg", "@s/h"]
@@ -210,4 +216,4 @@ def test_made_up_locks(node: Node, seed: int) -> None:
         }
         for number, place in enumerate(sorted(tops | nested | deep))
     }
-    check_lock(node, packages, "a")
+    check_lock(packages, "a")

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from facts.source import ROUTES, SESSION_POOL, Source
 from operations import marked, source
-from settings import BadInput, Settings
+from remote.files import text as as_text
+from rules import METHODS, ROUTES, SESSION_POOL
+from settings import BadInput
 from tests.unit.conftest import ROOT
-from tests.unit.test_settings import DEFAULTS
 
-SETTINGS = Settings.load(DEFAULTS)
 APP = ROOT / "tests/rehearsal/app"
 ROUTES_TEXT = b"const router = express.Router();\nmodule.exports = router;\n"
 COMPLETE = b"""class WhatsAppSessionPool {
@@ -25,7 +22,7 @@ module.exports = { WhatsAppSessionPool };
 
 
 def changes(routes: bytes = ROUTES_TEXT, pool: bytes = COMPLETE, health_check: bool = True) -> dict[str, bytes]:
-    return source.changes(Source({ROUTES: routes, SESSION_POOL: pool}), replace(SETTINGS, health_check=health_check))
+    return source.changes({ROUTES: as_text(routes), SESSION_POOL: as_text(pool)}, health_check)
 
 
 def added(pool: bytes) -> list[str]:
@@ -35,7 +32,7 @@ def added(pool: bytes) -> list[str]:
         return []
     assert changed.startswith(pool) and marked.without(changed, "").rstrip(b"\r\n") == pool.rstrip(b"\r\n")
     block = changed[len(pool) :].decode()
-    return [name for name in source.METHODS if f"{name}(sessionId) {{" in block]
+    return [name for name in METHODS if f"{name}(sessionId) {{" in block]
 
 
 # --- the health check
@@ -104,7 +101,7 @@ def test_complete_pool_is_left_alone() -> None:
     assert added(COMPLETE) == []
 
 
-@pytest.mark.parametrize("method", source.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_missing_method_alone_is_added(method: str) -> None:
     assert added(COMPLETE.replace(f" {method}(".encode(), b" other(")) == [method]
 
@@ -185,7 +182,7 @@ def test_no_such_class() -> None:
 
 def test_file_missing() -> None:
     with pytest.raises(BadInput, match=f"^{SESSION_POOL} is not in the application's folder"):
-        source.changes(Source({ROUTES: ROUTES_TEXT, SESSION_POOL: None}), SETTINGS)
+        source.changes({ROUTES: as_text(ROUTES_TEXT), SESSION_POOL: None}, True)
 
 
 def test_the_rehearsal_application_lacks_get_qr() -> None:

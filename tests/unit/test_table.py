@@ -52,10 +52,10 @@ def test_the_worst_check_decides(order: int) -> None:
     made = table()
     row = made.rows["nginx"]
     for status in [Status.PENDING, Status.FAILING, Status.READY][::order]:
-        row.add(status, f"it is {status}", f"mend {status}")
+        row.add(status, f"it is {status}", f"fix {status}")
     assert row.status is Status.FAILING
     assert row.evidence == ["it is failing"]
-    assert row.actions == ["mend failing"]
+    assert row.actions == ["fix failing"]
     assert row.checks == 4
     assert made.exit_code == 1
 

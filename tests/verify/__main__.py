@@ -1,5 +1,5 @@
-"""Is the integration ready? Reads the host and its site, changes nothing, and ends with a table of ten components:
-what was seen, and what to type.
+"""Is the integration ready? Checks the host and its site, changes nothing, and prints a table of ten components: what
+was seen, and what to type if it is not ready.
 
 exit codes:
   0  all ready (--drift: the host is as deploy would make it)
@@ -14,20 +14,21 @@ import argparse
 import json
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
 from settings import BadInput
 from tests.verify.target import HERE, Target, targets
 
-LIVE_QR = """also start a WhatsApp session of this salon through the API, as its owner would, and see whether a QR
-code comes. It leaves that session waiting for a scan, and may disturb a running session of the salon: for a test salon,
-or one that is being connected. Never done by default. Neither the token nor the QR code leaves the host."""
+LIVE_QR = """also start a WhatsApp session for this salon through the API, as its owner would, and check that a QR code
+comes. The session is left waiting for a scan, and may disturb a running one: use a test salon, or one that is being
+connected. Never done by default. Neither the token nor the QR code leaves the host."""
 
 
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Not argparse's own 2: a typo is no pending token."""
+        """Exit code 1, not argparse's 2, which means pending tokens here."""
         self.exit(1, f"verify: {message}; see bin/verify --help\n")
 
 
@@ -36,8 +37,8 @@ def parse() -> argparse.Namespace:
     parser = Parser(
         prog="bin/verify", description=about, epilog=codes, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("inventory", nargs="?", default="inventory.py", type=Path, help="default: production's")
-    parser.add_argument("--limit", metavar="HOST", help="only this host of the inventory")
+    parser.add_argument("inventory", nargs="?", default="inventory.py", help="as for pyinfra; default: production's")
+    parser.add_argument("--limit", metavar="HOST", action="append", default=[], help="a host, group or pattern of it")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write everything that was checked")
     parser.add_argument("--junit", metavar="FILE", type=Path, help="also write JUnit's XML, for a CI")
     parser.add_argument("--html", metavar="FILE", type=Path, help="also write one page to send to someone")
@@ -45,47 +46,47 @@ def parse() -> argparse.Namespace:
         "--live", action="store_const", const=True, help="also ask YClients whether it accepts the partner token"
     )
     parser.add_argument("--live-qr", metavar="SALON_ID", type=int, help=LIVE_QR)
-    parser.add_argument("--drift", action="store_true", help="instead: what would deploy change? names each difference")
+    parser.add_argument("--drift", action="store_true", help="instead: list what deploy would change")
     arguments = parser.parse_args()
     asked = [name for name in ("json", "junit", "html", "live", "live_qr") if getattr(arguments, name) is not None]
     if arguments.drift and asked:
-        parser.error(f"--drift goes without --{asked[0].replace('_', '-')}")
+        parser.error(f"--drift cannot be combined with --{asked[0].replace('_', '-')}")
     return arguments
-
-
-def chosen(inventory: Path, limit: str | None) -> list[Target]:
-    """Raises BadInput."""
-    if not inventory.exists():
-        raise BadInput(f"there is no inventory {inventory}")
-    found = [target for target in targets(inventory.resolve()) if limit in (None, target.name)]
-    if not found:
-        raise BadInput(f"{inventory} has no host {limit or 'at all'}")
-    return found
 
 
 def main() -> int:
     arguments = parse()
     try:
-        hosts = chosen(arguments.inventory, arguments.limit)
         if arguments.drift:
             from tests.verify import drift
 
-            return drift.find(arguments.inventory, hosts)
-        for target in hosts:
-            target.start()
+            return drift.find(arguments.inventory, targets(arguments.inventory, arguments.limit))
+        return verify(arguments)
     except BadInput as error:
         print(f"verify: {error}", file=sys.stderr)
         return 1
-    return verify(hosts, arguments)
 
 
-def verify(hosts: list[Target], arguments: argparse.Namespace) -> int:
-    """Run the checks while the answers come in; print the tables and write the reports."""
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # other people's plugins take 0.1 s
+def started(arguments: argparse.Namespace) -> list[Target]:
+    """The hosts, each being read by now. Raises BadInput."""
+    hosts = targets(arguments.inventory, arguments.limit)
+    for target in hosts:
+        target.start()
+    return hosts
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """Run the checks, print the tables and write the reports. Raises BadInput."""
+    starting = ThreadPoolExecutor(1).submit(started, arguments)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # plugins of other projects take 0.1 s
     import pytest
 
+    from tests.verify.outside import look  # imports requests: 0.2 s
     from tests.verify.plugin import Verification
 
+    hosts = starting.result()
+    for target in hosts:
+        target.start_outside(look)
     live = [*(["live_token.py"] if arguments.live else []), *(["live_qr.py"] if arguments.live_qr is not None else [])]
     verification = Verification(hosts, arguments.live_qr)
     code = pytest.main(

@@ -1,4 +1,4 @@
-"""How the checks read an answer over HTTP, and what they take for granted of the API."""
+"""How the checks read HTTP answers, and which preconditions they share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ENGINE = '0{"sid":'  # how Engine.IO answers a handshake
 
 
 class Answer(NamedTuple):
-    """`code` is 000 when nobody answered; `body` is then why."""
+    """Without an answer, `code` is 000 and `body` the reason."""
 
     code: str
     type: str
@@ -26,7 +26,7 @@ def answer(probe: Reading, name: str) -> Answer:
 
 
 def through_nginx(probe: Reading, name: str) -> Answer:
-    """Only when nginx serves and the API answers: else both have checks that fail."""
+    """Only when nginx runs and the API answers; each has a check of its own."""
     needs(probe["nginx.active"] == "active", "nginx does not run: see Nginx WebSocket")
     needs(answer(probe, "direct.health").code != "000", "the API does not answer: see Endpoints")
     return answer(probe, name)
@@ -37,7 +37,7 @@ def is_landing_page(probe: Reading, found: Answer) -> bool:
 
 
 def running_secrets(probe: Reading) -> dict[str, Any] | None:
-    """Which secrets the running API has, by the health check; None when its answer is not ours."""
+    """Which secrets the running API has, according to the health check; None when another route answers."""
     found = answer(probe, "direct.health_check")
     try:
         environment = json.loads(found.body)["environment"]

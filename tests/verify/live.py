@@ -19,10 +19,10 @@ class Answer(StrEnum):
 
 
 def ask(base_url: str, token: str) -> tuple[Answer, str]:
-    """The verdict, and what was seen, without the token. One harmless read: the first of the companies.
+    """The verdict, and what was seen, without the token. It makes one harmless request: the first of the companies.
 
-    YClients' REST API v1 takes the partner token as a Bearer, and answers 401 or 403 to one that it does not know. A
-    redirect is not followed: it would carry the token elsewhere.
+    YClients' REST API v1 takes the partner token as a Bearer token, and answers 401 or 403 to an unknown one. A
+    redirect is not followed: it would send the token elsewhere.
     """
     session = requests.Session()
     session.trust_env = False  # a ~/.netrc would replace the token
@@ -43,5 +43,8 @@ def ask(base_url: str, token: str) -> tuple[Answer, str]:
     if response.status_code == 200:
         return Answer.ACCEPTED, "YClients accepts it"
     if response.status_code in (401, 403):
-        return Answer.REJECTED, f'YClients rejects it ({response.status_code}): "Invalid partner token" is this'
-    return Answer.UNREACHABLE, f"{base_url} answers {response.status_code}, which says nothing about the token"
+        return (
+            Answer.REJECTED,
+            f'YClients rejects it ({response.status_code}), the cause of "Invalid partner token"',
+        )
+    return Answer.UNREACHABLE, f"{base_url} answers {response.status_code}, which shows nothing about the token"

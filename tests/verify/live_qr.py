@@ -1,4 +1,4 @@
-"""bin/verify --live-qr: starts a WhatsApp session of one salon, and sees whether a QR code comes."""
+"""bin/verify --live-qr: starts a WhatsApp session for one salon, and checks that a QR code comes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from tests.verify.target import Target
 
 @component("baileys", "pm2 logs ai-admin-api --lines 50")
 def test_a_qr_code_comes(target: Target, salon_id: int, seen: Seen) -> None:
-    words = target.host.run(target.script("live_qr.sh", SALON=str(salon_id))).stdout.strip()
-    assert words.startswith("QR"), f"no QR code came for salon {salon_id}: {words[:200] or 'no answer'}"
-    seen(f"a QR code came for salon {salon_id}: {words.removeprefix('QR ')}")
+    output = target.host.run(target.script("live_qr.sh", SALON=str(salon_id))).stdout.strip()
+    assert output.startswith("QR"), f"no QR code came for salon {salon_id}: {output[:200] or 'no answer'}"
+    seen(f"a QR code came for salon {salon_id}: {output.removeprefix('QR ')}")

@@ -1,5 +1,5 @@
-# Signs a token with the host's own JWT_SECRET and asks the API for a QR code, through nginx and TLS. Neither secret nor
-# QR code (who scans it takes over the salon's WhatsApp) is printed.
+# Signs a token with the host's own JWT_SECRET and requests a QR code from the API, through nginx and TLS. Prints neither
+# the secret nor the QR code: whoever scans it takes over the salon's WhatsApp.
 exec node -e '
 const { APP_DIR, DOMAIN, SALON } = process.env;
 const app = require("module").createRequire(`${APP_DIR}/`);
@@ -14,8 +14,8 @@ const request = require("https").request({
     let answer = {};
     try { answer = JSON.parse(body); } catch {}
     const qr = String(answer.qr ?? "");
-    const told = `QR ${qr.length} characters in ${qr.split(",").length} fields`;
-    console.log(qr ? told : `${response.statusCode} ${answer.error ?? ""}`);
+    const found = `QR ${qr.length} characters in ${qr.split(",").length} fields`;
+    console.log(qr ? found : `${response.statusCode} ${answer.error ?? ""}`);
   });
 });
 request.on("timeout", () => request.destroy(new Error("no answer within 30 s")));

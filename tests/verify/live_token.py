@@ -1,20 +1,21 @@
-"""bin/verify --live: asks YClients itself about the partner token."""
+"""bin/verify --live: asks YClients itself whether it accepts the partner token."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import credentials
+from rules import PARTNER_TOKEN
 from tests.verify.live import Answer, ask
 from tests.verify.plugin import Pending, Seen, component
 from tests.verify.target import Target
 
 
-@component("partner_token", "compare the token with the one YClients sent you; the Internet there? then try again")
+@component("partner_token", "compare the token with the one YClients sent you; check your Internet connection")
 def test_yclients_accepts_the_partner_token(target: Target, seen: Seen) -> None:
-    token = credentials.of_operator().keys.get(credentials.PARTNER_TOKEN)
+    token = credentials.of_operator().keys.get(PARTNER_TOKEN)
     if token is None:
-        raise Pending(f"--live tries your own {credentials.PARTNER_TOKEN}, and {Path.cwd()}/.env has none")
-    answer, words = ask(target.settings.yclients_api, token)
-    assert answer is Answer.ACCEPTED, words
-    seen(words)
+        raise Pending(f"--live checks your own {PARTNER_TOKEN}, which is not set (environment, {Path.cwd()}/.env)")
+    answer, evidence = ask(target.settings.yclients_api, token)
+    assert answer is Answer.ACCEPTED, evidence
+    seen(evidence)

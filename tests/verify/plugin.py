@@ -1,4 +1,4 @@
-"""pytest's part: gives the checks what was read, and makes their results into the tables."""
+"""The pytest plugin: passes the readings to the checks, and collects their results in the tables."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tests.verify.table import Status, Table
 from tests.verify.target import NotChecked, Reading, Target
 
 DEPLOY = "pyinfra inventory.py deploy.py"
+PACKAGE_ROWS = {"socket.io": "websocket", "jsonwebtoken": "jwt_secret", "@whiskeysockets/baileys": "baileys"}
 Seen = Callable[[str], None]
 
 
@@ -19,17 +20,17 @@ def component(name: str, action: str = DEPLOY) -> pytest.MarkDecorator:
 
 
 class Pending(Exception):
-    """Not broken: waits for something that the operator does not have yet."""
+    """Not broken: something that the operator does not have yet is missing."""
 
 
 def needs(true: bool, why: str) -> None:
-    """What a check builds on. Where that is broken, its own check says so, and this one cannot judge."""
+    """A precondition of a check. Where it does not hold, another check fails for it, and this one cannot judge."""
     if not true:
         raise NotChecked(why)
 
 
 class Verification:
-    """The plugin. `targets` are being read already; `salon` is for --live-qr."""
+    """`targets` are being read already; `salon` is for --live-qr."""
 
     def __init__(self, targets: list[Target], salon: int | None = None) -> None:
         self.targets = targets
@@ -37,6 +38,10 @@ class Verification:
         self.tables = {target.name: Table(target.name) for target in targets}
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "package" in metafunc.fixturenames:
+            cases = [_package_case(target, name) for target in self.targets for name in target.settings.packages]
+            metafunc.parametrize(("target", "package"), cases, scope="session")
+            return
         metafunc.parametrize("target", self.targets, ids=[target.name for target in self.targets], scope="session")
 
     @pytest.fixture(autouse=True)
@@ -58,26 +63,32 @@ class Verification:
 
     @pytest.fixture
     def seen(self, record_property: Callable[[str, object], None]) -> Seen:
-        """Tell what was seen: the evidence of a check that passes."""
+        """Record what was seen: the evidence of a check that passes."""
         return lambda text: record_property("seen", text)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Function, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        # the message alone: a traceback would say nothing to an operator, and takes 0.1 s to make
+        # the message only: an operator has no use for a traceback, and all of them take 0.1 s
         item.repr_failure = _message  # type: ignore[method-assign]
         report = yield
         if call.when == "call" or call.excinfo:
             marker = item.get_closest_marker("component")
             assert marker is not None, f"{item.name} belongs to no component"
             target = item.callspec.params["target"]
-            assert isinstance(target, Target)
+            if not isinstance(target, Target):
+                return report  # pytest's placeholder for a check without cases: no host has packages to check
             host = target.name
             name = item.name.replace(f"{host}-", "").replace(f"[{host}]", "").removeprefix("test_")
             verdict = _verdict(report, call, marker.kwargs["action"])
             self.tables[host].rows[marker.args[0]].add(*verdict, name=name)
         return report
+
+
+def _package_case(target: Target, package: str) -> object:
+    row = component(PACKAGE_ROWS.get(package, "endpoints"))
+    return pytest.param(target, package, marks=row, id=f"{target.name}-{package}")
 
 
 def _message(excinfo: pytest.ExceptionInfo[BaseException]) -> str:
@@ -94,4 +105,4 @@ def _verdict(report: pytest.TestReport, call: pytest.CallInfo[None], action: str
         return Status.UNCHECKED, str(error), ""
     if isinstance(error, AssertionError):
         return Status.FAILING, str(error), action
-    return Status.FAILING, f"this check itself broke: {type(error).__name__}: {error}", "report it"
+    return Status.FAILING, f"this check itself failed: {type(error).__name__}: {error}", "report this bug"

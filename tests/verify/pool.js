@@ -1,16 +1,17 @@
-// The session pool's methods, called on an object made without the constructor: that makes a folder and a timer. What
-// could begin a session (createSession, getOrCreateSession) is read and not called.
+// The session pool's methods, called on an object made without the constructor, which would create a folder and a timer.
+// What could start a session (createSession, getOrCreateSession) is not called: its source is read.
 const { APP_DIR } = process.env;
+const { sessionPool, poolClass, methods } = JSON.parse(process.env.RULES); // rules.py
 const print = console.log;
-console.log = () => {}; // the application's own words
-const say = (name, ...words) => print(`${name}\t${words.join(' ').replace(/\s+/g, ' ').slice(0, 300)}`);
+console.log = () => {}; // the application logs to standard output
+const say = (name, ...values) => print(`${name}\t${values.join(' ').replace(/\s+/g, ' ').slice(0, 300)}`);
 const ID = '962302';
 const session = { id: ID };
 
 async function main() {
-  const { WhatsAppSessionPool: Pool } = require(`${APP_DIR}/src/integrations/whatsapp/session-pool.js`);
+  const { [poolClass]: Pool } = require(`${APP_DIR}/${sessionPool}`);
   const source = (name) => String(Pool.prototype[name] ?? '');
-  for (const name of ['getQR', 'getSession', 'createSession', 'getSessionStatus']) {
+  for (const name of methods) {
     say(`pool.${name}`, typeof Pool.prototype[name] === 'function' ? 'there' : 'missing');
   }
   const calls = (name, other) => source(name).includes(`this.${other}(`);

@@ -1,4 +1,4 @@
-// The part of probe.sh that needs the application's modules, HTTP or /proc. Prints kinds and lengths of secrets only.
+// The part of probe.sh that needs the application's modules, HTTP or /proc. Of a secret it prints kind and length only.
 const fs = require('fs');
 const http = require('http');
 const https = require('https');
@@ -9,32 +9,30 @@ const { execFile } = require('child_process');
 const { createRequire } = require('module');
 
 const { APP_DIR, API_APP, API_PORT, DOMAIN, SITE, HOME, PM2_HOME = `${HOME}/.pm2` } = process.env;
-const KEYS = ['YCLIENTS_PARTNER_TOKEN', 'YCLIENTS_APP_ID', 'JWT_SECRET'];
-const PACKAGES = ['socket.io', 'jsonwebtoken', '@whiskeysockets/baileys'];
-const PLACEHOLDER = /^(test_token_waiting_for_real|ваш_.*|сгенерируйте_.*|change[_-]?me|todo|xxx)$/i;
-const PUBLIC_DEFAULTS = ['default-jwt-secret-change-in-production'];
+const { keys, packages, publicDefaults, healthCheck, ...rules } = JSON.parse(process.env.RULES); // rules.py
+const placeholder = new RegExp(rules.placeholder, 'iu');
 
-const say = (name, ...words) => console.log(`${name}\t${words.join(' ').replace(/\s+/g, ' ').slice(0, 300)}`);
+const say = (name, ...values) => console.log(`${name}\t${values.join(' ').replace(/\s+/g, ' ').slice(0, 300)}`);
 const app = createRequire(`${APP_DIR}/`);
 const text = (file) => fs.readFileSync(file, 'utf8');
-/** A reading that fails says nothing: its checks then say that it could not be read, and the last error why. */
+/** A reading that fails prints no value. Its checks then report that it could not be read, and this error. */
 const part = (read) =>
   Promise.resolve()
     .then(read)
     .catch((error) => console.error(`probe: ${error.message.split('\n')[0]}`));
 
-// --- .env, by the parser that the application uses
+// --- .env, read by the application's own parser
 part(() => {
   const content = text(`${APP_DIR}/.env`);
   const values = app('dotenv').parse(content);
-  for (const key of KEYS) {
+  for (const key of keys) {
     const value = values[key]?.trim();
     const glued = new RegExp(`^[^#\\n]*[^#\\s]${key}=`, 'm').test(content);
     const kind =
       value === undefined ? (glued ? 'glued' : 'absent')
       : value === '' ? 'empty'
-      : PLACEHOLDER.test(value) ? 'placeholder'
-      : PUBLIC_DEFAULTS.includes(value) ? 'public'
+      : placeholder.test(value) ? 'placeholder'
+      : publicDefaults.includes(value) ? 'public'
       : 'set';
     say(`env.${key}`, kind, value?.length ?? 0);
   }
@@ -43,14 +41,14 @@ part(() => {
 // --- HTTP: `status content-type location body`
 function ask(name, module, options) {
   return new Promise((resolve) => {
-    const answer = (...words) => resolve(say(name, ...words));
+    const answer = (...values) => resolve(say(name, ...values));
     const whole = { host: '127.0.0.1', timeout: 5000, rejectUnauthorized: false, ...options };
     const request = module.request(whole, (response) => {
       const type = (response.headers['content-type'] ?? '-').split(';')[0];
       if (options.onResponse) options.onResponse(response);
       let body = '';
       response.setEncoding('utf8').on('data', (chunk) => (body += chunk));
-      const location = response.headers.location?.split('?')[0] ?? '-'; // what follows may be a token
+      const location = response.headers.location?.split('?')[0] ?? '-'; // the query may hold a token
       response.on('end', () => answer(response.statusCode, type, location, body));
     });
     request.on('upgrade', (response, socket) => socket.destroy(answer(response.statusCode, '-', '-')));
@@ -73,12 +71,12 @@ const upgrade = {
 };
 
 direct('health', '/health');
-direct('health_check', '/marketplace/health-check');
+direct('health_check', healthCheck);
 direct('qr_without_token', '/marketplace/api/qr', { method: 'POST' });
 direct('socket', '/socket.io/?EIO=4&transport=polling');
 direct('upgrade', '/socket.io/?EIO=4&transport=websocket', upgrade);
-site('health_check', '/marketplace/health-check');
-site('redirect', '/auth/yclients/redirect'); // without a salon: with one it writes into the database
+site('health_check', healthCheck);
+site('redirect', '/auth/yclients/redirect'); // without salon_id: with one it writes to the database
 site('onboarding_bare', '/marketplace/onboarding');
 site('onboarding', '/marketplace/onboarding?token=verification');
 site('socket', '/socket.io/?EIO=4&transport=polling');
@@ -95,8 +93,8 @@ site('landing', '/', {
   },
 });
 
-// --- the real socket.io client, which comes with the server, over WebSocket alone. Without a token and in the default
-// namespace: with a token, a WhatsApp session would begin.
+// --- the real socket.io client, which comes with the server, over WebSocket only. No token, and the default namespace:
+// with a token, a WhatsApp session would start.
 part(() => {
   const folder = path.join(APP_DIR, 'node_modules/socket.io');
   const Ws = createRequire(createRequire(`${folder}/`).resolve('engine.io'))('ws');
@@ -109,13 +107,13 @@ part(() => {
   };
   const { io } = require(`${folder}/client-dist/socket.io.js`);
   const client = io(`https://${DOMAIN}`, { transports: ['websocket'], reconnection: false, timeout: 5000 });
-  const done = (...words) => { say('site.client', ...words); client.close(); };
+  const done = (...values) => { say('site.client', ...values); client.close(); };
   client.on('connect', () => done('connected by', client.io.engine.transport.name));
   client.on('connect_error', (error) => done(error.description?.message ?? error.message));
 });
 
-// --- what runs, against what is on disk. A file's inode change time cannot be set back, as its modification time can.
-function started(pid) { // on the wall clock in ms, good to 20 ms: Linux counts 100 ticks a second
+// --- is what runs what is on disk? By a file's inode change time, which, unlike its modification time, cannot be set.
+function started(pid) { // in ms since the epoch, precise to 20 ms: Linux counts 100 ticks a second
   const ticks = Number(text(`/proc/${pid}/stat`).split(') ').pop().split(' ')[19]);
   return Date.now() - (Number(text('/proc/uptime').split(' ')[0]) * 1000 - ticks * 10);
 }
@@ -132,23 +130,23 @@ part(() => {
   const pids = (fs.existsSync(folder) ? fs.readdirSync(folder) : [])
     .filter((name) => name.startsWith(`${API_APP}-`) && /^\d+\.pid$/.test(name.slice(API_APP.length + 1)))
     .map((name) => text(`${folder}/${name}`).trim())
-    // pm2's file outlives its process, whose number another may have by now
+    // pm2's pid file may be older than its process, and the pid may belong to another one by now
     .filter((pid) => environment(pid).includes(`name=${API_APP}`));
   say('pm2.pid', ...pids);
   if (pids.length === 0) return;
   const since = started(pids[0]);
   const variables = environment(pids[0]).map((each) => each.split('=', 1)[0]);
-  say('pm2.shadowed', ...KEYS.filter((key) => variables.includes(key)));
+  say('pm2.shadowed', ...keys.filter((key) => variables.includes(key)));
   say('pm2.older_than_env', newer([`${APP_DIR}/.env`], since));
   say('pm2.older_than_source', newer(below(`${APP_DIR}/src`), since));
-  const packages = ['.package-lock.json', ...PACKAGES.map((name) => `${name}/package.json`)];
-  say('pm2.older_than_packages', newer(packages.map((name) => `${APP_DIR}/node_modules/${name}`), since));
+  const installed = ['.package-lock.json', ...packages.map((name) => `${name}/package.json`)];
+  say('pm2.older_than_packages', newer(installed.map((name) => `${APP_DIR}/node_modules/${name}`), since));
 });
 
-part(() => { // how often it ended in the last minute without anybody asking pm2 for it
+part(() => { // how often the API exited in the last minute without a request to pm2
   const lines = text(`${PM2_HOME}/pm2.log`).slice(-50_000).split('\n');
   const recent = lines.filter((line) => new Date(line.slice(0, 19)) > Date.now() - 60_000);
-  const count = (words) => recent.filter((line) => words.every((word) => line.includes(word))).length;
+  const count = (parts) => recent.filter((line) => parts.every((part) => line.includes(part))).length;
   say('pm2.crashes', count([`App [${API_APP}:`, '] exited']) - count([`Stopping app:${API_APP} `]));
 });
 
@@ -162,7 +160,7 @@ part(() => new Promise((resolve) => {
       const master = text('/run/nginx.pid').trim();
       const serving = text(`/proc/${master}/task/${master}/children`).trim().split(' ')
         .filter((pid) => !text(`/proc/${pid}/cmdline`).includes('shutting down'));
-      // the oldest worker counts: one that crashed is replaced by a younger one with the master's old configuration
+      // the oldest worker counts: a crashed one is replaced by a newer one that has the master's old configuration
       say('nginx.newer', newer([...files, ...new Set(files.map(path.dirname))], Math.min(...serving.map(started))));
     });
     resolve();
@@ -178,10 +176,14 @@ part(() => {
 // --- packages
 part(() => {
   const wanted = JSON.parse(text(`${APP_DIR}/package.json`)).dependencies ?? {};
-  for (const name of PACKAGES) {
+  const engines = [];
+  for (const name of packages) {
     const file = `${APP_DIR}/node_modules/${name}/package.json`;
     const found = fs.existsSync(file) ? JSON.parse(text(file)) : {};
     say(`npm.${name}`, found.version ?? 'missing', wanted[name] ?? '-');
-    if (found.engines?.node && name.endsWith('baileys')) say('node.wanted', found.engines.node);
+    if (found.engines?.node) engines.push([found.engines.node, name]);
   }
+  const major = (range) => Number(range.match(/\d+/)?.[0] ?? 0);
+  const [range = '0', name = 'nothing'] = engines.sort(([a], [b]) => major(b) - major(a))[0] ?? [];
+  say('node.wanted', major(range), name, range);
 });

@@ -1,21 +1,20 @@
-# Everything that verification reads on the host, in one run: lines of `name<TAB>value`, no secret in any. It only
-# reads. Comes on standard input, after target.py has set the knobs, PROBE_JS and POOL_JS. The parts run side by side.
-set -f # words are split where `say` is called, which makes one line of many, and not matched against file names
+# Everything that verification reads on the host, in one run. It prints lines of `name<TAB>value` without any secret, and
+# changes nothing. It comes on standard input, after the variables that target.py sets. Its parts run in parallel.
+set -f # `say` joins the lines of an output, which is left unquoted for this; it must not be matched against file names
 export LC_ALL=C.UTF-8
 say() { name=$1; shift; printf '%s\t%s\n' "$name" "$*"; }
 say clock $(date +%s)
-say node.version $(node --version 2>&1)
-node -e "$POOL_JS" 2>&1 & # first, for it takes longest
+node -e "$POOL_JS" 2>&1 & # first: it takes longest
 node -e "$PROBE_JS" 2>&1 &
 ( set -- $(systemctl is-enabled pm2-root nginx 2>&1); say boot.pm2 $1; say boot.nginx $2 ) &
 ( say nginx.active $(systemctl is-active nginx) ) &
-columns="'integration_status', 'marketplace_user_id', 'whatsapp_connected', 'api_key', 'webhook_secret'"
 ( say database $(cd / && $PSQL -XAtq -c "
       SELECT CASE WHEN to_regclass('companies') IS NULL THEN 'no table companies'
                   ELSE coalesce('without ' || string_agg(name, ', '), 'complete') END
-      FROM unnest(ARRAY[$columns]) AS name
+      FROM unnest(string_to_array('$WANTED_COLUMNS', ' ')) AS name
       WHERE NOT EXISTS (SELECT FROM information_schema.columns
                         WHERE table_name = 'companies' AND column_name = name)" 2>&1) ) &
+say node.version $(node --version 2>&1)
 say dotenv.mode $(stat -c '%a' "$APP_DIR/.env" 2>&1)
 say port.holder $(ss -Hltnp "sport = :$API_PORT" 2>&1)
 say boot.saved $(grep -c "\"name\": *\"$API_APP\"" "${PM2_HOME:-$HOME/.pm2}/dump.pm2" 2>&1)

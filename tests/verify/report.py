@@ -1,4 +1,4 @@
-"""bin/verify --html: the tables as one page that needs no other file."""
+"""bin/verify --html: the tables as one self-contained page."""
 
 from __future__ import annotations
 

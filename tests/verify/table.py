@@ -1,4 +1,4 @@
-"""The requirements' table of ten components, made of the results of the checks."""
+"""The table of ten components that the requirements ask for, built from the results of the checks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMPONENTS = {
 
 
 class Status(StrEnum):
-    """From the best to the worst: the worst check decides of its row."""
+    """From best to worst. The worst check decides the status of its row."""
 
     READY = "ready"
     PENDING = "pending"
@@ -39,7 +39,7 @@ _COLOUR = {Status.READY: "32", Status.PENDING: "33", Status.FAILING: "31", Statu
 
 @dataclass(frozen=True)
 class Result:
-    """Of one check: what was seen, and what to type when it is not ready."""
+    """Of one check: what was seen, and what to type if it is not ready."""
 
     status: Status
     evidence: str
@@ -62,7 +62,7 @@ class Row:
 
     @property
     def deciding(self) -> list[Result]:
-        """The results that make its status, each evidence once."""
+        """The results that have the row's status, without repeated evidence."""
         found: dict[str, Result] = {}
         for result in self.results:
             if result.status is self.status and result.evidence:
@@ -79,7 +79,7 @@ class Row:
 
     @property
     def findings(self) -> dict[str, list[str]]:
-        """What to type -> the causes that it mends."""
+        """What to type -> the causes that it fixes."""
         found: dict[str, list[str]] = {}
         for result in self.deciding:
             found.setdefault(result.action, []).append(result.evidence)
@@ -101,7 +101,7 @@ class Table:
 
     @property
     def exit_code(self) -> int:
-        """0 all ready, 2 only tokens pending, 1 something is broken or was not checked."""
+        """0: all ready; 2: only tokens are pending; 1: something is broken or was not checked."""
         statuses = {result.status for row in self.rows.values() for result in row.results}
         statuses |= {row.status for row in self.rows.values()}
         if statuses & {Status.FAILING, Status.UNCHECKED}:
@@ -110,7 +110,7 @@ class Table:
 
     @property
     def summary(self) -> str:
-        """As `9 ready, 1 failing`."""
+        """For example: `9 ready, 1 failing`."""
         count = {status: sum(row.status is status for row in self.rows.values()) for status in Status}
         return ", ".join(f"{number} {status}" for status, number in count.items() if number)
 
@@ -150,7 +150,7 @@ class Table:
 
 
 def row_lines(row: Row, width: int) -> list[str]:
-    """A ready row: one line of what was seen. Any other: the causes, and below them what to type."""
+    """For a ready row one line with the evidence; for any other the causes, each followed by what to type."""
     if row.status is Status.READY:
         return [textwrap.shorten("; ".join(row.evidence), width, placeholder=" …")]
     lines = []

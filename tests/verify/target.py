@@ -1,20 +1,22 @@
-"""Which host is verified: the deploy's own inventory and group_data, read as plain Python. And how it is read."""
+"""Which hosts are verified, and how a script is run on them."""
 
 from __future__ import annotations
 
+import json
 import os
-import runpy
 import shlex
 import subprocess
-import tempfile
+import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from settings import Settings
+import rules
+from settings import BadInput, Settings
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -22,11 +24,11 @@ LIMIT = 60  # seconds, for a host that hangs
 
 
 class NotChecked(Exception):
-    """Cannot be judged, because something else is broken, which has a check of its own."""
+    """This cannot be judged, because something else is broken, which has a check of its own."""
 
 
 class Reading(dict[str, str]):
-    """name -> what was read. Asking for what could not be read raises NotChecked; `why` is the reason, in one line."""
+    """name -> what was read. A name that could not be read raises NotChecked; `why` is the reason, in one line."""
 
     why = ""
 
@@ -42,21 +44,27 @@ class Reading(dict[str, str]):
 
 @dataclass(eq=False)
 class Target:
-    """A host of the inventory, reached by the machine's own ssh with the inventory's key and known hosts."""
+    """A host of the inventory. `command` starts a shell there, which reads a script on standard input after
+    `preamble`. `address` is empty for this machine itself (@local)."""
 
     name: str
-    data: dict[str, Any]
     settings: Settings
+    address: str
+    command: list[str]
+    preamble: str = field(repr=False)  # may hold sudo's password
 
     def start(self) -> None:
-        """Begin to read, on the host and from outside. Who asks for the answers waits for them. Raises BadInput."""
-        pool = ThreadPoolExecutor(2)
-        self._probe: Future[Reading] = pool.submit(self._read_on_the_host, _database())
-        self._outside: Future[Reading] = pool.submit(self._read_from_outside)
+        """Begin to read on the host. Whoever asks for `probe` waits for it. Raises BadInput."""
+        self._probe: Future[Reading] = ThreadPoolExecutor(1).submit(self._read_on_the_host, _database())
+
+    def start_outside(self, look: Callable[[Settings, str], dict[str, str]]) -> None:
+        """Begin to read from outside. Whoever asks for `outside` waits for it."""
+        pool = ThreadPoolExecutor(1)
+        self._outside: Future[Reading] = pool.submit(lambda: Reading(look(self.settings, self.address)))
 
     @property
     def probe(self) -> Reading:
-        """What probe.sh printed. Empty when the host cannot be reached."""
+        """What probe.sh printed. Empty when no shell could be started on the host."""
         return self._probe.result()
 
     @property
@@ -64,31 +72,29 @@ class Target:
         """What outside.py saw."""
         return self._outside.result()
 
-    @cached_property
-    def ssh_config(self) -> str:
-        """A file for `ssh -F`, in which the host is called `target`."""
-        options = {
-            "HostName": self.data.get("ssh_hostname", self.name),
-            "User": self.data.get("ssh_user"),
-            "Port": self.data.get("ssh_port"),
-            "IdentityFile": self.data.get("ssh_key"),
-            "UserKnownHostsFile": self.data.get("ssh_known_hosts_file"),
-            "StrictHostKeyChecking": "yes",
-            "BatchMode": "yes",
-            "ConnectTimeout": 10,
-            "LogLevel": "ERROR",
-        }
-        lines = [f"  {key} {value}" for key, value in options.items() if value]
-        file = Path(self._folder.name) / "config"
-        file.write_text("\n".join(["Host target", *lines, ""]))
-        return str(file)
+    def run(self, script: str) -> subprocess.CompletedProcess[str]:
+        """Run a shell script on the host. It goes by standard input: it may hold the database's password. Raises
+        TimeoutExpired."""
+        return subprocess.run(
+            self.command,
+            input=self.preamble + script,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=LIMIT,
+        )
 
     @cached_property
-    def _folder(self) -> tempfile.TemporaryDirectory[str]:
-        return tempfile.TemporaryDirectory(prefix="verify-")
+    def host(self) -> Any:
+        """testinfra's host, for the checks that are only made on request. Each of its commands is a connection."""
+        from testinfra.host import Host
 
-    def script(self, name: str, **knobs: str) -> str:
-        """A script of this folder, with the knobs set in front of it."""
+        from tests.verify.backend import Backend
+
+        return Host(Backend(self.name, self.run))
+
+    def script(self, name: str, **variables: str) -> str:
+        """A script of this folder, preceded by the settings and rules that it uses."""
         settings = self.settings
         values = {
             "APP_DIR": settings.app_dir,
@@ -96,46 +102,44 @@ class Target:
             "API_PORT": str(settings.api_port),
             "DOMAIN": settings.domain,
             "SITE": settings.nginx_site,
-            **knobs,
+            "WANTED_COLUMNS": " ".join(rules.COLUMNS),
+            "RULES": json.dumps(_rules(settings)),
+            **variables,
         }
         exports = [f"export {key}={shlex.quote(value)}" for key, value in values.items()]
         return "\n".join([*exports, _text(name)])
 
-    @cached_property
-    def host(self) -> Any:
-        """testinfra's host, for what is done on request. Each of its commands is an ssh connection."""
-        import testinfra
-
-        return testinfra.get_host("ssh://target", ssh_config=self.ssh_config)
-
     def _read_on_the_host(self, database: dict[str, str]) -> Reading:
-        """The script goes by standard input: it may hold the database's password."""
         began = time.time()
-        knobs = {"PROBE_JS": _text("probe.js"), "POOL_JS": _text("pool.js"), **database}
+        programs = {"PROBE_JS": _text("probe.js"), "POOL_JS": _text("pool.js")}
         try:
-            done = subprocess.run(
-                ["ssh", "-F", self.ssh_config, "target", "sh -s"],
-                input=self.script("probe.sh", **knobs),
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=LIMIT,
-            )
+            done = self.run(self.script("probe.sh", **programs, **database))
         except subprocess.TimeoutExpired:
             return Reading.failed(f"{self.name} did not answer within {LIMIT} s")
-        if done.returncode == 255:
-            words = done.stderr.strip().splitlines() or ["no answer"]
-            return Reading.failed(f"{self.name} cannot be reached over ssh: {words[-1]}")
         self.span = began, time.time()
         lines = done.stdout.splitlines()
         reading = Reading(line.split("\t", 1) for line in lines if "\t" in line)
+        if not reading:
+            last = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+            unreachable = self.address and done.returncode == 255
+            what = "cannot be reached over ssh" if unreachable else "cannot run the script that reads it"
+            return Reading.failed(f"{self.name} {what}: {last}")
         reading.why = " ".join(line for line in lines if line.startswith("probe: "))[:200]
         return reading
 
-    def _read_from_outside(self) -> Reading:
-        from tests.verify.outside import look  # requests takes 0.2 s to import: meanwhile ssh is connecting
 
-        return Reading(look(self.settings, self.data.get("ssh_hostname", self.name)))
+def _rules(settings: Settings) -> dict[str, Any]:
+    """What probe.js and pool.js look for."""
+    return {
+        "keys": rules.KEYS,
+        "placeholder": rules.PLACEHOLDER,
+        "publicDefaults": rules.PUBLIC_DEFAULTS,
+        "packages": list(settings.packages),
+        "healthCheck": rules.HEALTH_CHECK,
+        "sessionPool": rules.SESSION_POOL,
+        "poolClass": rules.POOL_CLASS,
+        "methods": rules.METHODS,
+    }
 
 
 def _database() -> dict[str, str]:
@@ -157,25 +161,15 @@ def _text(name: str) -> str:
     return (HERE / name).read_text(encoding="utf-8")
 
 
-def targets(inventory: Path) -> list[Target]:
-    """Every host of an inventory file, with its settings. Raises settings.BadInput."""
-    found: dict[str, Target] = {}
-    for group, hosts in _public(inventory).items():
-        if not isinstance(hosts, list):
-            continue
-        shared = {**_group_data(ROOT, "all"), **_group_data(inventory.parent, "all")}
-        own = {**_group_data(ROOT, group), **_group_data(inventory.parent, group)}
-        for host in hosts:
-            name, data = (host, {}) if isinstance(host, str) else host
-            whole = {**shared, **own, **data}
-            found[name] = Target(name, whole, Settings.load(whole))
-    return list(found.values())
-
-
-def _group_data(folder: Path, group: str) -> dict[str, Any]:
-    file = folder / "group_data" / f"{group}.py"
-    return _public(file) if file.exists() else {}
-
-
-def _public(file: Path) -> dict[str, Any]:
-    return {key: value for key, value in runpy.run_path(str(file)).items() if not key.startswith("_")}
+def targets(inventory: str, limits: list[str]) -> list[Target]:
+    """The hosts of an inventory, as pyinfra reads it: see hosts.py. Raises BadInput."""
+    command = [sys.executable, "-m", "tests.verify.hosts", inventory, *limits]
+    done = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8")
+    if done.returncode:
+        raise BadInput(f"{inventory} cannot be read; see above")
+    found = json.loads(done.stdout)
+    if isinstance(found, str):
+        raise BadInput(found)
+    if not found:
+        raise BadInput(f"{inventory} has no host {'that matches ' + ', '.join(limits) if limits else 'at all'}")
+    return [Target(**{**each, "settings": Settings(**each["settings"])}) for each in found]

@@ -1,4 +1,4 @@
-"""nginx and TLS: the name, the certificate, the page, and WebSocket, from the host itself and from outside."""
+"""nginx and TLS: DNS, the certificate, the page and WebSocket, seen from the host itself and from outside."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ RENEW = "certbot renew && systemctl reload nginx"
 # --- from outside
 
 
-@component("tls", "set the domain's A (and AAAA) record to the host, where its name servers are managed")
+@component("tls", "set the domain's A (and AAAA) record to the host's address, at your DNS provider")
 def test_dns_points_to_the_host(outside: Reading, probe: Reading, target: Target) -> None:
     own = {*probe["host.addresses"].split(), *outside["ssh_address"].split()}
     found = outside["addresses"].split()
-    assert found, f"DNS does not know {target.settings.domain}"
+    assert found, f"DNS has no address for {target.settings.domain}"
     foreign = [address for address in found if address not in own]
-    assert not foreign, f"DNS has {target.settings.domain} at {', '.join(foreign)}, which is not this host"
+    assert not foreign, f"DNS points {target.settings.domain} to {', '.join(foreign)}, which is not this host"
 
 
 def _outside(outside: Reading, name: str) -> tuple[str, str, str]:
-    needs(name in outside, "DNS does not know the domain")
+    needs(name in outside, "DNS has no address for the domain")
     code, kind, location = [*outside[name].split(" ", 2), "", ""][:3]
     return code, kind, location
 
 
-@component("tls", f"{RENEW}; for another name: certbot --nginx -d ai-admin.app")
+@component("tls", f"{RENEW}; if it is for another name: certbot --nginx -d ai-admin.app")
 def test_certificate_is_trusted_from_outside(outside: Reading, probe: Reading) -> None:
     needs(probe["nginx.active"] == "active", "nginx does not run: see Nginx WebSocket")
     code = _outside(outside, "page")[0]
     assert code != "000", f"from outside, https fails: {outside['page'].removeprefix('000 ')}"
 
 
-@component("tls", "open ports 80 and 443 in the firewall; look for allow and deny in the site")
+@component("tls", "open ports 80 and 443 in the firewall; check the nginx site for allow and deny")
 def test_page_answers_the_same_from_outside(outside: Reading, probe: Reading) -> None:
     inside = through_nginx(probe, "site.onboarding_bare")
     code, kind, _ = _outside(outside, "page")
@@ -45,13 +45,13 @@ def test_page_answers_the_same_from_outside(outside: Reading, probe: Reading) ->
     )
 
 
-@component("tls", "put back `return 301 https://$host$request_uri;` into the site's server on port 80")
+@component("tls", "restore `return 301 https://$host$request_uri;` in the site's server block for port 80")
 def test_http_redirects_to_https(outside: Reading, probe: Reading, target: Target) -> None:
     needs(probe["nginx.active"] == "active", "nginx does not run: see Nginx WebSocket")
     code, _, location = _outside(outside, "redirect")
     needs(code != "000", "port 80 does not answer from outside")
     assert code in ("301", "308") and location.startswith(f"https://{target.settings.domain}/"), (
-        f"http:// answers {code} {location}, no redirect to https"
+        f"http:// answers {code} {location} instead of redirecting to https"
     )
 
 
@@ -62,17 +62,17 @@ def test_http_redirects_to_https(outside: Reading, probe: Reading, target: Targe
 def test_certificate_lasts(probe: Reading, seen: Seen) -> None:
     days = int(probe["tls.days"])
     assert days >= 14, f"the certificate expires in {days} days" if days >= 0 else "the certificate has expired"
-    seen(f"valid for {days} days, trusted and redirected to from outside")
+    seen(f"valid for {days} days, trusted from outside, http redirects to https")
 
 
 @component("tls", "certbot --nginx -d ai-admin.app")
 def test_certificate_is_for_the_domain(probe: Reading) -> None:
-    assert probe["tls.name"] == "matches", f"the certificate does not match the name: {probe['tls.name']}"
+    assert probe["tls.name"] == "matches", f"the certificate does not match the domain: {probe['tls.name']}"
 
 
 @component("tls", "nginx -t && systemctl reload nginx")
 def test_certificate_on_disk_is_served(probe: Reading) -> None:
-    assert probe["tls.on_disk"] == "served", "nginx serves another certificate than that on disk: renewed, not loaded"
+    assert probe["tls.on_disk"] == "served", "nginx does not serve the certificate on disk: renewed but not loaded"
 
 
 # --- the page
@@ -85,7 +85,7 @@ def test_onboarding_wants_a_token(probe: Reading) -> None:
     assert found.code == "400", f"/marketplace/onboarding without a token answers {found.code}, not 400"
 
 
-@component("html", "is public/marketplace/onboarding.html there? deploy the application again")
+@component("html", "check that public/marketplace/onboarding.html exists; if not, deploy the application again")
 def test_onboarding_page(probe: Reading, seen: Seen) -> None:
     found = through_nginx(probe, "site.onboarding")
     assert not is_landing_page(probe, found), "nginx serves the landing page for /marketplace/onboarding?token=…"
@@ -103,11 +103,13 @@ def test_onboarding_page(probe: Reading, seen: Seen) -> None:
 def test_server(probe: Reading, seen: Seen, way: str) -> None:
     if way == "polling":
         found = answer(probe, "direct.socket")
-        assert found.body.startswith(ENGINE), f"a socket.io handshake on the API's port: {found.code} {found.body[:60]}"
+        assert found.body.startswith(ENGINE), (
+            f"a socket.io handshake on the API's port answers {found.code} {found.body[:60]}"
+        )
     else:
         code = answer(probe, "direct.upgrade").code
-        assert code == "101", f"an upgrade to WebSocket on the API's port is answered {code}, not 101"
-        seen("handshake, and 101 for an upgrade, on the API's port")
+        assert code == "101", f"an upgrade to WebSocket on the API's port answers {code}, not 101"
+        seen("handshake and upgrade (101) work on the API's port")
 
 
 @component("nginx", "nginx -t; systemctl enable --now nginx")
@@ -117,26 +119,26 @@ def test_nginx_runs(probe: Reading) -> None:
 
 @component("nginx", "systemctl enable nginx")
 def test_nginx_starts_at_boot(probe: Reading) -> None:
-    assert probe["boot.nginx"] == "enabled", f"nginx is not started at boot: {probe['boot.nginx']}"
+    assert probe["boot.nginx"] == "enabled", f"nginx does not start at boot: {probe['boot.nginx']}"
 
 
-@component("nginx", f"mend what it says until `nginx -t` passes, then {DEPLOY}")
+@component("nginx", f"fix the configuration until `nginx -t` passes, then {DEPLOY}")
 def test_nginx_accepts_its_configuration(probe: Reading) -> None:
-    assert probe["nginx.test"] == "successful", f"nginx -t fails, a reload is refused: {probe['nginx.test']}"
+    assert probe["nginx.test"] == "successful", f"nginx -t fails, so a reload would be refused: {probe['nginx.test']}"
 
 
-@component("nginx", "keep backups elsewhere: mv the second file out of /etc/nginx/sites-enabled, then reload nginx")
+@component("nginx", "move the second file out of /etc/nginx/sites-enabled, then reload nginx")
 def test_no_site_hides_another(probe: Reading) -> None:
-    assert not probe["nginx.conflict"], f"two sites of one name, one is ignored: {probe['nginx.conflict']}"
+    assert not probe["nginx.conflict"], f"two sites have the same name, and one is ignored: {probe['nginx.conflict']}"
 
 
 @component("nginx")
 def test_enabled_site_is_the_one_to_edit(probe: Reading, target: Target) -> None:
     found, wanted = probe["nginx.enabled"], f"/etc/nginx/sites-available/{target.settings.nginx_site}"
     assert found not in ("copy", "nothing"), (
-        f"sites-enabled holds a {found} of the site: what is edited in sites-available changes nothing"
+        f"sites-enabled holds a {found} of the site: edits in sites-available have no effect"
         if found == "copy"
-        else "the site is not enabled: sites-enabled holds nothing of its name"
+        else "the site is not enabled: sites-enabled has no file of its name"
     )
     assert found == wanted, f"sites-enabled points to {found}, not to {wanted}"
 
@@ -145,7 +147,7 @@ def test_enabled_site_is_the_one_to_edit(probe: Reading, target: Target) -> None
 def test_nginx_runs_what_is_on_disk(probe: Reading) -> None:
     needs(probe["nginx.test"] == "successful", "nginx refuses its configuration")
     file = probe["nginx.newer"]
-    assert not file, f"the configuration on disk is not the one running: {file} changed after nginx loaded it"
+    assert not file, f"nginx does not run the configuration on disk: {file} was changed after nginx loaded it"
 
 
 @component("nginx")
@@ -153,7 +155,7 @@ def test_handshake_through_nginx(probe: Reading) -> None:
     _server_answers(probe)
     found = through_nginx(probe, "site.socket")
     assert not found.body.lstrip().startswith("<"), (
-        "/socket.io/ answers 200 with the landing page: nginx does not pass it on, the location is missing"
+        "/socket.io/ answers with the landing page: nginx does not proxy it, the location is missing"
     )
     assert found.body.startswith(ENGINE), f"/socket.io/ through nginx answers {found.code} {found.body[:60]}"
 
@@ -163,19 +165,19 @@ def _server_answers(probe: Reading) -> None:
     needs(works, "socket.io itself does not answer: see WebSocket server")
 
 
-@component("nginx", f'{DEPLOY} ("WebSocket connection failed" in the browser is this)')
+@component("nginx", f'{DEPLOY} (this is the cause of "WebSocket connection failed" in the browser)')
 def test_upgrade_through_nginx(probe: Reading) -> None:
     _server_answers(probe)
-    needs(answer(probe, "direct.upgrade").code == "101", "the API itself does not upgrade: see WebSocket server")
+    needs(answer(probe, "direct.upgrade").code == "101", "the API itself refuses the upgrade: see WebSocket server")
     found = through_nginx(probe, "site.upgrade")
-    assert found.code == "101", f"an upgrade to WebSocket ends in nginx: answered {found.code}, not 101"
+    assert found.code == "101", f"an upgrade to WebSocket fails in nginx: it answers {found.code}, not 101"
 
 
-@component("nginx", f'{DEPLOY} ("WebSocket connection failed" in the browser is this)')
+@component("nginx", f'{DEPLOY} (this is the cause of "WebSocket connection failed" in the browser)')
 def test_socket_io_client_connects(probe: Reading, seen: Seen) -> None:
-    """The real client, through nginx and TLS, by WebSocket alone."""
+    """The real client, through nginx and TLS, over WebSocket only."""
     _server_answers(probe)
-    needs(answer(probe, "direct.upgrade").code == "101", "the API itself does not upgrade: see WebSocket server")
+    needs(answer(probe, "direct.upgrade").code == "101", "the API itself refuses the upgrade: see WebSocket server")
     through_nginx(probe, "site.socket")
     assert probe["site.client"] == "connected by websocket", f"the socket.io client fails: {probe['site.client']}"
-    seen("the socket.io client connects through TLS, by websocket")
+    seen("the socket.io client connects over WebSocket through TLS")

@@ -1,0 +1,330 @@
+"""How the host's half (`remote/`) gets to the host and back, and what the laptop knows of each host meanwhile.
+
+Modules and input go together over standard input, as one line. So nothing runs unless all of it came, and no secret is
+in an argument list, an environment or a file. A look or a step is one process.
+"""
+
+import getpass
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Concatenate, Generic, ParamSpec, Self, cast
+
+import gevent
+from gevent.subprocess import PIPE, Popen
+from paramiko.file import BufferedFile
+from paramiko.ssh_exception import SSHException
+from pyinfra import logger
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, ConnectorArguments, pop_global_arguments
+from pyinfra.api.command import QuoteString, StringCommand
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.host import Host
+from pyinfra.api.output import echo
+from pyinfra.api.state import BaseStateCallback, State, StateStage
+from pyinfra.connectors.local import LocalConnector
+from pyinfra.connectors.ssh import SSHConnector
+from pyinfra.connectors.util import (
+    CommandOutput,
+    OutputLine,
+    execute_command_with_sudo_retry,
+    extract_control_arguments,
+    make_unix_command_for_host,
+)
+
+import remote.look
+import remote.session
+import remote.step
+from remote import files, wire
+from settings import BadInput
+
+P = ParamSpec("P")
+
+HERE = Path(__file__).resolve().parent
+MAX_AGE = 5  # seconds that a look is good for: between the plan and the operator's Enter anything may happen
+TIMEOUT = 60  # seconds for a look
+CLOSING = 5  # seconds for the host to write its audit log
+LONG = 100  # characters
+LOCKED = 75  # exit code: somebody else deploys; EX_TEMPFAIL of sysexits.h
+
+# Reads one line: the modules, a space, [function, arguments]; makes the modules importable, calls the function.
+_BOOTSTRAP = """import sys  # ai-admin-deploy
+line = sys.stdin.buffer.readline()
+if sys.version_info < (3, 10):
+    sys.exit("python3 on the host is %d.%d, and 3.10 or newer is needed" % sys.version_info[:2])
+if not line.endswith(b"\\n"):
+    print("the connection was cut: nothing was done", file=sys.stderr)
+    sys.exit(75)
+import binascii, importlib, json, zlib
+from importlib.machinery import ModuleSpec
+sources, (function, arguments) = [json.loads(zlib.decompress(binascii.a2b_base64(part))) for part in line.split()]
+class Sent:
+    def find_spec(self, name, path=None, target=None):
+        return ModuleSpec(name, self, is_package="." not in name) if name in sources else None
+    def create_module(self, spec):
+        return None
+    def exec_module(self, module):
+        name = module.__name__
+        exec(compile(sources[name], name.replace(".", "/") + ".py", "exec"), module.__dict__)
+    def get_source(self, name):
+        return sources[name]
+sys.meta_path.insert(0, Sent())
+sys.excepthook = lambda *error: __import__("traceback").print_exception(*error)  # with the lines, before 3.13 too
+module, _, name = function.rpartition(".")
+getattr(importlib.import_module(module), name)(**arguments)
+"""
+PYTHON = StringCommand("python3", "-I", "-S", "-X", "utf8", "-c", QuoteString(_BOOTSTRAP))
+
+
+class HostUnfit(PyinfraError):
+    """The host cannot be read, or lacks something. The message names the remedy."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(wire.printable(message))
+
+
+# pyinfra shows its errors in one line; in the run, gevent 26 would print a traceback before it.
+gevent.get_hub().NOT_ERROR = (*gevent.get_hub().NOT_ERROR, PyinfraError)
+
+
+def _unraisable(error: Any) -> None:
+    """paramiko 4 closes a channel's files when they are collected, and fails where the connection is gone."""
+    if error.object is not BufferedFile.__del__:
+        sys.__unraisablehook__(error)
+
+
+sys.unraisablehook = _unraisable
+
+
+@cache
+def _modules() -> str:
+    sources = sorted(Path(remote.look.__file__).parent.glob("*.py"))  # of the package that is imported
+    names = {file: "remote" if file.stem == "__init__" else f"remote.{file.stem}" for file in sources}
+    return wire.pack({name: file.read_text(encoding="utf-8") for file, name in names.items()})
+
+
+def message(function: Callable[P, object], /, *_: P.args, **arguments: P.kwargs) -> str:
+    """Standard input for PYTHON: a call of a function of `remote`, whose arguments are all given by name."""
+    return f"{_modules()} {wire.pack([_name(function), arguments])}\n"
+
+
+def _name(function: Callable[..., object]) -> str:
+    return f"{function.__module__}.{function.__name__}"
+
+
+class Step(StringCommand, Generic[P]):
+    """The one remote command that makes one change: a call of a function of `remote`, with what it needs and no more.
+
+    It completes, or leaves the old state and says why. The function gets the deploy's id first.
+    """
+
+    def __init__(self, function: Callable[Concatenate[str, P], object], /, *_: P.args, **arguments: P.kwargs) -> None:
+        if _:
+            raise TypeError(f"{_name(function)}: give every argument by its name")
+        super().__init__(*PYTHON.bits)
+        self.function, self.arguments = _name(function), {**arguments}
+
+    def execute(self, state: State, host: Host, connector_arguments: Any) -> tuple[bool, CommandOutput]:
+        channel = Channel.of(host)
+        channel.looked = 0.0  # something will change
+        step = message(remote.step.step, function=self.function, deploy=channel.deploy, arguments=self.arguments)
+        sent = cast(ConnectorArguments, {**connector_arguments, "_stdin": step})
+        try:
+            done: tuple[bool, CommandOutput] = super().execute(state, host, sent)
+        except EOFError:  # which pyinfra 3.10 does not expect, and shows as a traceback
+            raise SSHException("the connection was lost; run again") from None
+        if done[0] and host.executing_op_hash:
+            channel.changed += sorted(state.get_op_meta(host.executing_op_hash).names - set(channel.changed))
+        return done
+
+
+@dataclass
+class Channel:
+    """What the laptop knows of one host in one run. It hangs on the host.
+
+    `asked` are the arguments by noun that a look must answer for, `answers` what the last look found. `planned`: by
+    service, what will change in what it reads, for the plan alone. `session`: what ends it, while it holds the lock.
+    """
+
+    host: Host
+    deploy: str = ""
+    lock_wait: int = 0
+    asked: dict[str, dict[str, Any]] = field(default_factory=dict)
+    answered: dict[str, dict[str, Any]] = field(default_factory=dict)
+    answers: dict[str, Any] = field(default_factory=dict)
+    looked: float = 0.0
+    planned: dict[str, list[str]] = field(default_factory=dict)
+    changed: list[str] = field(default_factory=list)
+    session: Callable[[str], None] | None = None
+
+    @classmethod
+    def of(cls, host: Host) -> Self:
+        found = host.connector_data.get("ai-admin-deploy") or cls(host)
+        host.connector_data["ai-admin-deploy"] = found
+        return cast(Self, found)
+
+    def look(self, lock: bool = True) -> dict[str, Any]:
+        """By noun, what its `read` found, for all that were asked: in a new look, or one still good. Raises HostUnfit.
+
+        The first look of a run that changes the host takes the lock before it looks, and keeps it; without `lock` not.
+        """
+        state = self.host.state
+        is_applying = state.is_executing or not state.check_for_changes  # a plan and `--dry` are not
+        takes_lock = lock and is_applying and self.session is None
+        if takes_lock or self.answered != self.asked or time.monotonic() - self.looked > MAX_AGE:
+            answer = self._ask(takes_lock)
+            self.deploy = answer.get("deploy", self.deploy)
+            self.answers, self.answered, self.looked = answer["readings"], dict(self.asked), time.monotonic()
+        return self.answers
+
+    def _ask(self, takes_lock: bool) -> dict[str, Any]:
+        name = self.host.name
+        try:
+            output = self._start() if takes_lock else self._run()
+        except (SSHException, EOFError, OSError, UnicodeDecodeError) as error:
+            why = f"no answer for {TIMEOUT} s" if isinstance(error, TimeoutError) else str(error) or "closed"
+            raise HostUnfit(f"the connection to {name} was lost ({why}); run again") from None
+        try:
+            answer: dict[str, Any] = wire.unpack(output.stdout_lines[-1])
+        except IndexError:
+            raise HostUnfit(_why(output.stderr_lines, name)) from None
+        except ValueError:
+            raise HostUnfit(f"{name} sent an answer we cannot read: does a login script print something?") from None
+        if self.host.state.print_fact_output:
+            echo(f"{self.host.print_prefix}{json.dumps(shown(answer))}", err=True)
+        if "locked" in answer:
+            other = {"who": "somebody", "from": "somewhere", "since": "just now", **answer["locked"]}  # not written yet
+            text = wire.printable(f"{other['who']} from {other['from']} has been deploying since {other['since']}")
+            self.host.log_styled(f"{text}; wait, or set lock_wait (seconds)", fg="red", log_func=logger.error)
+            raise SystemExit(LOCKED)
+        if "busy" in answer:
+            raise HostUnfit(f"a step of an earlier deploy still runs on {name}; run again in a minute")
+        return answer
+
+    def arguments(self) -> ConnectorArguments:
+        """pyinfra's global arguments (_sudo, _env …) as they hold now: in an operation, or outside of one."""
+        given = dict(self.host.current_op_global_arguments or {})
+        found: Mapping[str, Any] = pop_global_arguments(self.host.state, self.host, given)[0]
+        if found.get("_su_user") and found.get("_su_password"):
+            raise BadInput("_su_password: su with a password leaves our programs no standard input; use _sudo")
+        if found.get("_get_pty"):
+            raise BadInput("_get_pty: a terminal would echo what is sent to our programs; leave it out")
+        return cast(ConnectorArguments, {key: found[key] for key in CONNECTOR_ARGUMENT_KEYS if key in found})
+
+    def _run(self) -> CommandOutput:
+        arguments = {**self.arguments(), "_stdin": message(remote.look.show, questions=self.asked), "_timeout": TIMEOUT}
+        return self.host.run_shell_command(PYTHON, print_input=self.host.state.print_fact_input, **arguments)[1]
+
+    def _start(self) -> CommandOutput:
+        """Take the lock and look; the process stays, and with it the lock, until the connection ends."""
+        who, wait = f"{getpass.getuser()}@{socket.gethostname()}", self.lock_wait
+        begin = message(remote.session.session, who=who, bundle=bundle(), wait=wait, questions=self.asked)
+        arguments = self.arguments()
+        extract_control_arguments(arguments)
+
+        def attempt() -> tuple[int, CommandOutput]:
+            command = make_unix_command_for_host(self.host.state, self.host, PYTHON, **arguments)
+            if self.host.state.print_fact_input:
+                echo(f"{self.host.print_prefix}>>> {command}", err=True)
+            with gevent.Timeout(TIMEOUT + wait, TimeoutError):
+                return self._open(command.get_raw_value(), begin)
+
+        output: CommandOutput = execute_command_with_sudo_retry(self.host, arguments, attempt)[1]
+        return output
+
+    def _open(self, command: str, begin: str) -> tuple[int, CommandOutput]:
+        stdin, stdout, stderr, end = _streams(self.host, command)
+        stdin.write(begin.encode())
+        stdin.flush()
+        while line := stdout.readline():
+            if text := _text(line).strip():  # else the host's sign of life while it waits for a lock
+                self.session = partial(_close, stdin, end)
+                if not any(isinstance(each, _AtTheEnd) for each in self.host.state.callback_handlers):
+                    self.host.state.add_callback_handler(_AtTheEnd())
+                return 0, CommandOutput([OutputLine("stdout", text)])
+        return 1, CommandOutput([OutputLine("stderr", line) for line in _text(stderr.read()).splitlines()])
+
+    def say(self, lines: list[str], service: str = "", what: str = "") -> None:
+        """What changes, a line each, in the plan and in the run. In the plan: `what` the service will have to load."""
+        for line in lines:
+            self.host.log(f"  {line}")
+        if service and not self.host.state.is_executing:
+            self.planned.setdefault(service, []).append(f"{what} will change")
+
+    def ahead(self, service: str) -> list[str]:
+        """In the plan: what will change that the service must load. In the run that is written by now, and shows."""
+        return [] if self.host.state.is_executing else self.planned.get(service, [])
+
+
+def _close(stdin: Any, end: Callable[[], None], said: str) -> None:
+    """The host then writes its audit line and lets go of the lock."""
+    # The lock was another's, or the connection is gone.
+    with suppress(OSError, EOFError, SSHException, subprocess.TimeoutExpired):
+        stdin.write(said.encode())
+        stdin.flush()
+        end()
+
+
+class _AtTheEnd(BaseStateCallback):
+    @staticmethod
+    def host_disconnect(state: State, host: Host) -> None:
+        channel = Channel.of(host)
+        fine = state.current_stage == StateStage.Disconnect and host not in state.failed_hosts
+        if channel.session:
+            channel.session(json.dumps({"result": "ok" if fine else "failed", "changed": channel.changed}))
+            channel.session = None
+
+
+def _streams(host: Host, command: str) -> tuple[Any, Any, Any, Callable[[], None]]:
+    """Standard input, output and error of a command that runs on, and how to end its input and wait for it."""
+    if isinstance(host.connector, LocalConnector):
+        process = Popen(command, shell=True, stdin=PIPE, stdout=PIPE, stderr=PIPE)  # noqa: S604 -- pyinfra's quoting
+
+        def close() -> None:
+            process.stdin.close()
+            process.wait(CLOSING)
+
+        return process.stdin, process.stdout, process.stderr, close
+    if not isinstance(host.connector, SSHConnector) or host.connector.client is None:
+        raise BadInput(f"{host.name} is reached neither by ssh nor as @local; the inventory must name such a host")
+    stdin, stdout, stderr = host.connector.client.exec_command(command)
+
+    def end() -> None:
+        stdin.channel.shutdown_write()
+        stdin.channel.status_event.wait(CLOSING)
+
+    return stdin, stdout, stderr, end
+
+
+def shown(value: Any) -> Any:
+    """An answer as it is printed: with a digest for a long text, which is a file's."""
+    if isinstance(value, dict):
+        return {key: shown(each) for key, each in value.items()}
+    if isinstance(value, str) and len(value) > LONG:
+        return f"{len(value)} characters, SHA-256 {files.sha256(files.content(value))}"
+    return value
+
+
+def _text(read: str | bytes) -> str:
+    return read if isinstance(read, str) else read.decode(errors="replace")
+
+
+def _why(complaints: list[str], name: str) -> str:
+    lines = [line.strip() for line in complaints if line.strip()]
+    if any("python3: not found" in line or "python3: command not found" in line for line in lines):
+        return f"python3 is not installed on {name}: apt-get install python3"
+    return f"{name} cannot be read: {lines[-1] if lines else 'no answer; run again'}"
+
+
+def bundle() -> str:
+    """`git describe` of this bundle, or "unknown" where it is not a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--tags"]
+    with suppress(FileNotFoundError):
+        return subprocess.run(command, cwd=HERE, capture_output=True, text=True).stdout.strip() or "unknown"
+    return "unknown"

@@ -1,0 +1,33 @@
+"""One look at the host: each noun that was asked for is read, side by side, in one process. It changes nothing."""
+
+import importlib
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from remote import files, wire
+
+Questions = Mapping[str, Mapping[str, Any]]  # by noun, the arguments of its `read`
+
+
+def look(questions: Questions) -> dict[str, Any]:
+    """By noun, what its `read` returns, or `{"error": why}`."""
+    found: dict[str, Any] = {}
+    threads = [threading.Thread(target=_read, args=(found, *each)) for each in questions.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def _read(found: dict[str, Any], noun: str, arguments: Mapping[str, Any]) -> None:
+    try:
+        found[noun] = importlib.import_module(f"remote.{noun}").read(**arguments)
+    except Exception as error:
+        found[noun] = {"error": files.why(error)}
+
+
+def show(*, questions: Questions) -> None:
+    """Look without a lock, as a plan does: prints the readings in one line."""
+    print(wire.pack({"readings": look(questions)}))

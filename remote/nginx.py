@@ -1,0 +1,117 @@
+"""nginx: the site's files, the configuration on disk and whether it runs; write the site, reload."""
+
+import os
+import re
+import time
+from contextlib import suppress
+
+from remote import Failure, backups, files, services
+from remote.processes import Done, Process, identify, run
+from remote.readings import Configuration, File
+
+ETC = "/etc/nginx"
+AGAIN = 0.02  # seconds
+
+
+def workers() -> list[Process]:
+    """Those that serve, without those that only finish old connections after a reload."""
+    master = files.read_text("/run/nginx.pid")
+    children = files.read_text(f"/proc/{master}/task/{master}/children").split() if master else []
+    serving = "nginx: worker process"
+    found = [identify(pid) for pid in children if files.read_text(f"/proc/{pid}/cmdline").rstrip("\0 ") == serving]
+    return [worker for worker in found if worker]
+
+
+def _complaint(done: Done) -> str:
+    worst = re.search(r".*\[(emerg|alert|crit)\].*", done.stderr)
+    return (worst[0] if worst else done.line_with("nginx:")).removeprefix("nginx: ")
+
+
+def dump() -> str:
+    """`nginx -T` (1.26: 20 ms): the configuration on disk, with all that it includes. Raises Failure."""
+    done = run("nginx", "-T")
+    if done.status != 0:
+        remedy = "nginx refuses its configuration as it is: fix it until `nginx -t` passes, then run again"
+        raise Failure(f"{_complaint(done)} ({remedy})")
+    return files.text(done.stdout)
+
+
+def files_of(dump: str) -> list[str]:
+    """Every file that `nginx -T` printed, and their folders: one file less is a change too."""
+    loaded = re.findall(r"^# configuration file (.+):$", dump, re.MULTILINE)
+    return [*loaded, *dict.fromkeys(os.path.dirname(file) for file in loaded)]
+
+
+def _described(path: str) -> File:
+    content = files.read(path)
+    kind = "symlink" if os.path.islink(path) else "file" if content is not None else "absent"
+    target = os.readlink(path) if kind == "symlink" else None
+    return {"type": kind, "target": target, "content": None if content is None else files.text(content)}
+
+
+def read(*, site: str, domain: str) -> Configuration:
+    """A worker that crashed is replaced by one younger than what the master still holds: so the oldest one counts."""
+    configuration, serving = dump(), workers()
+    return {
+        "dump": configuration,
+        "available": _described(f"{ETC}/sites-available/{site}"),
+        "enabled": _described(f"{ETC}/sites-enabled/{site}"),
+        "certificate": os.path.exists(f"/etc/letsencrypt/live/{domain}/fullchain.pem"),
+        "running": bool(serving),
+        "stale": bool(serving) and services.is_stale("nginx", serving, files_of(configuration)),
+    }
+
+
+def check() -> None:
+    """Raises Failure with what `nginx -t` complains of."""
+    done = run("nginx", "-t")
+    if done.status != 0:
+        raise Failure(_complaint(done))
+
+
+def write_site(deploy: str, *, site: str, content: str, expected: str | None, linked: bool) -> None:
+    """Text into sites-available, a symlink to it into sites-enabled; `nginx -t` decides whether they stay."""
+    available, enabled = f"{ETC}/sites-available/{site}", f"{ETC}/sites-enabled/{site}"
+    serving = workers()
+    services.before_change("nginx", serving, {enabled: backups.keep(deploy, enabled)})
+    services.replace_file(deploy, "nginx", serving, available, files.content(content), expected, 0o644)
+    if not linked:
+        files.place_symlink(enabled, available)
+    try:
+        check()
+    except Failure as complaint:
+        services.undo("nginx")
+        raise Failure(f"nginx refuses the new site, so the old one was put back: {complaint}") from None
+
+
+def reload(deploy: str, *, timeout: float) -> None:
+    """Make nginx run what is on disk, and wait for its new workers: `systemctl reload` returns before they come."""
+    try:
+        check()
+    except Failure as complaint:
+        raise Failure(f"nginx refuses its configuration, so it was not reloaded: {complaint}") from None
+    old = {worker.id for worker in workers()}
+    fingerprint = services.fingerprint(files_of(dump()))
+    verb = "reload" if old else "start"
+    if run("systemctl", verb, "nginx", timeout=90).status != 0:
+        raise Failure(f"systemctl could not {verb} nginx: journalctl -u nginx")
+    deadline = time.monotonic() + timeout
+    while all(worker.id in old for worker in workers()):
+        if time.monotonic() > deadline:
+            last = files.tail("/var/log/nginx/error.log").rpartition("\n")[2]
+            raise Failure(f"nginx did not load its configuration{services.put_back(services.undo('nginx'))}: {last}")
+        time.sleep(AGAIN)
+    services.after_start("nginx", workers(), fingerprint)
+
+
+def retry_upstreams(timeout: float) -> None:
+    """Make nginx try an API that is back, at once. New workers know nothing of its failures.
+
+    nginx 1.26 considers an upstream of two addresses, as `localhost` is, down for 10 s after both refused (its
+    fail_timeout): the site would be down so much longer than the API.
+    """
+    serving = workers()
+    with suppress(Failure):  # the API's restart must not fail for it
+        # what somebody else has changed since is not for us to put into force here
+        if serving and not services.is_stale("nginx", serving, files_of(dump())):
+            reload("", timeout=timeout)

@@ -1,0 +1,103 @@
+"""Processes: run a program to its end, and tell one process from another."""
+
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from subprocess import PIPE, Popen, TimeoutExpired
+
+from remote import Failure, files
+
+Environment = Mapping[str, str] | None
+
+TICKS = os.sysconf("SC_CLK_TCK")  # a second, in which /proc counts a process's start
+REMEDY = {
+    "node": "install Node.js 20 or newer, or put it on the PATH of a non-interactive ssh",
+    "npm": "apt-get install npm",
+    "nginx": "apt-get install nginx",
+    "pm2": "npm install --global pm2",
+    "psql": "apt-get install postgresql-client",
+}
+
+
+class Done:
+    """`status` is the exit code, negative for a signal."""
+
+    def __init__(self, status: int, stdout: bytes, stderr: str) -> None:
+        self.status, self.stdout, self.stderr = status, stdout, stderr
+
+    def line_with(self, word: str) -> str:
+        """The first line of its errors that has the word, else the last one."""
+        lines = self.stderr.strip().splitlines() or [""]
+        return next((line for line in lines if word in line), lines[-1])
+
+
+def run(
+    *command: str,
+    stdin: bytes = b"",
+    timeout: float = 30,
+    cwd: str = "/",
+    env: Environment = None,
+    fds: Sequence[int] = (),
+) -> Done:
+    """To its end. After `timeout` seconds it and all its children are killed, and its errors say so.
+
+    Its umask is 022 whatever ours is: others than root read what npm installs.
+    """
+    require(command[0])
+    group = {"start_new_session": True, "umask": 0o022, "pass_fds": fds}
+    process = Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=cwd, env=env, **group)  # type: ignore[call-overload]
+    try:
+        stdout, stderr = process.communicate(stdin, timeout)
+    except TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        stdout, stderr = process.communicate()
+        stderr += f"\n{command[0]} did not end within {timeout:g} s".encode()
+    return Done(process.returncode, stdout, stderr.decode(errors="replace"))
+
+
+def require(*programs: str) -> None:
+    """Raises Failure for the first that is not installed."""
+    for program in programs:
+        if not any(os.access(os.path.join(folder, program), os.X_OK) for folder in os.environ["PATH"].split(":")):
+            raise Failure(f"{program} is not installed: {REMEDY.get(program, f'apt-get install {program}')}")
+
+
+class Process:
+    """A process that cannot be mistaken for a later one of the same number.
+
+    `id` is `boot/pid/start in clock ticks`. `started` is seconds since the epoch by the wall clock, good to 20 ms.
+    """
+
+    def __init__(self, pid: int, id: str, started: float) -> None:
+        self.pid, self.id, self.started = pid, id, started
+
+
+def identify(pid: int | str) -> Process | None:
+    """None when it has ended."""
+    fields = _stat(pid)
+    if not fields:
+        return None
+    boot, uptime = files.read_text("/proc/sys/kernel/random/boot_id"), float(files.read_text("/proc/uptime").split()[0])
+    return Process(int(pid), f"{boot}/{pid}/{fields[19]}", time.time() - uptime + int(fields[19]) / TICKS)
+
+
+def _stat(pid: int | str) -> list[str]:
+    """The fields of /proc/<pid>/stat from the third on: the second may hold spaces."""
+    return files.read_text(f"/proc/{pid}/stat").rpartition(") ")[2].split()
+
+
+def environment(pid: int | str) -> list[str]:
+    """What the process was started with, as `NAME=value`; empty when it has ended."""
+    return files.text(files.read(f"/proc/{pid}/environ") or b"").split("\0")
+
+
+def variable(name: str) -> str:
+    """Of the nearest ancestor that has it: sudo passes few of them on."""
+    pid = os.getpid()
+    while pid > 1:
+        for line in environment(pid):
+            if line.startswith(f"{name}="):
+                return line.partition("=")[2]
+        pid = int((_stat(pid) or ["", "0"])[1])
+    return ""

@@ -1,0 +1,179 @@
+"""Restart the API under pm2, see that it stays up, and put its files back when it does not."""
+
+import http.client
+import json
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from remote import Failure, dotenv, files, nginx, pm2, services
+from remote.processes import run
+from remote.readings import Api
+from remote.waiting_room import open_room
+
+AGAIN = 0.05  # seconds
+GONE = 1  # seconds without a process after which pm2 is asked whether it has given up
+HEALTH = 5  # seconds for an answer
+LINES = 20  # of the app's error log
+HIDDEN = 6  # characters from which on a value of .env is masked in them
+
+
+def restart(deploy: str, *, api: Api, status: str, shadowed: Sequence[str]) -> dict[str, float]:
+    """Restart it, or start it when pm2 does not know it; returns the seconds until it had proved stable.
+
+    `status` and `shadowed` are what `pm2.read` found. Raises Failure, with the cause and the end of the app's log.
+    """
+    with open_room(api["waiting_room"], api["port"], api["start_timeout"]):
+        if status == "no daemon" and run("systemctl", "restart", "pm2-root.service", timeout=90).status != 0:
+            pm2.command(api["app_dir"], "resurrect")
+        # Each command of pm2 takes half a second: two are spared where its daemon runs the app, or seems to.
+        seems_known = bool(pm2.processes(api["app"])) and pm2.daemon_runs()
+        is_known = seems_known or _is_known(api)
+        fresh = not is_known or bool(shadowed)
+        if fresh:
+            _check_ecosystem(api)
+        if is_known and fresh:
+            pm2.command(api["app_dir"], "delete", api["app"])
+        fingerprint = services.fingerprint(pm2.files_read_at_start(api["app_dir"], api["packages"]))
+        begun = time.monotonic()
+        fresh = _start(api, fresh, seems_known)
+        try:
+            wait_until_stable(api)
+        except Exception as error:  # whatever it is, the old files go back
+            raise Failure(_recover(api, str(error))) from None
+        if fresh:
+            pm2.command(api["app_dir"], "save")
+        services.after_start("api", pm2.processes(api["app"]), fingerprint)
+        return {"restart_seconds": round(time.monotonic() - begun, 3)}  # for bin/bench
+
+
+def _is_known(api: Api) -> bool:
+    """A daemon with no app at all was started by a mere `pm2 ls`: saving it would lose the others at the next boot."""
+    if not pm2.apps(api["app_dir"]):
+        pm2.command(api["app_dir"], "resurrect")
+    return pm2.known(api["app"], api["app_dir"]) is not None
+
+
+def _check_ecosystem(api: Api) -> None:
+    """What the app is started from must load and name it, before pm2 forgets the app. Raises Failure."""
+    start = f"pm2 must start {api['app']} anew, and {api['app_dir']}/ecosystem.config.js"
+    if not os.path.exists(f"{api['app_dir']}/ecosystem.config.js"):
+        raise Failure(f"{start} is not there to start it from")
+    # pm2 7.0 takes `apps`, `pm2` or the whole, a list or a single one (lib/API.js)
+    names = "const c = require('./ecosystem.config.js'); const list = [c.apps || c.pm2 || c].flat();"
+    done = run(
+        "node", "-e", f"{names} console.log('\\n' + JSON.stringify(list.map((app) => app.name)))", cwd=api["app_dir"]
+    )
+    if done.status != 0:
+        raise Failure(f"{start} does not load: {done.line_with('Error')}")
+    if api["app"] not in json.loads(done.stdout.splitlines()[-1]):
+        raise Failure(f"{start} has no app of this name")
+
+
+def _start(api: Api, fresh: bool, seemed_known: bool) -> bool:
+    """Returns whether it was started anew, from its ecosystem file. Raises Failure."""
+    for attempt in (1, 2):
+        arguments = ["start", "ecosystem.config.js", "--only", api["app"]] if fresh else ["restart", api["app"]]
+        done = pm2.command(api["app_dir"], *arguments)
+        if done.status == 0:
+            return fresh
+        # pm2 7.0 on a busy machine: "Process with pid … already exists", and the app is down. Or another daemon than
+        # that of the app.
+        if attempt == 1 and not fresh and seemed_known and not _is_known(api):
+            _check_ecosystem(api)
+            fresh = True
+    raise Failure(f"pm2 could not start {api['app']}: {done.line_with('Error')}")
+
+
+def _recover(api: Api, cause: str) -> str:
+    """The files go back first, and the API is restarted on them. Returns the message; nothing in it stops that."""
+    hidden, undone, after, known = [*dotenv.load(f"{api['app_dir']}/.env").values()], [], "", {}
+    try:
+        undone = services.undo("api")
+        hidden += dotenv.load(f"{api['app_dir']}/.env").values()
+    except (Failure, OSError) as error:
+        after = f"\nand what it had not run yet could not be put back: {error}"
+    with suppress(Failure, OSError):
+        known = pm2.known(api["app"], api["app_dir"]) or {}
+    log = known.get("pm_err_log_path", "")
+    lines = last_lines(log, hidden)  # before the next start adds its own
+    if undone:
+        try:
+            pm2.command(api["app_dir"], "restart", api["app"])
+            wait_until_stable(api)
+            after = "\nwith these it runs as before"
+        except (Failure, OSError) as again:
+            after = f"\nit does not stay up with these either: {again}"
+    what = f"{api['app']} does not stay up ({known.get('status', 'unknown')}): {cause}"
+    return f"{what}\nlast lines of {log or 'its log'}:\n{lines}{services.put_back(undone)}{after}"
+
+
+def last_lines(log: str, hidden: Sequence[str]) -> str:
+    """The end of the app's error log, without the values of its .env."""
+    lines = "\n".join(files.tail(log).splitlines()[-LINES:])
+    for value in sorted((each for each in hidden if len(each) >= HIDDEN), key=len, reverse=True):
+        lines = lines.replace(value, "****")
+    return lines
+
+
+def listens(pid: int, port: int) -> bool:
+    """Does this very process hold the listening port? Another one's answer on it would prove nothing."""
+    tables = files.read_text("/proc/net/tcp") + "\n" + files.read_text("/proc/net/tcp6")
+    rows = [line.split() for line in tables.splitlines()]
+    listening = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"}
+    return any(files.link(f"/proc/{pid}/fd/{name}") in listening for name in files.names(f"/proc/{pid}/fd"))
+
+
+def health(port: int) -> str:
+    """Empty when GET /health is answered below 500, else what is wrong."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=HEALTH)
+    try:
+        connection.request("GET", "/health")
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        return f"/health does not answer: {error or type(error).__name__}"
+    finally:
+        connection.close()
+    return "" if status < 500 else f"/health answers {status}"
+
+
+def wait_until_stable(api: Api) -> None:
+    """Returns when the app is up: its port answers /health below 500, and the process stays the same.
+
+    Raises Failure after `start_timeout` without an answer; at once when pm2 has given up, as it does after
+    `max_restarts` starts that ended within a second (pm2 7.0: in 4 s at best).
+    """
+    begun = seen = time.monotonic()  # `seen`: when a process of the app was last there
+    answered: float | None = None  # when the process now running first answered
+    cause, last = "its port never opened", ""
+    while time.monotonic() - begun < api["start_timeout"] + (0 if answered is None else api["settle_time"]):
+        running = next(iter(pm2.processes(api["app"])), None)
+        if running is None or running.id != last:
+            if last and answered is not None:
+                cause = "it answered, then ended and was started again"
+            answered, last = None, running.id if running else ""
+        if running and answered is None and listens(running.pid, api["port"]):
+            wrong = health(api["port"])
+            if wrong:
+                cause = wrong
+            else:
+                answered = time.monotonic()
+                nginx.retry_upstreams(api["start_timeout"])
+        if answered is not None and time.monotonic() - answered >= api["settle_time"]:
+            return
+        if running:
+            seen = time.monotonic()
+        elif time.monotonic() - seen > GONE:
+            if _given_up(api):
+                break
+            seen = time.monotonic()
+        time.sleep(AGAIN)
+    raise Failure(cause)
+
+
+def _given_up(api: Api) -> bool:
+    """Has pm2? A list that fails says nothing of the app; with `restart_delay` set pm2 never says `errored`."""
+    with suppress(Failure, OSError):
+        return (pm2.known(api["app"], api["app_dir"]) or {}).get("status") in ("errored", "stopped")
+    return False

@@ -1,0 +1,107 @@
+"""Services: does one run what is on disk? Our notes of what ran when, and the files' own times.
+
+A *service* is `nginx` or `api`. Before each change to its files we note its processes; after each restart of ours, the
+processes that it started, and the fingerprint of what they read.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from remote import Failure, backups, files
+from remote.processes import Process
+
+STATE = "/var/lib/ai-admin-deploy"
+
+
+def _stat(path: str, follow: bool) -> list[float] | None:
+    """Inode, size and change time in ms; None when there is nothing."""
+    with suppress(OSError):
+        stat = os.stat(path, follow_symlinks=follow)
+        changed = stat.st_ctime_ns // 10**9 * 1e3 + stat.st_ctime_ns % 10**9 / 1e6
+        return [stat.st_ino, stat.st_size, int(changed) if changed.is_integer() else changed]
+    return None
+
+
+def fingerprint(paths: Iterable[str]) -> str:
+    """Changes with every change to the files, by anyone, whatever the clock says: each one's inode and change time.
+
+    To the byte as the JavaScript of commit c58db06 made it: its notes are on hosts.
+    """
+    lines = [[path, _stat(path, follow=False), _stat(path, follow=True)] for path in paths]
+    texts = sorted(json.dumps(line, separators=(",", ":"), ensure_ascii=False) for line in lines)
+    return files.sha256(files.content(",".join(texts))) or ""
+
+
+def is_stale(service: str, processes: Sequence[Process], paths: Sequence[str]) -> bool:
+    """Is what runs older than what is on disk? Three witnesses, the best first.
+
+    Our note, made before each change of ours, of the processes that ran then. For processes that we started: the
+    files' fingerprint from before their start. For those that somebody else started: the files' times against
+    theirs, which a clock that was set meanwhile can make wrong.
+    """
+    ids = {process.id for process in processes}
+    started = _load(f"{service}.started")
+    if ids & set(_load(service)["processes"]):
+        return True
+    if ids & set(started["processes"]):
+        return bool(started["fingerprint"] != fingerprint(paths))
+    since = min(process.started for process in processes) * 1000
+    stats = [_stat(path, follow) for path in paths for follow in (False, True)]
+    return any(stat[2] > since for stat in stats if stat)
+
+
+def before_change(service: str, processes: Sequence[Process], kept: dict[str, backups.Kept]) -> None:
+    """These processes run what was there before the change; `kept` are the backups of the files that change."""
+    ids = [process.id for process in processes]
+    old = _load(service)
+    if not ids or set(ids) & set(old["processes"]):  # nothing was restarted since
+        ids, kept = old["processes"] or ids, {**kept, **old["files"]}
+    _save(service, {"processes": ids, "files": kept})
+
+
+def after_start(service: str, processes: Sequence[Process], fingerprint: str) -> None:
+    """The service runs what is on disk: its processes were started when the files had this fingerprint."""
+    ids = [process.id for process in processes]
+    _save(f"{service}.started", {"processes": ids, "fingerprint": fingerprint})
+    files.remove(f"{STATE}/{service}.json")
+
+
+def replace_file(
+    deploy: str, service: str, processes: Sequence[Process], path: str, content: bytes, expected: str | None, mode: int
+) -> None:
+    """Replace a file that the service reads at its start, and keep the old one. A symlink stays one.
+
+    `expected` is the SHA-256 that the plan saw (None: no file). Where it is another now, somebody else is at work:
+    raises Failure, and nothing is written.
+    """
+    target = os.path.realpath(path)
+    if files.sha256(files.read(target)) != expected:
+        raise Failure(f"{path} was changed by somebody else just now; run again")
+    kept = {target: backups.keep(deploy, target)}
+    files.write_whole(target, content, mode, lambda: before_change(service, processes, kept))
+
+
+def undo(service: str) -> list[str]:
+    """The files that the service has not run yet become what they were. Returns their names."""
+    changed = _load(service)["files"]
+    for file, kept in changed.items():
+        backups.restore(file, kept)
+    files.remove(f"{STATE}/{service}.json")
+    return list(changed)
+
+
+def put_back(undone: list[str]) -> str:
+    """What `undo` returned, for a message."""
+    return f"; put back as they were: {', '.join(undone)}" if undone else ""
+
+
+def _load(name: str) -> dict[str, Any]:
+    return {"processes": [], "files": {}, **json.loads(files.read(f"{STATE}/{name}.json") or b"{}")}
+
+
+def _save(name: str, note: dict[str, Any]) -> None:
+    files.make_private_folder(STATE)
+    files.write_whole(f"{STATE}/{name}.json", json.dumps(note).encode(), 0o600)

@@ -1,0 +1,35 @@
+"""The application's source files that get a block of ours."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+from remote import Failure, files, pm2, services
+from remote.processes import run
+
+
+def read(*, app_dir: str, paths: Sequence[str]) -> dict[str, str | None]:
+    """Each file whole, by its path below the application's folder; None for one that is not there."""
+    contents = {path: files.read(os.path.join(app_dir, path)) for path in paths}
+    return {path: None if content is None else files.text(content) for path, content in contents.items()}
+
+
+def check(path: str, content: bytes) -> None:
+    """`node --check` reads the new text on its standard input, beside nothing that runs. Raises Failure."""
+    kind = "module" if path.endswith(".mjs") else "commonjs"
+    done = run("node", f"--input-type={kind}", "--check", "-", stdin=content)
+    if done.status != 0:
+        error = done.line_with("Error")
+        raise Failure(f"{path}: with our block it is not valid JavaScript ({error}); nothing was written")
+
+
+def write(
+    deploy: str, *, app: str, app_dir: str, contents: Mapping[str, str], expected: Mapping[str, str | None]
+) -> None:
+    """Replace the files, each by its path below `app_dir`; every one is checked before the first is written."""
+    new = {path: files.content(text) for path, text in contents.items()}
+    for path, content in new.items():
+        check(path, content)
+    running = pm2.processes(app)
+    for path, content in new.items():
+        file = os.path.join(app_dir, path)
+        services.replace_file(deploy, "api", running, file, content, expected[path], 0o644)

@@ -1,0 +1,44 @@
+"""What counts as what: the facts about the application that deploy and verification share, as data.
+
+Deploy and verification read the host by different means, but must not differ in what they look for. So each of these
+stands here once.
+"""
+
+import re
+
+from remote.readings import Rules
+
+PARTNER_TOKEN, APP_ID, JWT_SECRET = KEYS = ("YCLIENTS_PARTNER_TOKEN", "YCLIENTS_APP_ID", "JWT_SECRET")
+TOKENS = (PARTNER_TOKEN, APP_ID)
+
+# A text that stands where a value should be: seen in the wild, and what people type meanwhile. The
+# whole value, case ignored. Written so that Python and JavaScript read it alike.
+PLACEHOLDER = r"^(test_token_waiting_for_real|ваш_.*|сгенерируйте_.*|change[_-]?me|todo|xxx)$"
+
+MIN_JWT_SECRET = 32  # characters; anything shorter can be guessed, and counts as missing
+
+# What the application signs with when it has no JWT_SECRET: the stand-in's, and that of the live system.
+PUBLIC_DEFAULTS = ("default-jwt-secret-change-in-production", "your-secret-key-change-in-production")
+
+# What the host needs of these to judge a `.env`.
+DOTENV: Rules = {
+    "keys": list(KEYS),
+    "placeholder": PLACEHOLDER,
+    "public_defaults": list(PUBLIC_DEFAULTS),
+    "min_jwt_secret": MIN_JWT_SECRET,
+}
+
+# Of the migration's thirteen columns, the five by which the requirements see that it ran.
+MIGRATION = "add_marketplace_fields_to_companies.sql"
+COLUMNS = ("integration_status", "marketplace_user_id", "whatsapp_connected", "api_key", "webhook_secret")
+
+# The application's source, below its folder.
+ROUTES = "src/api/routes/yclients-marketplace.js"
+SESSION_POOL = "src/integrations/whatsapp/session-pool.js"
+HEALTH_CHECK = "/marketplace/health-check"
+POOL_CLASS = "WhatsAppSessionPool"
+METHODS = ("getQR", "getSession", "createSession", "getSessionStatus")
+
+
+def is_placeholder(value: str) -> bool:
+    return re.match(PLACEHOLDER, value.strip(), re.IGNORECASE) is not None

@@ -1,0 +1,33 @@
+# Functions for planting faults and undoing them. Each `plant` and `undo` follows this, on the rehearsal host.
+set -e
+app=/opt/ai-admin
+routes=$app/src/api/routes/yclients-marketplace.js
+pool=$app/src/integrations/whatsapp/session-pool.js
+socket=$app/src/api/websocket/marketplace-socket.js
+site=/etc/nginx/sites-available/ai-admin.app
+enabled=/etc/nginx/sites-enabled/ai-admin.app
+live=/etc/letsencrypt/live/ai-admin.app
+pids=/root/.pm2/pids
+packages="socket.io jsonwebtoken @whiskeysockets/baileys"
+
+keep() { mkdir -p "/root/kept$(dirname "$1")"; cp -a "$1" "/root/kept$1"; }
+back() { cp -a "/root/kept$1" "$1"; }
+edit() { keep "$1"; sed -Ei "$2" "$1"; ! cmp -s "$1" "/root/kept$1"; } # an edit that changes nothing is an error
+add() { keep "$1"; printf '\n%s\n' "$2" >> "$1"; }
+fake() { printf '#!/bin/sh\n%s\n' "$2" > "/usr/local/bin/$1"; chmod +x "/usr/local/bin/$1"; } # found before the real one
+on() { for i in $(seq 200); do curl -sf -o /dev/null "localhost:$1/health" && return; sleep 0.05; done; return 9; }
+restart() { # pm2 7.0 sometimes complains that the process it has just killed still exists, and does nothing
+    pm2 restart ai-admin-api --kill-timeout 200 >/dev/null 2>&1 || pm2 restart ai-admin-api >/dev/null
+    on "${1:-3000}"
+}
+reload() { nginx -t -q; systemctl reload nginx; sleep 0.3; }
+tls() { edit $site "/listen 443 ssl;/a $1"; reload; } # a directive for the TLS server
+certificate() { # for a name and a number of days, where certbot would put it
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days "$2" \
+        -subj "/CN=$1" -addext "subjectAltName=DNS:$1" \
+        -keyout "${3:-$live}/privkey.pem" -out "${3:-$live}/fullchain.pem" 2>/dev/null
+}
+keep_certificate() { keep $live/privkey.pem; keep $live/fullchain.pem; }
+back_certificate() { back $live/privkey.pem; back $live/fullchain.pem; reload; }
+package() { echo "$app/node_modules/$1/package.json"; }
+sql() { (cd / && runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d postgres -c "$1"); }

@@ -1,0 +1,51 @@
+"""bin/verify --drift: 0 when the host is as deploy would make it, else 3 and the name of each difference."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.detection.conftest import Verified, shell
+from tests.rehearsal.host import Host
+from tests.rehearsal.story import INVENTORY, ROOT
+
+
+def drift(host: Host) -> tuple[int, str]:
+    command = [sys.executable, "-m", "tests.verify", INVENTORY, "--limit", host.name, "--drift"]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("YCLIENTS_", "JWT_", "DATABASE_"))}
+    done = subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True)
+    return done.returncode, done.stdout
+
+
+@pytest.mark.slow
+def test_no_drift(ver: Host, sound: Verified) -> None:
+    del sound
+    code, output = drift(ver)
+    assert code == 0, output
+    assert output.splitlines()[0] == "ver: is as deploy would make it"
+    assert "Connected" not in output
+
+
+@pytest.mark.slow
+def test_drift_is_named(ver: Host) -> None:
+    try:
+        shell(ver, "edit $site 's,location /socket.io/,location /elsewhere/,'; touch $app/.env", "host")
+        code, output = drift(ver)
+    finally:
+        shell(ver, "back $site; reload; restart", "host")
+    assert code == 3, output
+    assert output.startswith("ver: differs in nginx site, nginx reload, API restart\n")
+    assert "the locations it lacks" in output and "older than its files" in output
+
+
+@pytest.mark.slow
+def test_a_plan_that_cannot_be_made(ver: Host) -> None:
+    try:
+        shell(ver, "echo 'bogus on;' > /etc/nginx/conf.d/broken.conf", "host")
+        code, output = drift(ver)
+    finally:
+        shell(ver, "rm /etc/nginx/conf.d/broken.conf; reload", "host")
+    assert (code, output) == (1, "")

@@ -1,0 +1,48 @@
+"""Each fault is planted: exactly its checks fail, and its row shows the cause and the remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.detection.conftest import Verified, altered, shell, verify
+from tests.detection.faults import FAULTS, Fault
+from tests.rehearsal.host import Host
+
+
+def test_without_a_fault_all_ten_are_ready(sound: Verified) -> None:
+    assert sound.code == 0, sound.output
+    assert [row["status"] for row in sound.table["rows"]] == ["ready"] * 10
+    assert sound.table["checks"] >= 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_fault(ver: Host, sound: Verified, fault: Fault, tmp_path: Path) -> None:
+    del sound  # verified before the first fault
+    inventory = altered(tmp_path, verify_address=ver.gateway if fault.where == "dns" else ver.address)
+    try:
+        shell(ver, fault.plant, fault.where)
+        found = verify(ver, tmp_path, inventory=inventory)
+    finally:
+        shell(ver, fault.undo, fault.where)
+    red = found.checks("failing", "pending")
+    assert (found.code, set(red)) == (fault.code, set(fault.fails)), found.output
+    assert set(red.values()) == set(fault.rows)
+    assert bool(found.checks("not checked")) == fault.hides, found.output
+    rows = [row for row in found.table["rows"] if row["component"] in fault.rows]
+    assert any(fault.cause in evidence for row in rows for evidence in row["evidence"]), found.output
+    assert any(fault.remedy in action for row in rows for action in row["actions"]), found.output
+
+
+@pytest.mark.slow
+def test_afterwards_the_host_has_no_fault(ver: Host, tmp_path: Path) -> None:
+    found = verify(ver, tmp_path)
+    assert found.code == 0, found.output
+
+
+def test_every_check_can_fail(sound: Verified) -> None:
+    """Between them, the planted faults make every check and every row fail."""
+    assert {check for fault in FAULTS for check in fault.fails} == set(sound.checks())
+    assert {row for fault in FAULTS for row in fault.rows} == set(sound.checks().values())

@@ -1,0 +1,145 @@
+"""Verification only reads: it changes nothing on the host, shows no secret, and shares no code with what it judges."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.detection.conftest import Verified, shell, verify
+from tests.rehearsal.host import Host
+from tests.rehearsal.story import INVENTORY, ROOT
+
+# Written on an idle host too: the logs of sshd and nginx, and PostgreSQL's own maintenance.
+WRITTEN_ANYWAY = ("var/log/", "var/lib/postgresql/", "var/lib/redis/", "opt/ai-admin/logs/")
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
+
+
+def written(host: Host) -> dict[str, str]:
+    """Every file in the host's uppermost layer: all that was written since its image was built."""
+    top = host.folder / "upper"
+    found = {}
+    for parent, _, files in os.walk(top):
+        for name in files:
+            path = Path(parent, name)
+            inner = str(path.relative_to(top))
+            if not inner.startswith(WRITTEN_ANYWAY):
+                found[inner] = _describe(path)
+    return found
+
+
+def _describe(path: Path) -> str:
+    info = path.lstat()
+    content = hashlib.sha256(path.read_bytes()).hexdigest() if stat.S_ISREG(info.st_mode) else ""
+    return f"{stat.filemode(info.st_mode)} {info.st_uid} {info.st_ctime_ns} {content}"
+
+
+@pytest.mark.slow
+def test_nothing_is_changed_on_the_host(ver: Host, sound: Verified, tmp_path: Path) -> None:
+    del sound
+    sessions = "SELECT count(*), max(updated_at) FROM companies"
+    rows = "cd / && runuser -u postgres -- psql -XAtqd postgres -c"
+    before, salons = written(ver), ver.ssh(f"{rows} '{sessions}'").stdout
+    assert "opt/ai-admin/.env" in before  # the deploy wrote it, so this is the right place
+    verify(ver, tmp_path)
+    assert written(ver) == before
+    assert ver.ssh(f"{rows} '{sessions}'").stdout == salons
+    ver.ssh("touch /opt/ai-admin/by-hand")
+    assert written(ver).keys() - before.keys() == {"opt/ai-admin/by-hand"}
+    ver.ssh("rm /opt/ai-admin/by-hand")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("database", "status"), [("postgres", "ready"), ("template1", "failing")])
+def test_the_operators_database_is_asked(
+    ver: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str, status: str
+) -> None:
+    password = "pg%23pa$$%20%22quoted%22"
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://ai_admin:{password}@127.0.0.1/{database}")
+    found = verify(ver, tmp_path)
+    assert {row["component"]: row["status"] for row in found.table["rows"]}["Database"] == status, found.output
+
+
+def secrets_of(host: Host) -> list[str]:
+    """The secret values in the host's .env."""
+    lines = (host.root / "opt/ai-admin/.env").read_text(encoding="utf-8").splitlines()
+    pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
+    names = ("TOKEN", "SECRET", "PASSWORD", "_KEY")
+    return [value.strip("'\"") for key, _, value in pairs if any(name in key for name in names) and len(value) > 8]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", [False, True])
+def test_reports(ver: Host, tmp_path: Path, broken: bool) -> None:
+    html, junit = tmp_path / "report.html", tmp_path / "junit.xml"
+    try:
+        if broken:
+            shell(ver, "edit $site 's,location /socket.io/,location /elsewhere/,'; reload", "host")
+        found = verify(ver, tmp_path, "--html", str(html), "--junit", str(junit))
+    finally:
+        if broken:
+            shell(ver, "back $site; reload", "host")
+    suite = ElementTree.parse(junit).getroot()[0]  # noqa: S314 (our own file)
+    assert (int(suite.attrib["tests"]), int(suite.attrib["failures"])) == (found.table["checks"], 3 if broken else 0)
+    page = html.read_text(encoding="utf-8")
+    assert page.count("<section>") == 10
+    assert ("landing page: nginx does not proxy it" in page) == broken
+    for foreign in ("http://", "https://", "src=", "@import", "url("):
+        assert foreign not in page, f"the page needs another file: {foreign}"
+    everything = page + junit.read_text() + (tmp_path / "verify.json").read_text() + found.output
+    values = secrets_of(ver)
+    assert len(values) > 8
+    assert [value for value in values if value in everything] == []
+
+
+@pytest.mark.slow
+def test_a_narrow_page_without_colour(ver: Host) -> None:
+    done = run("-m", "tests.verify", INVENTORY, "--limit", ver.name, COLUMNS="80", NO_COLOR="1")
+    assert done.returncode == 0
+    assert "\033" not in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "tests/verify").glob("*.py")), ids=lambda file: file.name)
+def test_shares_no_code_with_what_deploys(file: Path) -> None:
+    """It must catch deploy's mistakes. What both must know is data: rules.py, settings.py, credentials.py.
+
+    Only hosts.py imports pyinfra, in a process of its own.
+    """
+    forbidden = {"facts", "operations", "remote", "session", "deploy"}
+    if file.name != "hosts.py":
+        forbidden |= {"pyinfra", "pyinfra_cli", "gevent"}
+    imported = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module or "")
+    assert {name.split(".")[0] for name in imported} & forbidden == set()
+
+
+def test_an_unreachable_host(tmp_path: Path) -> None:
+    inventory = tmp_path / "inventory.py"
+    here = {"ssh_hostname": "127.0.0.1", "ssh_port": 9, "verify_address": "127.0.0.1"}
+    inventory.write_text(f"group = [('nowhere', {here})]\n")
+    done = run("-m", "tests.verify", str(inventory))
+    assert done.returncode == 1
+    assert "nowhere cannot be reached over ssh" in done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_bare_pytest_connects_to_nothing() -> None:
+    done = run("-m", "pytest", "-q", "tests/verify")
+    assert done.returncode != 0
+    assert "fixture 'probe' not found" in done.stdout or "error" in done.stdout

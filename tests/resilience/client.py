@@ -1,0 +1,120 @@
+"""pyinfra with one fault: `client.py KIND STEP ARGUMENT…`. STEP counts the remote steps from 1; KIND is the fault.
+
+before  the client is killed before it sends the step
+after   the client is killed when the step is done, before anything else
+cut     the connection is cut when half of the step's input is sent
+sshd    the host's sshd session is killed when all of it is sent, so while the step runs
+count   nothing; the last line of standard error says how many steps there were
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from paramiko import SSHClient
+from pyinfra.connectors.ssh import SSHConnector
+from pyinfra_cli.main import main
+
+from channel import Channel
+from tests.rehearsal.host import Host
+
+KIND, STEP = sys.argv[1], int(sys.argv[2])
+steps = 0
+
+
+def _cut(connector: SSHConnector) -> None:
+    transport = connector.client.get_transport() if connector.client else None
+    if transport is not None:
+        transport.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _kill_sshd(connector: SSHConnector) -> None:
+    """The sessions of the host that belong to no connection of the tests' own (those stay open over many runs)."""
+    del connector
+    for pid in sshd_sessions() - before:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+class Struck:
+    """A step's standard input, at which the strike comes: `cut` in the middle of what is sent, `sshd` when all is."""
+
+    def __init__(self, stdin: Any, connector: SSHConnector) -> None:
+        self.stdin, self.connector, self.channel = stdin, connector, getattr(stdin, "channel", None)
+
+    def write(self, data: bytes) -> None:
+        half = len(data) // 2
+        self.stdin.write(data[:half])
+        if KIND == "cut":
+            _cut(self.connector)
+        self.stdin.write(data[half:])
+
+    def flush(self) -> None:
+        self.stdin.flush()
+        if KIND == "sshd":
+            _kill_sshd(self.connector)
+
+    def close(self) -> None:
+        self.flush()
+        self.stdin.close()
+
+
+def _with_fault(real: Callable[..., Any]) -> Callable[..., Any]:
+    """A remote step, struck when it is the one."""
+
+    def run(*arguments: Any, **options: Any) -> Any:
+        global steps  # noqa: PLW0603 -- the one count of this process
+        steps += 1
+        if steps == STEP and KIND == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = real(*arguments, **options)
+        if steps == STEP and KIND == "after":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    return run
+
+
+def _exec_command(client: SSHClient, *arguments: Any, **options: Any) -> tuple[Any, Any, Any]:
+    stdin, stdout, stderr = exec_command(client, *arguments, **options)
+    is_struck = steps == STEP and KIND in ("cut", "sshd")
+    return Struck(stdin, connectors[0]) if is_struck else stdin, stdout, stderr
+
+
+def _connect(connector: SSHConnector) -> None:
+    connectors.append(connector)
+    connect(connector)
+
+
+def sshd_sessions() -> set[int]:
+    return {pid for pid in host.processes() if command_line(pid).startswith(b"sshd-session")}
+
+
+host = Host(sys.argv[sys.argv.index("--limit") + 1])
+before = sshd_sessions()
+connectors: list[SSHConnector] = []
+connect, exec_command = SSHConnector.connect, SSHClient.exec_command
+# The strike is put into the real methods, which mypy takes for a mistake: hence what is ignored, line by line.
+SSHConnector.connect = _connect  # type: ignore[method-assign, assignment]
+SSHClient.exec_command = _exec_command  # type: ignore[method-assign, assignment]
+SSHConnector.run_shell_command = _with_fault(SSHConnector.run_shell_command)  # type: ignore[method-assign]
+Channel._open = _with_fault(Channel._open)  # type: ignore[method-assign]
+sys.argv = ["pyinfra", *sys.argv[3:]]
+try:
+    main()
+finally:
+    print(f"steps: {steps}", file=sys.stderr)

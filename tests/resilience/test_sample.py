@@ -1,0 +1,112 @@
+"""A sample of bin/faults, and proof that it notices: two bundles broken on purpose are caught by it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.rehearsal.host import Host
+from tests.rehearsal.story import ROOT, tokens
+from tests.resilience.__main__ import run, try_fault
+from tests.resilience.faults import STEPS, Fault, every, killed
+from tests.resilience.world import World
+
+pytestmark = pytest.mark.slow
+
+SAMPLE = (
+    *(f"token deploy, step {step}: {kind}" for step in (2, 4) for kind in ("before", "after", "cut", "sshd")),
+    "first deploy, step 8: cut",
+    "first deploy, step 14: before",
+    "first deploy, power cut after step 6",
+    "first deploy, disk full on /etc",
+    "first deploy, npm killed",
+    "first deploy, companies locked for 5 minutes",
+    "token deploy, disk full on /opt",
+    "token deploy, the app crashes on the new token",
+    "token deploy, clock set back an hour",
+    "token deploy, two at once",
+)
+
+
+def test_the_sample_survives_and_heals(tmp_path: Path) -> None:
+    faults = [fault for fault in every() if fault.name in SAMPLE]
+    assert len(faults) == len(SAMPLE), "a fault of the sample was renamed"
+    outcomes = run(faults, ("fault1", "fault2"), tmp_path / "book.jsonl")
+    assert [outcome for outcome in outcomes if outcome.survived or outcome.healed] == []
+    assert len(outcomes) == len(SAMPLE)
+
+
+@pytest.fixture(scope="module")
+def converged() -> Iterator[Host]:
+    """A host that has all but the tokens."""
+    host = Host("fault1")
+    host.reset()
+    assert World(host).deploy({}).code == 0
+    yield host
+    host.down()
+
+
+def test_every_remote_step_is_struck(converged: Host) -> None:
+    """The harness counts on the number of steps; a new one must be struck too."""
+    done = World(converged).faulty("count", 0, tokens())
+    assert f"steps: {STEPS['token']}\n" in done.stderr
+    converged.reset()
+    done = World(converged).faulty("count", 0, {})
+    assert f"steps: {STEPS['first']}\n" in done.stderr
+
+
+Mutate = Callable[[str, str, str], Path]
+
+
+@pytest.fixture
+def mutate(tmp_path: Path) -> Mutate:
+    """A bundle in which one text of one file is another."""
+
+    def make(file: str, old: str, new: str) -> Path:
+        folder = tmp_path / "mutant"
+        folder.mkdir()
+        for entry in ROOT.iterdir():
+            if not entry.name.startswith("."):
+                (folder / entry.name).symlink_to(entry)
+        top = folder / Path(file).parts[0]
+        top.unlink()
+        copy = shutil.copytree if (ROOT / top.name).is_dir() else shutil.copy
+        copy(ROOT / top.name, top)
+        text = (folder / file).read_text()
+        assert old in text, "the mutation has no place any more"
+        (folder / file).write_text(text.replace(old, new))
+        return folder
+
+    return make
+
+
+def test_a_restart_on_events_is_caught(converged: Host, mutate: Mutate) -> None:
+    """pyinfra's own idiom, `_if=did_change`: killed between the write and the restart, it never restarts."""
+    bundle = mutate(
+        "deploy.py",
+        'pm2.current(name="API restart",',
+        'pm2.current(name="API restart", _if=written.did_change,',
+    )
+    text = (bundle / "deploy.py").read_text()
+    (bundle / "deploy.py").write_text(text.replace("dotenv.secrets(", "written = dotenv.secrets("))
+    assert World(converged).deploy({}).code == 0
+    outcome = try_fault(killed("token", "after", 2), World(converged, bundle))
+    assert any("the running API says" in problem for problem in outcome.healed), outcome
+    assert World(converged).deploy({}).changed == ["API restart"], "the sound bundle heals even this"
+
+
+def test_a_failed_write_that_empties_the_file_is_caught(converged: Host, mutate: Mutate) -> None:
+    bundle = mutate(
+        "remote/files.py",
+        "        with suppress(OSError):  # a read-only file system\n",
+        "        open(path, 'wb').close()\n        with suppress(OSError):\n",
+    )
+    full = next(fault for fault in every() if fault.name == "token deploy, disk full on /opt")
+    only_survive = Fault(full.name, full.scenario, full.strike, full.fix)
+    world = World(converged, bundle)
+    world.host.ssh("sh -eu", input="cp -p /opt/ai-admin/.env /root/env.kept")
+    outcome = try_fault(only_survive, world)
+    assert any(".env" in problem for problem in outcome.survived), outcome

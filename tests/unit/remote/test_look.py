@@ -1,0 +1,90 @@
+"""One look reads all nouns, side by side, and none stands in another's way."""
+
+from __future__ import annotations
+
+import errno
+import re
+import sys
+import threading
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from remote import Failure, wire
+from remote.look import look, show
+
+Have = Callable[..., None]
+
+
+@pytest.fixture
+def have(monkeypatch: pytest.MonkeyPatch) -> Have:
+    """Nouns, each with its `read`."""
+
+    def add(**reads: Callable[..., Any]) -> None:
+        for noun, read in reads.items():
+            module = ModuleType(f"remote.{noun}")
+            module.read = read  # type: ignore[attr-defined]
+            monkeypatch.setitem(sys.modules, f"remote.{noun}", module)
+
+    return add
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def read() -> None:
+        raise error
+
+    return read
+
+
+def test_side_by_side(have: Have) -> None:
+    """Each waits until all have begun."""
+    all_here = threading.Barrier(3, timeout=5)
+
+    def read(*, value: int) -> int:
+        all_here.wait()
+        return value
+
+    have(one=read, two=read, three=read)
+    asked = {noun: {"value": number} for number, noun in enumerate(("one", "two", "three"))}
+    assert look(asked) == {"one": 0, "two": 1, "three": 2}
+
+
+def test_one_that_fails_leaves_the_others(have: Have) -> None:
+    have(
+        fine=lambda: {"a": 1},
+        unfit=raising(Failure("npm is not installed: apt-get install npm")),
+        full=raising(OSError(errno.ENOSPC, "No space left on device", "/F")),
+        denied=raising(PermissionError(errno.EACCES, "Permission denied", "/G")),
+        broken=raising(KeyError("a")),
+    )
+    found = look({noun: {} for noun in ("unfit", "full", "denied", "broken", "fine", "nowhere")})
+    for defect in ("broken", "nowhere"):  # with its place in the source
+        found[defect]["error"], places = re.subn(r" \([^()]+ line \d+\)$", "", found[defect]["error"])
+        assert places == 1
+    assert found == {
+        "fine": {"a": 1},
+        "unfit": {"error": "npm is not installed: apt-get install npm"},
+        "full": {"error": "ENOSPC: No space left on device, /F"},
+        "denied": {"error": "EACCES: Permission denied, /G"},
+        "broken": {"error": "KeyError: 'a'"},
+        "nowhere": {"error": "ModuleNotFoundError: No module named 'remote.nowhere'"},
+    }
+
+
+def test_arguments_that_do_not_fit(have: Have) -> None:
+    have(one=lambda *, path: path)
+    assert "unexpected keyword argument" in look({"one": {"file": "F"}})["one"]["error"]
+
+
+def test_nothing_asked() -> None:
+    assert look({}) == {}
+
+
+def test_show_prints_one_line(have: Have, capsys: pytest.CaptureFixture[str]) -> None:
+    have(one=lambda: "\n\udcff")
+    show(questions={"one": {}})
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert wire.unpack(out) == {"readings": {"one": "\n\udcff"}}

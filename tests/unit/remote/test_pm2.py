@@ -1,0 +1,197 @@
+"""The API's process, found without pm2: by its pid files, and what the processes themselves say."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remote import Failure, pm2, services
+from tests.unit.remote.conftest import Start
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "pm2/pids").mkdir(parents=True)
+    monkeypatch.setenv("PM2_HOME", f"{tmp_path}/pm2")
+    return tmp_path / "pm2"
+
+
+@pytest.fixture
+def app_dir(tmp_path: Path) -> Path:
+    for file in (".env", "src/index.js", "src/api/a.js", "node_modules/p/package.json"):
+        (tmp_path / "app" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "app" / file).write_text("{}")
+    (tmp_path / "app/src/link.js").symlink_to("index.js")
+    return tmp_path / "app"
+
+
+def run_app(start: Start, home: Path, name: str, file: str, **env: str) -> int:
+    """As pm2 does: an app's process, with its name in the environment, and its pid in a file."""
+    pid = start("sleep", "60", env={"name": name, **env}).pid
+    (home / "pids" / file).write_text(str(pid))
+    return pid
+
+
+def found(app: str) -> list[int]:
+    return [process.pid for process in pm2.processes(app)]
+
+
+def test_the_process_of_an_app(start: Start, home: Path) -> None:
+    pid = run_app(start, home, "api", "api-0.pid")
+    assert found("api") == [pid]
+    assert pm2.processes("api")[0].id.split("/")[1] == str(pid)
+    assert found("ap") == found("pi") == found("") == []
+
+
+def test_names_that_are_prefixes_of_others(start: Start, home: Path) -> None:
+    pids = {
+        "api": run_app(start, home, "api", "api-3.pid"),
+        "api-2": run_app(start, home, "api-2", "api-2-10.pid"),
+        "api-worker": run_app(start, home, "api-worker", "api-worker-1.pid"),
+    }
+    assert {name: found(name) for name in pids} == {name: [pid] for name, pid in pids.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("ai_admin", "ai-admin-0.pid"), ("ai.admin", "ai.admin-0.pid"), ("api-2", "api-10.pid")]
+)
+def test_a_name_that_pm2_makes_another_of(start: Start, home: Path, name: str, file: str) -> None:
+    """pm2 7.0, lib/Common.js and lib/God.js: odd characters become hyphens, and the pm_id replaces a number."""
+    assert found(name) == []
+    pid = run_app(start, home, name, file)
+    assert found(name) == [pid]
+    assert found("api") == []
+
+
+def test_a_pid_file_that_outlived_its_process(start: Start, home: Path) -> None:
+    pid = run_app(start, home, "api", "api-0.pid")
+    other = start("sleep", "60", env={"name": "other"}).pid
+    (home / "pids/api-0.pid").write_text(str(other))  # the number is another's by now
+    assert found("api") == []
+    (home / "pids/api-1.pid").write_text(str(pid))  # and a later file is right
+    assert found("api") == [pid]
+
+
+def test_a_process_that_has_ended(start: Start, home: Path) -> None:
+    child = start("sleep", "60", env={"name": "api"})
+    (home / "pids/api-0.pid").write_text(str(child.pid))
+    child.kill()
+    child.wait()
+    assert found("api") == []
+
+
+@pytest.mark.parametrize("content", ["", "\n", "none", "../self", "99999999"])
+def test_a_pid_file_with_something_else_in_it(home: Path, content: str) -> None:
+    (home / "pids/api-0.pid").write_text(content)
+    assert found("api") == []
+
+
+def test_no_pm2_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PM2_HOME", "/nowhere")
+    assert found("api") == []
+    assert not pm2.daemon_runs()
+
+
+def test_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PM2_HOME", "/a")
+    assert pm2.home() == "/a"
+    monkeypatch.delenv("PM2_HOME")
+    monkeypatch.setenv("HOME", "/h")
+    assert pm2.home() == "/h/.pm2"
+    monkeypatch.delenv("HOME")
+    assert pm2.home() == "/root/.pm2"
+
+
+def test_daemon_runs(start: Start, home: Path, tmp_path: Path) -> None:
+    """The number in an old file may be another program's; the daemon is a node."""
+    (home / "pm2.pid").write_text(str(start("sleep", "60").pid))
+    assert not pm2.daemon_runs()
+    node = tmp_path / "node"
+    node.write_bytes(Path("/bin/sleep").read_bytes())
+    node.chmod(0o755)
+    (home / "pm2.pid").write_text(str(start(str(node), "60").pid))
+    time.sleep(0.05)
+    assert pm2.daemon_runs()
+
+
+def test_files_read_at_start(app_dir: Path) -> None:
+    read = pm2.files_read_at_start(str(app_dir), ["p", "@s/q"])
+    modules = ("node_modules/.package-lock.json", "node_modules/p/package.json", "node_modules/@s/q/package.json")
+    expected = {f"{app_dir}/{file}" for file in (".env", *modules, "src/index.js", "src/api/a.js")}
+    assert {*read} == expected
+    assert len(read) == len(expected)
+
+
+# --- read
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for pm2's command: prints what is in this file, and writes down how it was called."""
+    program = tmp_path / "bin/pm2"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/called\nenv >> {tmp_path}/called\ncat {tmp_path}/list\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return tmp_path / "list"
+
+
+def read(app_dir: Path, app: str = "api") -> Any:
+    return pm2.read(app=app, app_dir=str(app_dir), packages=["p"], keys=["JWT_SECRET", "APP_ID", "A"])
+
+
+def test_read_a_running_one_without_asking_pm2(start: Start, home: Path, app_dir: Path, client: Path) -> None:
+    time.sleep(0.06)  # by more than the clock's 20 ms younger than its files
+    run_app(start, home, "api", "api-0.pid", JWT_SECRET="", APP_IDS="1", X="A=1")
+    time.sleep(0.02)
+    assert read(app_dir) == {"status": "online", "stale": False, "shadowed": ["JWT_SECRET"]}
+
+    time.sleep(0.06)
+    (app_dir / "src/api/a.js").write_text("// new")
+    assert read(app_dir)["stale"]
+    assert not (client.parent / "called").exists()
+
+
+@pytest.mark.usefixtures("client")
+def test_read_one_that_we_started(start: Start, home: Path, app_dir: Path) -> None:
+    run_app(start, home, "api", "api-0.pid")
+    files = pm2.files_read_at_start(str(app_dir), ["p"])
+    services.after_start("api", pm2.processes("api"), services.fingerprint(files))
+    assert not read(app_dir)["stale"]
+    (app_dir / "src/api/new.js").write_text("")
+    assert read(app_dir)["stale"]
+
+
+@pytest.mark.usefixtures("home")
+def test_read_without_a_daemon(app_dir: Path, client: Path) -> None:
+    assert read(app_dir) == {"status": "no daemon", "stale": True, "shadowed": []}
+    assert not (client.parent / "called").exists()  # pm2's command would start one
+
+
+LIST = """[PM2] Spawning PM2 daemon
+[PM2] PM2 Successfully daemonized
+[{"name": "api", "pm2_env": {"status": "errored"}}, {"name": "other", "pm2_env": {"status": "online"}}]
+"""
+
+
+def test_read_one_that_does_not_run(home: Path, app_dir: Path, client: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pm2, "daemon_runs", lambda: True)
+    monkeypatch.setenv("JWT_SECRET", "of the operator's shell")
+    client.write_text(LIST)
+    assert read(app_dir) == {"status": "errored", "stale": True, "shadowed": []}
+    assert read(app_dir, "nobody") == {"status": "unknown", "stale": True, "shadowed": []}
+    called = (client.parent / "called").read_text()
+    assert called.startswith("jlist\n")
+    assert f"PM2_HOME={home}" in called
+    assert "JWT_SECRET" not in called  # it would be in pm2's record of the app
+
+
+@pytest.mark.usefixtures("home")
+def test_pm2_is_not_installed(app_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(Failure, match="pm2 is not installed: npm install --global pm2"):
+        read(app_dir)

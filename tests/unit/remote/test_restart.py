@@ -1,0 +1,203 @@
+"""What is asked of the API after a restart, and what is shown of its log."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from remote import Failure, pm2, restart, services
+from remote.files import sha256
+from remote.processes import Done, Process
+from remote.readings import Api
+from tests.unit.remote.conftest import Start, free_port
+
+# --- last_lines
+
+
+def test_values_are_masked_the_longest_first(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("secret-and-more secret secret-and\nshort abc12\nback\\slash.*(\n")
+    hidden = ["secret", "secret-and-more", "abc12", "back\\slash.*(", ""]
+    assert restart.last_lines(str(log), hidden) == "**** **** ****-and\nshort abc12\n****"
+
+
+def test_only_the_last_lines(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("".join(f"line {number}\n" for number in range(100)))
+    assert restart.last_lines(str(log), []).splitlines() == [f"line {number}" for number in range(80, 100)]
+    assert restart.last_lines(f"{tmp_path}/no", ["secret"]) == restart.last_lines("", []) == ""
+
+
+def test_a_value_over_several_lines_is_masked(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("key: -----BEGIN\nMIIE\n-----END; bye\n")
+    assert restart.last_lines(str(log), ["-----BEGIN\nMIIE\n-----END"]) == "key: ****; bye"
+
+
+# --- listens
+
+
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::")])
+def test_listens(start: Start, family: socket.AddressFamily, address: str) -> None:
+    port = free_port()
+    with socket.socket(family) as server:
+        server.bind((address, port))
+        assert not restart.listens(os.getpid(), port)  # bound, and not listening
+        server.listen()
+        assert restart.listens(os.getpid(), port)
+        assert not restart.listens(start("sleep", "60").pid, port)
+        with socket.create_connection(("localhost", port)) as guest:
+            assert not restart.listens(os.getpid(), guest.getsockname()[1])  # connected, and not listening
+    assert not restart.listens(os.getpid(), port)
+
+
+def test_the_port_of_another_process_proves_nothing(start: Start) -> None:
+    program = """import socket, sys
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print(flush=True)
+sys.stdin.read()"""
+    port = free_port()
+    other = start(sys.executable, "-S", "-c", program, str(port))
+    assert other.stdout
+    other.stdout.readline()
+    assert restart.listens(other.pid, port)
+    assert not restart.listens(os.getpid(), port)
+    other.kill()
+    other.wait()
+    assert not restart.listens(other.pid, port)
+
+
+# --- health
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    asked: list[str]
+    status: int  # 0: closes the connection; -1: no HTTP; -2: never answers
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        if self.status == -2:
+            time.sleep(0.5)
+        elif self.status == -1:
+            self.wfile.write(b"hello\r\n\r\n")
+        elif self.status:
+            self.send_response(self.status)
+            self.end_headers()
+
+    def log_message(self, format: str, *_: object) -> None:
+        del format
+
+
+@pytest.fixture
+def server() -> Iterator[http.server.ThreadingHTTPServer]:
+    handler = type("Handler", (_Handler,), {"asked": [], "status": 200})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        server.block_on_close = False
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "wrong"),
+    [
+        (200, ""),
+        (302, ""),
+        (404, ""),
+        (499, ""),
+        (500, "/health answers 500"),
+        (503, "/health answers 503"),
+        (0, "/health does not answer: Remote end closed connection without response"),
+        (-1, "/health does not answer: hello"),
+    ],
+)
+def test_health(server: http.server.ThreadingHTTPServer, status: int, wrong: str) -> None:
+    handler = server.RequestHandlerClass
+    handler.status = status  # type: ignore[attr-defined]
+    assert restart.health(server.server_port).strip() == wrong
+    assert handler.asked == ["/health"]  # type: ignore[attr-defined]
+
+
+def test_health_that_never_comes(server: http.server.ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restart, "HEALTH", 0.05)
+    server.RequestHandlerClass.status = -2  # type: ignore[attr-defined]
+    assert restart.health(server.server_port) == "/health does not answer: timed out"
+
+
+def test_health_of_a_closed_port() -> None:
+    assert "Connection refused" in restart.health(free_port())
+
+
+# --- restart, with a pm2 that answers as it is told
+
+
+class Pm2:
+    """Keeps what it was asked; `restart` fails as where another daemon has the app, or succeeds."""
+
+    def __init__(self, restarts: bool) -> None:
+        self.asked: list[str] = []
+        self.restarts = restarts
+
+    def command(self, app_dir: str, *arguments: str) -> Done:
+        del app_dir
+        self.asked.append(" ".join(arguments))
+        return Done(0 if self.restarts or arguments[0] != "restart" else 1, b"", "[PM2][ERROR] not found")
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Api:
+    monkeypatch.setattr(pm2, "processes", lambda app: [Process(1, f"boot/1/{app}", 0.0)])
+    monkeypatch.setattr(pm2, "daemon_runs", lambda: True)
+    monkeypatch.setattr(pm2, "apps", lambda app_dir: [{"name": f"another in {app_dir}", "pm2_env": {}}])
+    monkeypatch.setattr(restart, "_check_ecosystem", str)
+    monkeypatch.setattr(restart, "wait_until_stable", str)
+    return {
+        "app": "api",
+        "app_dir": str(tmp_path),
+        "port": free_port(),
+        "packages": [],
+        "waiting_room": free_port(),
+        "start_timeout": 1,
+        "settle_time": 0,
+    }
+
+
+def test_an_app_started_anew_after_a_failed_restart_is_saved(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the next boot starts what pm2 had saved before, without it."""
+    client = Pm2(restarts=False)
+    monkeypatch.setattr(pm2, "command", client.command)
+    restart.restart("20260101T000000Z", api=api, status="online", shadowed=[])
+    assert client.asked == ["restart api", "start ecosystem.config.js --only api", "save"]
+
+
+@pytest.mark.parametrize("error", [Failure("its port never opened"), OSError(12, "no memory"), KeyError("pm2_env")])
+def test_the_files_go_back_whatever_went_wrong(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    client, outcomes = Pm2(restarts=True), [error]
+    monkeypatch.setattr(pm2, "command", client.command)
+
+    def wait(api: Api) -> None:
+        del api
+        if outcomes:
+            raise outcomes.pop()
+
+    monkeypatch.setattr(restart, "wait_until_stable", wait)
+    env = tmp_path / ".env"
+    env.write_text("A=old\n")
+    services.replace_file("1", "api", pm2.processes("api"), str(env), b"A=new\n", sha256(b"A=old\n"), 0o600)
+    with pytest.raises(Failure, match="with these it runs as before"):
+        restart.restart("20260101T000000Z", api=api, status="online", shadowed=[])
+    assert env.read_text() == "A=old\n"
+    assert client.asked == ["restart api", "restart api"]

@@ -1,0 +1,256 @@
+"""Does a service run what is on disk? And the way back from a change that it has not run yet."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from remote import Failure, backups, files, services
+from remote.processes import Process
+from tests.unit.conftest import ROOT
+from tests.unit.remote.conftest import names
+
+
+def process(number: int, started: float | None = None) -> Process:
+    return Process(number, f"boot/{number}/1", time.time() + 1000 if started is None else started)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/F").write_bytes(b"old")
+    return tmp_path / "etc/F"
+
+
+def note(name: str) -> object:
+    return json.loads(Path(f"{services.STATE}/{name}.json").read_text())
+
+
+# --- fingerprint
+
+# Of commit c58db06, facts/look.js, to the letter: its notes are on hosts.
+JAVASCRIPT = """
+const fs = require('fs');
+const crypto = require('crypto');
+const sha256 = (buffer) => crypto.createHash('sha256').update(buffer).digest('hex');
+const fingerprint = (files) =>
+  sha256(
+    files
+      .map((file) => [fs.lstatSync(file, { throwIfNoEntry: false }), fs.statSync(file, { throwIfNoEntry: false })])
+      .map((pair, at) => [files[at], ...pair.map((stat) => stat && [stat.ino, stat.size, stat.ctimeMs])])
+      .map((each) => JSON.stringify(each))
+      .sort()
+      .join(),
+  );
+const asked = JSON.parse(fs.readFileSync(0));
+console.log(JSON.stringify(asked.map(fingerprint)));
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_the_fingerprint_is_that_of_the_javascript(tmp_path: Path) -> None:
+    names = ["a", "b c", "quote\"'`", "back\\slash", "tab\tnewline\n", "\x01\x7f", "Ключ", "é", "\u2028", "💇", ".env"]
+    paths = [f"{tmp_path}/{name}" for name in names]
+    for number, path in enumerate(paths):
+        Path(path).write_bytes(b"x" * number * 1000)
+        time.sleep(0.001)  # of one millisecond each
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "to nothing").symlink_to("no")
+    others = ["link", "to nothing", "no", "", "z/../a"]
+    paths += [f"{tmp_path}/{name}" for name in others]
+    asked = [paths, paths[::-1], [], *([path] for path in paths)]
+
+    done = subprocess.run(["node", "-e", JAVASCRIPT], input=json.dumps(asked).encode(), capture_output=True, check=True)
+
+    assert [services.fingerprint(each) for each in asked] == json.loads(done.stdout)
+    assert services.fingerprint(paths) == services.fingerprint(paths[::-1])
+
+
+def test_the_javascript_above_is_that_of_the_commit() -> None:
+    done = subprocess.run(["git", "show", "c58db06:facts/look.js"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip("this checkout does not have the commit")
+    start = done.stdout.index("const fingerprint")
+    function = done.stdout[start : done.stdout.index(";\n", start) + 2]
+    assert "ctimeMs" in function
+    assert function in JAVASCRIPT
+
+
+def test_each_kind_of_change_changes_the_fingerprint(file: Path) -> None:
+    link = file.parent / "L"
+    paths = [str(file), str(link), str(file.parent)]
+    seen = [services.fingerprint(paths)]
+
+    def look() -> None:
+        seen.append(services.fingerprint(paths))
+
+    times = file.stat()
+    file.write_bytes(b"new")  # of the same size
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # and of the same time
+    look()
+    link.symlink_to("F")
+    look()
+    link.unlink()
+    link.symlink_to(file)
+    look()
+    file.chmod(0o600)
+    look()
+    file.unlink()
+    look()
+    assert len(set(seen)) == len(seen) == 6
+    assert services.fingerprint(paths) == seen[-1]
+
+
+# --- is_stale: three witnesses
+
+
+def test_our_note_of_a_change_decides_first(file: Path) -> None:
+    """Though the fingerprint is right, and the process younger than its files."""
+    running = [process(1)]
+    services.after_start("api", running, services.fingerprint([str(file)]))
+    services.before_change("api", running, {})
+    assert services.is_stale("api", running, [str(file)])
+
+
+def test_without_it_the_fingerprint_decides(file: Path) -> None:
+    """Whatever the times say: these are of a clock that was set meanwhile."""
+    old, young = process(1, started=0), process(1)
+    services.before_change("api", [process(2)], {})  # of an earlier process
+    services._save("api.started", {"processes": [old.id], "fingerprint": services.fingerprint([str(file)])})
+    assert not services.is_stale("api", [old], [str(file)])
+    file.write_bytes(b"new")
+    assert services.is_stale("api", [young], [str(file)])
+
+
+def test_without_both_the_times_decide(file: Path) -> None:
+    """Of the name, and of what it leads to."""
+    services.before_change("api", [process(2)], {})
+    services._save("api.started", {"processes": [process(3).id], "fingerprint": "another"})
+    changed = file.stat().st_ctime
+    assert services.is_stale("api", [process(1, changed - 1)], [str(file)])
+    assert not services.is_stale("api", [process(1, changed + 1)], [str(file), f"{file}-no"])
+
+    link = file.parent / "L"
+    link.symlink_to(file)
+    os.utime(link, follow_symlinks=False)
+    assert services.is_stale("api", [process(1, changed - 1)], [str(link)])
+
+
+def test_the_oldest_process_counts(file: Path) -> None:
+    changed = file.stat().st_ctime
+    assert services.is_stale("nginx", [process(1, changed + 1), process(2, changed - 1)], [str(file)])
+
+
+def test_the_notes_of_one_service_say_nothing_of_another(file: Path) -> None:
+    services.before_change("nginx", [process(1)], {})
+    assert not services.is_stale("api", [process(1)], [str(file)])
+
+
+# --- the notes
+
+
+def test_a_second_change_before_a_restart_keeps_the_first_backup(file: Path) -> None:
+    running = [process(1)]
+    services.before_change("api", running, {str(file): "first"})
+    services.before_change("api", running, {str(file): "second", "other": None})
+    assert note("api") == {"processes": [process(1).id], "files": {str(file): "first", "other": None}}
+
+
+def test_a_second_change_while_nothing_runs_keeps_the_first_backup_too(file: Path) -> None:
+    services.before_change("api", [process(1)], {str(file): "first"})
+    services.before_change("api", [], {str(file): "second"})
+    assert note("api") == {"processes": [process(1).id], "files": {str(file): "first"}}
+
+
+def test_after_a_restart_a_new_note_starts(file: Path) -> None:
+    """By somebody else: nothing removed our note, but these processes read what we wrote."""
+    services.before_change("api", [process(1)], {str(file): "first"})
+    services.before_change("api", [process(2)], {"other": "second"})
+    assert note("api") == {"processes": [process(2).id], "files": {"other": "second"}}
+
+
+def test_after_start(file: Path) -> None:
+    services.before_change("api", [process(1)], {str(file): None})
+    services.after_start("api", [process(2)], "f")
+    assert note("api.started") == {"processes": [process(2).id], "fingerprint": "f"}
+    assert services.undo("api") == []
+    assert file.exists()
+
+
+def test_undo(file: Path) -> None:
+    link, new = file.parent / "L", file.parent / "new"
+    link.symlink_to("F")
+    kept = {str(each): backups.keep("1", str(each)) for each in (file, link, new)}
+    services.before_change("nginx", [process(1)], kept)
+    for each in (file, link, new):
+        files.write_whole(str(each), b"changed", 0o644)
+
+    assert services.undo("nginx") == [str(file), str(link), str(new)]
+
+    assert file.read_bytes() == b"old"
+    assert str(link.readlink()) == "F"
+    assert not new.exists()
+    assert services.undo("nginx") == []
+
+
+def test_put_back() -> None:
+    assert services.put_back([]) == ""
+    assert services.put_back(["/a", "/b"]) == "; put back as they were: /a, /b"
+
+
+# --- replace_file
+
+
+def test_replace_file(file: Path) -> None:
+    services.replace_file("1", "api", [process(1)], str(file), b"new", files.sha256(b"old"), 0o600)
+    assert file.read_bytes() == b"new"
+    assert backups.read() == {"1": [str(file)]}
+    assert services.is_stale("api", [process(1)], [])
+    assert services.undo("api") == [str(file)]
+    assert file.read_bytes() == b"old"
+
+
+def test_replace_file_makes_one_that_is_not_there(file: Path) -> None:
+    new = file.parent / "new"
+    services.replace_file("1", "api", [], str(new), b"new", None, 0o600)
+    assert new.read_bytes() == b"new"
+    assert new.stat().st_mode & 0o777 == 0o600
+    assert services.undo("api") == [str(new)]
+    assert not new.exists()
+
+
+@pytest.mark.parametrize("expected", [None, files.sha256(b"what the plan saw")])
+def test_replace_file_refuses_what_changed_meanwhile(file: Path, var: Path, expected: str | None) -> None:
+    with pytest.raises(Failure, match="F was changed by somebody else just now; run again"):
+        services.replace_file("1", "api", [process(1)], str(file), b"new", expected, 0o600)
+    assert file.read_bytes() == b"old"
+    assert names(file.parent) == ["F"]
+    assert not var.exists()
+
+
+def test_a_symlink_stays_one(file: Path) -> None:
+    link = file.parent / "L"
+    link.symlink_to("F")
+    services.replace_file("1", "api", [process(1)], str(link), b"new", files.sha256(b"old"), 0o600)
+    assert str(link.readlink()) == "F"
+    assert file.read_bytes() == b"new"
+    assert services.undo("api") == [str(file)]
+    assert str(link.readlink()) == "F"
+    assert file.read_bytes() == b"old"
+
+
+def test_no_note_of_a_change_that_was_not_written(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(Failure, match="ENOSPC"):
+        services.replace_file("1", "api", [process(1)], str(file), b"new", files.sha256(b"old"), 0o600)
+    assert file.read_bytes() == b"old"
+    assert not Path(f"{services.STATE}/api.json").exists()

@@ -1,0 +1,207 @@
+"""A session holds the lock as long as its connection lasts, and writes one line about each deploy."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remote import backups, lock, step, wire
+from remote.lock import held
+from tests.unit.remote.conftest import Start, names
+
+# argv: the folder of it all, and session's arguments as JSON
+DRIVER = """import json, sys
+from remote import backups, lock, session, step
+folder = sys.argv[1]
+lock.FOLDER, backups.BACKUPS, session.AUDIT = f"{folder}/var/run", f"{folder}/var/backups", f"{folder}/audit.jsonl"
+session.AUDIT_SIZE, session.ALIVE, step.WAIT = 1000, float(sys.argv[3]), 0.1
+session.session(**json.loads(sys.argv[2]))
+"""
+JOURNALCTL = """#!/bin/sh
+echo "$@" > "${0%/*}/asked"
+echo "Accepted publickey for root from 192.0.2.1 port 50000 ssh2: ED25519 SHA256:AbC+/123"
+"""
+FROM = "192.0.2.1 50000 192.0.2.2 22"
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    """A host's journal, with sshd's line about our connection."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/journalctl").write_text(JOURNALCTL)
+    (tmp_path / "bin/journalctl").chmod(0o755)
+    return tmp_path / "bin"
+
+
+class Begin:
+    """Begins sessions on one host."""
+
+    def __init__(self, start: Start, folder: Path) -> None:
+        self.start, self.folder = start, folder
+
+    def __call__(
+        self, who: str = "anna@laptop", wait: int = 0, connection: str = FROM, alive: float = 20
+    ) -> subprocess.Popen[bytes]:
+        questions = {"source": {"app_dir": str(self.folder), "paths": ["a.js"]}}
+        arguments = {"who": who, "bundle": "1.0-3-gabc", "wait": wait, "questions": questions}
+        path = f"{self.folder}/bin:{os.environ['PATH']}"
+        env = {"PATH": path, **({"SSH_CONNECTION": connection} if connection else {})}
+        driver = (sys.executable, "-S", "-c", DRIVER, str(self.folder), json.dumps(arguments), str(alive))
+        return self.start(*driver, env=env)
+
+    def audit(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / "audit.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def begin(start: Start, tmp_path: Path, journal: Path) -> Begin:
+    del journal
+    return Begin(start, tmp_path)
+
+
+def line(process: subprocess.Popen[bytes]) -> Any:
+    assert process.stdout and process.stderr
+    said = process.stdout.readline()
+    assert said, process.stderr.read().decode()
+    return wire.unpack(said)
+
+
+def end(process: subprocess.Popen[bytes], said: str = "") -> None:
+    stdout, stderr = process.communicate(said.encode(), timeout=20)
+    assert (process.returncode, stdout, stderr) == (0, b"", b"")
+
+
+def test_a_session(begin: Begin, journal: Path, tmp_path: Path) -> None:
+    process = begin()
+    answer = line(process)
+    assert answer["readings"] == {"source": {"a.js": None}}
+    assert re.fullmatch(r"\d{8}T\d{6}Z", answer["deploy"])
+    assert process.poll() is None
+    with held("deploy.lock", 0) as mine:
+        assert mine is None
+    with held(step.LOCK, 0) as mine:
+        assert mine is not None  # the steps of this very deploy come now
+    (tmp_path / "F").touch()
+    backups.keep(answer["deploy"], f"{tmp_path}/F")
+
+    end(process, json.dumps({"result": "ok", "changed": ["nginx: Ключ"]}))
+
+    (entry,) = begin.audit()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", entry["at"])
+    assert entry == {
+        **{"at": entry["at"], "deploy": answer["deploy"], "who": "anna@laptop", "from": "192.0.2.1"},
+        **{"key": "SHA256:AbC+/123", "bundle": "1.0-3-gabc"},
+        **{"result": "ok", "changed": ["nginx: Ключ"], "files": [f"{tmp_path}/F"]},
+    }
+    assert "port 50000 " in (journal / "asked").read_text()
+    assert (tmp_path / "audit.jsonl").stat().st_mode & 0o777 == 0o640
+    with held("deploy.lock", 0) as mine:
+        assert mine is not None
+
+
+@pytest.mark.parametrize("said", ["", '{"result": "o', "\x00"])
+def test_cut_off(begin: Begin, said: str) -> None:
+    process = begin()
+    line(process)
+    end(process, said)
+    assert [(entry["result"], entry["changed"]) for entry in begin.audit()] == [("cut off", [])]
+
+
+def test_a_session_from_the_host_itself(begin: Begin) -> None:
+    process = begin(connection="")
+    line(process)
+    end(process)
+    assert [(entry["from"], entry["key"]) for entry in begin.audit()] == [("this host", None)]
+
+
+def test_a_second_one_is_told_who_deploys(begin: Begin) -> None:
+    first = begin("a-name-that-is-long@laptop")
+    line(first)
+    second = begin("boris@laptop")
+    locked = line(second)["locked"]
+    assert (locked["who"], locked["from"]) == ("a-name-that-is-long@laptop", "192.0.2.1")
+    end(second)
+    end(first)
+
+    third = begin("boris@laptop")
+    assert "deploy" in line(third)
+    holder = json.loads(Path(lock.FOLDER, "deploy.lock").read_text())
+    assert holder["who"] == "boris@laptop"  # nothing is left of the longer name
+    fourth = begin("clara@laptop", wait=20)
+    end(third)
+    assert "deploy" in line(fourth)  # it has waited
+    end(fourth)
+    assert [entry["who"] for entry in begin.audit()] == ["a-name-that-is-long@laptop", "boris@laptop", "clara@laptop"]
+
+
+def test_a_session_that_is_killed_lets_go(begin: Begin) -> None:
+    first = begin()
+    line(first)
+    first.kill()
+    first.wait()
+    assert "deploy" in line(begin())
+
+
+def test_a_step_that_outlived_its_deploy(begin: Begin, tmp_path: Path) -> None:
+    with held(step.LOCK, 0):
+        process = begin()
+        assert line(process) == {"busy": True}
+        end(process)
+    assert not (tmp_path / "audit.jsonl").exists()
+    assert "deploy" in line(begin())
+
+
+def test_two_deploys_in_one_second_have_two_ids(begin: Begin, tmp_path: Path) -> None:
+    found = []
+    for _ in range(2):
+        process = begin()
+        found.append(line(process)["deploy"])
+        backups.keep(found[-1], f"{tmp_path}/F")
+        end(process)
+    assert found[0] < found[1]
+
+
+def test_it_outlives_a_hang_up(begin: Begin) -> None:
+    process = begin()
+    line(process)
+    for number in (1, 2, 15):
+        process.send_signal(number)
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    process.stderr.close()
+    assert process.stdin
+    process.stdin.write(b'{"result": "failed", "changed": []}')
+    process.stdin.close()
+    process.wait(20)
+    assert [entry["result"] for entry in begin.audit()] == ["failed"]
+
+
+def test_it_shows_that_it_lives(begin: Begin) -> None:
+    """An empty line now and then, which the client passes over."""
+    process = begin(alive=0.02)
+    line(process)
+    assert process.stdout
+    assert [process.stdout.readline() for _ in range(2)] == [b"\n", b"\n"]
+
+
+def test_the_log_is_rotated(begin: Begin, tmp_path: Path) -> None:
+    (tmp_path / "audit.jsonl").write_text("a" * 1000)
+    (tmp_path / "audit.jsonl.1").write_text("b")
+    (tmp_path / "audit.jsonl.2").write_text("c")
+    for _ in range(2):
+        process = begin()
+        line(process)
+        end(process)
+    assert len(begin.audit()) == 2
+    assert (tmp_path / "audit.jsonl.1").read_text() == "a" * 1000
+    assert (tmp_path / "audit.jsonl.2").read_text() == "b"
+    assert [name for name in names(tmp_path) if name.startswith("audit")] == [
+        *("audit.jsonl", "audit.jsonl.1", "audit.jsonl.2")
+    ]

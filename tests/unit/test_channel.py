@@ -1,0 +1,222 @@
+"""The way to the host: what is sent runs whole or not at all, leaves no trace, and says where it broke."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import channel
+import remote.files
+import remote.look
+import remote.step
+from remote import wire
+from tests.unit.conftest import ROOT
+from tests.unit.remote.conftest import on_host
+
+SMALL = {"remote": "def mark(*, path):\n    open(path, 'w').write('ran')\n"}
+
+
+def small(path: Path) -> bytes:
+    """A message of a few bytes: one function, which writes a file."""
+    return f"{wire.pack(SMALL)} {wire.pack(['remote.mark', {'path': str(path)}])}\n".encode()
+
+
+def cut_runs(whole: bytes, lengths: list[int], folder: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda length: on_host(whole[:length], cwd=folder), lengths))
+    assert {each.returncode for each in done} == {75}
+    assert {each.stderr for each in done} == {b"the connection was cut: nothing was done\n"}
+    assert {each.stdout for each in done} == {b""}
+    assert not list(folder.iterdir())
+
+
+def test_a_message_cut_anywhere_runs_nothing(tmp_path: Path) -> None:
+    whole = small(Path("F"))
+    assert len(whole) > 100
+
+    cut_runs(whole, list(range(len(whole))), tmp_path)
+
+    assert on_host(whole, cwd=tmp_path).returncode == 0
+    assert (tmp_path / "F").read_text() == "ran"
+
+
+def test_a_real_message_cut_in_places_runs_nothing(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"path": str(tmp_path / "F"), "content": "x"}
+    whole = channel.message(remote.step.step, function="remote.files.write_whole", deploy="", arguments=arguments)
+    between = whole.index(" ")
+    places = [0, 1, between - 1, between, between + 1, between + 2, len(whole) - 3, len(whole) - 2, len(whole) - 1]
+
+    cut_runs(whole.encode(), [*places, *range(100, len(whole), len(whole) // 20)], tmp_path)
+
+
+def test_a_step_runs_the_function_it_names(tmp_path: Path) -> None:
+    sources = json.loads(json.dumps(wire.unpack(channel._modules())))
+    sources["remote.lock"] = sources["remote.lock"].replace('"/run/ai-admin-deploy"', repr(f"{tmp_path}/run"))
+    sources["remote.mark"] = "def mark(deploy, *, to):\n    open(to, 'w').write(deploy)\n    return {'seconds': 1}\n"
+    arguments = {"function": "remote.mark.mark", "deploy": "20260101T000000Z", "arguments": {"to": f"{tmp_path}/F"}}
+
+    done = on_host(f"{wire.pack(sources)} {wire.pack(['remote.step.step', arguments])}\n")
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout) == {"seconds": 1}
+    assert (tmp_path / "F").read_text() == "20260101T000000Z"
+
+
+def test_a_look_answers_in_one_line(tmp_path: Path) -> None:
+    questions = {"source": {"app_dir": str(tmp_path), "paths": ["a.js"]}, "nothing": {}}
+    done = on_host(channel.message(remote.look.show, questions=questions))
+
+    assert done.stdout.count(b"\n") == 1
+    readings = wire.unpack(done.stdout)["readings"]
+    assert readings["source"] == {"a.js": None}
+    assert "No module named" in readings["nothing"]["error"]
+
+
+def test_a_traceback_names_file_line_and_source(tmp_path: Path) -> None:
+    sources = wire.unpack(channel._modules())
+    sources["remote.files"] = f"{sources['remote.files']}\n\ndef broken(*, by):\n    return 1 // by  # here it breaks\n"
+    line = sources["remote.files"].count("\n")
+
+    done = on_host(f"{wire.pack(sources)} {wire.pack(['remote.files.broken', {'by': 0}])}\n", cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert f'File "remote/files.py", line {line}, in broken' in done.stderr.decode()
+    assert "return 1 // by  # here it breaks" in done.stderr.decode()
+
+
+def test_an_old_python_is_refused_in_one_line(tmp_path: Path) -> None:
+    old = sorted(Path.home().glob(".pyenv/versions/3.[6-9].*/bin"))
+    if not old:
+        pytest.skip("there is no Python older than 3.10 in ~/.pyenv/versions")
+    done = on_host(small(tmp_path / "F"), str(old[0]))
+    assert done.returncode == 1
+    assert done.stderr.decode().endswith("and 3.10 or newer is needed\n")
+    assert not (tmp_path / "F").exists()
+
+
+def test_nothing_of_the_input_is_in_the_argument_list_or_the_environment() -> None:
+    process = subprocess.Popen(
+        ["sh", "-c", f"exec {channel.PYTHON.get_raw_value()}"],
+        stdin=subprocess.PIPE,
+        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+    )
+    assert process.stdin
+    sources = {"remote": "import sys\ndef stay(*, secret):\n    sys.stdin.read()\n"}
+    sent = f"{wire.pack(sources)} {wire.pack(['remote.stay', {'secret': 'q0vW3x9Qk'}])}"
+    process.stdin.write(f"{sent}\n".encode())
+    process.stdin.flush()
+    try:
+        time.sleep(0.1)
+        assert process.poll() is None
+        visible = b"".join(Path(f"/proc/{process.pid}/{file}").read_bytes() for file in ("cmdline", "environ"))
+    finally:
+        process.stdin.close()
+        process.wait(10)
+    assert b"ai-admin-deploy" in visible
+    assert not any(part.encode() in visible for part in ("q0vW3x9Qk", *sent.split()))
+    assert channel.PYTHON.get_raw_value() == str(channel.PYTHON)  # the same for each host and call: nothing is masked
+
+
+SNIPPET = """
+import remote.nginx
+from channel import Step, message
+
+Step(remote.nginx.reload, timeout=1.0)
+Step(remote.nginx.reload, seconds=1.0)
+Step(remote.nginx.reload, timeout="1")
+Step(remote.nginx.reload)
+message(remote.nginx.read, site="a", domain="b")
+message(remote.nginx.read, site="a", domain=1)
+"""
+
+
+@pytest.mark.slow
+def test_mypy_checks_the_arguments_of_a_step(tmp_path: Path) -> None:
+    (tmp_path / "snippet.py").write_text(SNIPPET)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), str(tmp_path / "snippet.py")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    lines = [line for line in done.stdout.splitlines() if "snippet.py:" in line and "error" in line]
+    wrong = sorted({int(line.split("snippet.py:")[1].split(":")[0]) for line in lines})
+    assert wrong == [6, 7, 8, 10], done.stdout
+
+
+# --- wire.py
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=50)
+@given(_json)
+def test_pack_and_unpack(data: Any) -> None:
+    line = wire.pack(data)
+    assert line.isascii() and not any(each.isspace() for each in line)
+    assert wire.unpack(line) == wire.unpack(f"{line}\n".encode()) == data
+
+
+def test_any_bytes_travel() -> None:
+    content = bytes(range(256)) * 40
+    assert remote.files.content(wire.unpack(wire.pack(remote.files.text(content)))) == content
+
+
+def test_a_bomb_is_refused_before_it_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "LIMIT", 1000)
+    asked: list[int] = []
+    real = zlib.decompressobj
+
+    class Reader:
+        def __init__(self) -> None:
+            self.inner = real()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner, name)
+
+        def decompress(self, content: bytes, limit: int) -> bytes:
+            found = self.inner.decompress(content, limit)
+            asked.append(len(found))
+            return found
+
+    monkeypatch.setattr(zlib, "decompressobj", Reader)
+    with pytest.raises(ValueError, match="too large"):
+        wire.unpack(wire.pack("0" * 10_000_000))
+    assert asked == [1000]
+    assert wire.unpack(wire.pack("0" * 900)) == "0" * 900
+
+
+def test_a_line_cut_short_is_refused() -> None:
+    line = wire.pack({"readings": {"a": "b" * 50}})
+    for length in range(len(line) - 1):
+        with pytest.raises(ValueError):  # noqa: PT011 -- of several kinds
+            wire.unpack(line[:length])
+
+
+@pytest.mark.parametrize("line", ["", "Welcome!", "é", "=", "a", "eJwDAAAAAAE=", "[]", "\x00"])
+def test_garbage_is_refused(line: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 -- of several kinds
+        wire.unpack(line)
+
+
+def test_what_is_nested_too_deep_is_refused() -> None:
+    """`pack` makes no such thing; a host that is not itself any more may."""
+    deep = base64.b64encode(zlib.compress(b"[" * 200_000))
+    with pytest.raises(ValueError, match="recursion"):
+        wire.unpack(deep)
