@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from remote import Failure, backups, files, lock, step, wire
-from remote.look import Questions, look
+from remote.look import Questions, look, require_root
 from remote.processes import run, variable
 
 LOCK = "deploy.lock"
@@ -28,6 +28,7 @@ def session(*, who: str, bundle: str, wait: int, questions: Questions) -> None:
     Prints one line: `{"deploy": id, "readings": …}`; or `{"locked": its holder}` when somebody still deploys after
     `wait` seconds; or `{"busy": true}` while a step of a deploy, whose connection was cut, still runs.
     """
+    require_root()
     step.outlive_the_client()
     threading.Thread(target=_show_life, daemon=True).start()
     address, port = [*variable("SSH_CONNECTION").split(), "", ""][:2]

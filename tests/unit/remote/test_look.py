@@ -51,6 +51,13 @@ def test_side_by_side(have: Have) -> None:
     assert look(asked) == {"one": 0, "two": 1, "three": 2}
 
 
+def test_in_the_order_asked(have: Have) -> None:
+    """Whichever is done first: the first that fails is the one that the operator is told."""
+    done = threading.Event()
+    have(slow=lambda: done.wait(5), fast=done.set)
+    assert list(look({"slow": {}, "fast": {}})) == ["slow", "fast"]
+
+
 def test_one_that_fails_leaves_the_others(have: Have) -> None:
     have(
         fine=lambda: {"a": 1},
@@ -82,7 +89,15 @@ def test_nothing_asked() -> None:
     assert look({}) == {}
 
 
-def test_show_prints_one_line(have: Have, capsys: pytest.CaptureFixture[str]) -> None:
+def test_root_is_needed(have: Have, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    have(one=raising(AssertionError("looked")))
+    with pytest.raises(SystemExit, match="root is needed: connect as root, or set _sudo"):
+        show(questions={"one": {}})
+
+
+def test_show_prints_one_line(have: Have, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
     have(one=lambda: "\n\udcff")
     show(questions={"one": {}})
     out = capsys.readouterr().out

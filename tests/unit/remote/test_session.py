@@ -22,6 +22,7 @@ from remote import backups, lock, session, step
 folder = sys.argv[1]
 lock.FOLDER, backups.BACKUPS, session.AUDIT = f"{folder}/var/run", f"{folder}/var/backups", f"{folder}/audit.jsonl"
 session.AUDIT_SIZE, session.ALIVE, step.WAIT = 1000, float(sys.argv[3]), 0.1
+session.require_root = lambda: None
 session.session(**json.loads(sys.argv[2]))
 """
 JOURNALCTL = """#!/bin/sh
