@@ -29,7 +29,7 @@ FORWARDING = STATE / "uplink-forwarding"
 NETWORK = "198.18.77"  # RFC 2544: for tests of network devices, routed nowhere
 PROGRAMS = Path(__file__).with_name("programs.txt")  # what the hosts need on this machine; bin/ reads it too
 FIREWALL = "firewall"  # a chain of the host's nft table
-SLOTS = range(6)
+SLOTS = range(12)
 BOOT_SECONDS = 300  # it takes 4; a machine that is busy with other things, longer
 COMMAND_SECONDS = 300
 NAME = re.compile(r"[a-z][a-z0-9]{0,7}")  # an interface name holds 15 characters
@@ -175,7 +175,7 @@ class Host:
         free = [slot for slot in SLOTS if slot not in taken]
         if not free:
             names = ", ".join(host.name for host in known())
-            raise SystemExit(f"rehearse: six hosts are up ({names}); end one: bin/rehearse -n NAME down")
+            raise SystemExit(f"rehearse: {len(SLOTS)} hosts are up ({names}); end one: bin/rehearse -n NAME down")
         self.folder.mkdir(parents=True)
         (self.folder / "slot").write_text(str(free[0]))
 
