@@ -36,8 +36,10 @@ COLUMNS = ("integration_status", "marketplace_user_id", "whatsapp_connected", "a
 ROUTES = "src/api/routes/yclients-marketplace.js"
 SESSION_POOL = "src/integrations/whatsapp/session-pool.js"
 HEALTH_CHECK = "/marketplace/health-check"
+MENTION = r"marketplace|/redirect['\"`]"  # in the files that the marketplace, or what stands in its way, is made of
 POOL_CLASS = "WhatsAppSessionPool"
 METHODS = ("getQR", "getSession", "createSession", "getSessionStatus")
+KNOWN_METHODS = (*METHODS, "initSession")  # those that our block can give the session pool a sound meaning for
 
 
 def is_placeholder(value: str) -> bool:

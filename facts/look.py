@@ -21,7 +21,7 @@ import remote.npm
 import remote.pm2
 import remote.source
 from channel import Channel, HostUnfit, shown
-from rules import COLUMNS, DOTENV, KEYS, MIGRATION, ROUTES, SESSION_POOL
+from rules import COLUMNS, DOTENV, KEYS, MENTION, MIGRATION, ROUTES, SESSION_POOL
 from settings import Settings
 
 P = ParamSpec("P")
@@ -58,7 +58,7 @@ def expect_all(host: Host, settings: Settings, own: credentials.Credentials) -> 
     expect(host, remote.nginx.read, site=settings.nginx_site, domain=settings.domain)
     expect(host, remote.pm2.read, app=settings.api_app, app_dir=app_dir, packages=packages, keys=KEYS)
     expect(host, remote.dotenv.read, path=settings.dotenv, values=own.keys, rules=DOTENV)
-    expect(host, remote.source.read, app_dir=app_dir, paths=[ROUTES, SESSION_POOL])
+    expect(host, remote.source.read, app_dir=app_dir, paths=[ROUTES, SESSION_POOL], mention=MENTION)
 
 
 class Look(FactBase[dict[str, Any]]):

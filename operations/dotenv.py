@@ -15,6 +15,7 @@ from credentials import Secret, quoted
 from facts.look import ask
 from remote.readings import Secrets
 from rules import DOTENV, JWT_SECRET, KEYS
+from settings import BadInput
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,12 @@ class Changes:
 
 
 def changes(now: Secrets, values: Mapping[str, str]) -> Changes:
-    """What `.env` must become. A token missing here is left as the host has it."""
+    """What `.env` must become. A token missing here is left as the host has it. Raises BadInput."""
+    for name in now["public"]:
+        raise BadInput(
+            f"{name}: your own value stands in the application's source, so anybody can read it; "
+            "use `openssl rand -base64 32`, or leave it out and one is made on the host"
+        )
     change: dict[str, str] = {}
     once, pending = [], []
     for name in KEYS:

@@ -11,7 +11,7 @@ from pyinfra.api.host import Host
 from channel import Channel
 from credentials import Credentials
 from facts.look import expect_all, sound
-from operations import migration, nginx, source
+from operations import dotenv, migration, nginx, source
 from settings import Settings
 
 
@@ -21,5 +21,6 @@ def check(host: Host, settings: Settings, own: Credentials, site: nginx.Site) ->
     expect_all(host, settings, own)
     now: dict[str, Any] = {noun: sound(host, noun) for noun in Channel.of(host).look()}
     migration.check(now["migration"], host.name)
+    dotenv.changes(now["dotenv"], own.keys)
     source.changes(now["source"], settings.health_check)
     nginx.desired(now["nginx"], site)

@@ -1,42 +1,52 @@
-"""Two small additions to the application's source, each a marked block.
+"""Two small additions to the application's source, each a marked block. What is lacking, `contract.py` reads in it."""
 
-The files are read with tree-sitter's grammar, not by pattern: a method in a comment is not a method.
-"""
-
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from functools import cache
 
-import tree_sitter_javascript
 from pyinfra.api.operation import operation
 from pyinfra.context import host
-from tree_sitter import Language, Node, Parser
 
+import contract
 import remote.source
 from channel import Channel, Step
+from contract import Contract
 from facts.look import ask
 from operations import marked
 from operations.render import render
 from remote.files import content, sha256, text
-from rules import HEALTH_CHECK, METHODS, POOL_CLASS, ROUTES, SESSION_POOL
+from rules import HEALTH_CHECK, KNOWN_METHODS, MENTION, POOL_CLASS, ROUTES, SESSION_POOL
 from settings import BadInput
 
 
 def changes(now: Mapping[str, str | None], health_check: bool) -> dict[str, bytes]:
     """The files that must become another, with their new content. Raises BadInput where a block has no place."""
-    old = {file: _content(file, whole) for file, whole in now.items()}
-    wanted = {ROUTES: _routes(old[ROUTES], health_check), SESSION_POOL: _pool(old[SESSION_POOL])}
+    old = {file: content(now[file] or "") for file in (ROUTES, SESSION_POOL)}
+    needs = read(now)
+    own = {file: marked.without(whole, file) for file, whole in old.items()}
+    wanted = {ROUTES: _routes(own[ROUTES], health_check), SESSION_POOL: _pool(own[SESSION_POOL], needs)}
     return {file: new for file, new in wanted.items() if new != old[file]}
 
 
-@cache  # asked for by preflight and by the operation, as _pool is
-def _routes(old: bytes, health_check: bool) -> bytes:
-    text = marked.without(old, ROUTES)
-    root = _parse(text)
-    by_hand = any(node.type == "string_fragment" and node.text == HEALTH_CHECK.encode() for node in _nodes(root))
+def read(now: Mapping[str, str | None]) -> Contract:
+    """What the application's source needs, without what we put into it. Raises BadInput where it is not there."""
+    for file in (ROUTES, SESSION_POOL):
+        if now[file] is None:
+            raise BadInput(f"{file} is not in the application's folder; deploy the application first")
+    return _read(tuple((file, marked.without(content(whole or ""), file)) for file, whole in now.items()))
+
+
+@cache  # asked for by preflight and by the operation
+def _read(files: tuple[tuple[str, bytes], ...]) -> Contract:
+    return contract.read(dict(files))
+
+
+def _routes(text: bytes, health_check: bool) -> bytes:
+    root = contract.parse(text)
+    by_hand = any(node.text == HEALTH_CHECK.encode() for node in contract.nodes(root) if node.type == "string_fragment")
     if not health_check or by_hand:
         return text
     for statement in reversed(root.named_children):
-        parts = (statement.text or b"").decode(errors="replace").rstrip(";").split()
+        parts = contract.text(statement).rstrip(";").split()
         if statement.type == "expression_statement" and parts[:2] == ["module.exports", "="] and len(parts) == 3:
             block = marked.wrap(render(f"opt/ai-admin/{ROUTES}", router=parts[2]), "//", marked.eol_of(text))
             return text[: statement.start_byte] + block + text[statement.start_byte :]
@@ -46,30 +56,14 @@ def _routes(old: bytes, health_check: bool) -> bytes:
     )
 
 
-@cache
-def _pool(old: bytes) -> bytes:
-    text = marked.without(old, SESSION_POOL)
-    root = _parse(text)
-    body = next(
-        (
-            node.child_by_field_name("body")
-            for node in _nodes(root)
-            if node.type in ("class_declaration", "class")
-            and (name := node.child_by_field_name("name")) is not None
-            and name.text == POOL_CLASS.encode()
-        ),
-        None,
-    )
-    if body is None:
+def _pool(text: bytes, needs: Contract) -> bytes:
+    if not needs.members:
         raise BadInput(f"{SESSION_POOL}: no class {POOL_CLASS}; is this the application?")
-    members = {_member(node): node for node in body.named_children} | _assigned(root)
-    lacking = [name for name in METHODS if name not in members]
+    lacking = [name for name in needs.lacking if name in KNOWN_METHODS]
     if not lacking:
         return text
-    maker = members.get("getOrCreateSession")
-    if "createSession" in lacking and (
-        maker is None or b"createSession" in (maker.text or b"").replace(b"getOrCreateSession", b"")
-    ):
+    maker = needs.members.get("getOrCreateSession", "createSession").replace("getOrCreateSession", "")
+    if "createSession" in lacking and "createSession" in maker:
         raise BadInput(
             f"{SESSION_POOL}: createSession is missing and getOrCreateSession cannot stand in for it; "
             "the application's developers must add it"
@@ -79,51 +73,17 @@ def _pool(old: bytes) -> bytes:
     return text + end + marked.wrap(render(f"opt/ai-admin/{SESSION_POOL}", lacking=lacking), "//", eol)
 
 
-def _content(file: str, whole: str | None) -> bytes:
-    if whole is None:
-        raise BadInput(f"{file} is not in the application's folder; deploy the application first")
-    return content(whole)
-
-
-@cache
-def _parser() -> Parser:
-    return Parser(Language(tree_sitter_javascript.language()))
-
-
-def _parse(text: bytes) -> Node:
-    return _parser().parse(text).root_node
-
-
-def _nodes(node: Node) -> Iterator[Node]:
-    yield node
-    for child in node.named_children:
-        yield from _nodes(child)
-
-
-def _member(node: Node) -> str:
-    """The name of a method or a field of a class; a static one is not on the pool."""
-    name = node.child_by_field_name("name") or node.child_by_field_name("property")
-    static = any(child.type == "static" for child in node.children)
-    return "" if name is None or static else (name.text or b"").decode(errors="replace")
-
-
-def _assigned(root: Node) -> dict[str, Node]:
-    """`WhatsAppSessionPool.prototype.name = …` at the top level."""
-    start = f"{POOL_CLASS}.prototype."
-    found = {}
-    for node in _nodes(root):
-        left = node.child_by_field_name("left") if node.type == "assignment_expression" else None
-        target = (left.text or b"").decode(errors="replace") if left is not None else ""
-        if target.startswith(start):
-            found[target.removeprefix(start)] = node
-    return found
-
-
 @operation()
 def blocks(app: str, app_dir: str, health_check: bool) -> Generator[Step[...]]:
     """`app` is the pm2 app that loads the files; without `health_check` its route is taken out again."""
-    now = ask(host, remote.source.read, app_dir=app_dir, paths=[ROUTES, SESSION_POOL])
-    change = changes(now, health_check)
+    now = ask(host, remote.source.read, app_dir=app_dir, paths=[ROUTES, SESSION_POOL], mention=MENTION)
+    needs, change = read(now), changes(now, health_check)
+    for name in needs.lacking:
+        if name not in KNOWN_METHODS:
+            host.log(f"  source: {needs.calls[name]} calls {name}() on the session pool, which has no such method; we")
+            host.log("          know no meaning for it, so the application's developers must add it")
+    for route, other in needs.shadowed():
+        host.log(f"  source: {other.place} answers {route.path} before {route.place} does: mount {ROUTES} first")
     if not change:
         host.noop("source: the blocks are as they should be")
         return

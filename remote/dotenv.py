@@ -4,6 +4,7 @@ The application's own dotenv is the judge of each write (`dotenv_edit.py`). To l
 tests/unit/test_dotenv_grammar.py reads thousands of files with both, without one difference.
 """
 
+import os
 import re
 from collections.abc import Mapping
 
@@ -78,25 +79,34 @@ def load(path: str) -> dict[str, str]:
     return parse(line_feeds((files.read(path) or b"").decode(errors="replace")))
 
 
-def _kind(key: str, value: str | None, rules: Rules) -> str:
+def is_in_source(app_dir: str, value: str) -> bool:
+    """Does the value stand in the application's source? Then it is a default that everybody can read."""
+    sources = (file for file in files.below(f"{app_dir}/src") if file.endswith(files.JAVASCRIPT))
+    return bool(value) and any(files.content(value) in (files.read(file) or b"") for file in sources)
+
+
+def _kind(key: str, value: str | None, rules: Rules, app_dir: str) -> str:
     if value is None or not value.strip():
         return "absent" if value is None else "empty"
     if re.match(rules["placeholder"], value.strip(), re.IGNORECASE):
         return "placeholder"
+    if key != "JWT_SECRET":
+        return "set"
     is_weak = len(value) < rules["min_jwt_secret"] or value in rules["public_defaults"]
-    return "weak" if key == "JWT_SECRET" and is_weak else "set"
+    return "weak" if is_weak or is_in_source(app_dir, value) else "set"
 
 
 def read(*, path: str, values: Mapping[str, str], rules: Rules) -> Secrets:
-    content = files.read(path)
+    content, app_dir = files.read(path), os.path.dirname(path)
     found = assignments(line_feeds((content or b"").decode(errors="replace")))
     now = {each.key: each.value for each in found}
     keys: dict[str, Key] = {
         key: {
-            "kind": _kind(key, now.get(key), rules),
+            "kind": _kind(key, now.get(key), rules, app_dir),
             "equal": key in values and now.get(key) == values[key],
             "times": [each.key for each in found].count(key),
         }
         for key in rules["keys"]
     }
-    return {"sha256": files.sha256(content), "keys": keys}
+    public = [key for key, value in values.items() if key == "JWT_SECRET" and is_in_source(app_dir, value)]
+    return {"sha256": files.sha256(content), "keys": keys, "public": public}

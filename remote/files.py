@@ -8,6 +8,8 @@ from contextlib import suppress
 
 from remote import Failure
 
+JAVASCRIPT = (".js", ".cjs", ".mjs", ".ts")
+
 
 def read(path: str) -> bytes | None:
     """The file's bytes, None when there is none (or of a process in /proc that ended meanwhile)."""
@@ -41,6 +43,12 @@ def names(folder: str) -> list[str]:
     with suppress(FileNotFoundError, NotADirectoryError):
         return sorted(os.listdir(folder))
     return []
+
+
+def below(folder: str) -> list[str]:
+    """Every file in it, at any depth, with its whole path; links are left out."""
+    found = [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names]
+    return [path for path in found if not os.path.islink(path)]
 
 
 def text(content: bytes) -> str:

@@ -57,9 +57,8 @@ def known(app: str, app_dir: str) -> dict[str, Any] | None:
 def files_read_at_start(app_dir: str, packages: Sequence[str]) -> list[str]:
     """What the API reads when it starts and somebody may change: .env, packages, source."""
     modules = f"{app_dir}/node_modules"
-    source = [f"{folder}/{name}" for folder, _, names in os.walk(f"{app_dir}/src") for name in names]
     own = [f"{app_dir}/.env", f"{modules}/.package-lock.json", *(f"{modules}/{each}/package.json" for each in packages)]
-    return own + [file for file in source if not os.path.islink(file)]
+    return own + files.below(f"{app_dir}/src")
 
 
 def read(*, app: str, app_dir: str, packages: Sequence[str], keys: Sequence[str]) -> Running:

@@ -22,10 +22,12 @@ class Key(TypedDict):
 
 
 class Secrets(TypedDict):
-    """`sha256` is of the whole file, None when there is none."""
+    """`sha256` is of the whole file, None when there is none. `public`: the operator's keys whose values stand in the
+    application's source."""
 
     sha256: str | None
     keys: dict[str, Key]
+    public: list[str]
 
 
 class Package(TypedDict):

@@ -1,15 +1,24 @@
-"""The application's source files that get a block of ours."""
+"""The application's source: what speaks of the marketplace is read, and two files of it get a block of ours."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 
 from remote import Failure, files, pm2, services
 from remote.processes import run
 
+LARGE = 500_000  # bytes; nobody wrote such a file by hand
 
-def read(*, app_dir: str, paths: Sequence[str]) -> dict[str, str | None]:
-    """Each file whole, by its path below the application's folder; None for one that is not there."""
+
+def read(*, app_dir: str, paths: Sequence[str], mention: str) -> dict[str, str | None]:
+    """Each file whole, by its path below the application's folder: those of `paths`, None for one that is not there,
+    and all below src in which the pattern `mention` is found."""
     contents = {path: files.read(os.path.join(app_dir, path)) for path in paths}
+    for file in files.below(os.path.join(app_dir, "src")):
+        if file.endswith(files.JAVASCRIPT) and os.path.getsize(file) < LARGE:
+            content = files.read(file) or b""
+            if re.search(mention.encode(), content):
+                contents[os.path.relpath(file, app_dir)] = content
     return {path: None if content is None else files.text(content) for path, content in contents.items()}
 
 

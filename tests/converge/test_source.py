@@ -11,6 +11,7 @@ STEP = "Application source"
 ROUTES = f"{APP}/src/api/routes/yclients-marketplace.js"
 POOL = f"{APP}/src/integrations/whatsapp/session-pool.js"
 BEGIN, END = b">>> ai-admin-deploy", b"<<< ai-admin-deploy"
+LATE = b"app.use('/', marketplace); // after the older router of YClients\n"
 BY_HAND = b"router.get('/marketplace/health-check', (req, res) => res.json({ status: 'ok' }));\n"
 
 
@@ -61,7 +62,8 @@ def test_health_check_is_taken_out_again(host: Host, original: dict[str, bytes])
 def test_class_with_all_methods_gets_no_block(host: Host, original: dict[str, bytes]) -> None:
     """Also where it had ours: the application's developers have added the method meanwhile."""
     whole = original[POOL].replace(
-        b"  getSession(", b"  getQR(id) {\n    return this.qrCodes.get(id);\n  }\n\n  getSession("
+        b"  getSession(",
+        b"  getQR(id) {\n    return this.qrCodes.get(id);\n  }\n\n  initSession(id) {\n  }\n\n  getSession(",
     )
     assert whole != original[POOL]
     converge(host, runbook=only(STEP))
@@ -69,6 +71,21 @@ def test_class_with_all_methods_gets_no_block(host: Host, original: dict[str, by
     write(host, POOL, whole + ours)
     assert converge(host, runbook=only(STEP)).changed == [STEP]
     assert read(host, POOL) == whole
+
+
+def test_what_we_cannot_add_is_named(host: Host, original: dict[str, bytes]) -> None:
+    """With its place in the source, at every run: verification is red until the developers have added it."""
+    index = read(host, f"{APP}/src/index.js")
+    write(host, ROUTES, original[ROUTES].replace(b"sessionPool.getQR(", b"sessionPool.scanQR("))
+    write(host, f"{APP}/src/index.js", index.replace(b"app.use('/', marketplace);\n", b"") + LATE)
+    try:
+        output = converge(host, runbook=only(STEP)).output
+    finally:
+        write(host, f"{APP}/src/index.js", index)
+    assert "yclients-marketplace.js line 50 calls scanQR() on the session pool, which has no such method" in output
+    assert "src/api/routes/yclients.js line 6 answers /auth/yclients/redirect before" in output
+    assert b"initSession(sessionId)" in read(host, POOL), "a method that the requirements do not list, and we know"
+    assert b"scanQR" not in read(host, POOL)
 
 
 @pytest.mark.parametrize("file", [ROUTES, POOL])

@@ -110,6 +110,17 @@ FAULTS = [
         ("redirect_wants_a_salon",),
         ("Endpoints",),
         "landing page for /auth/",
+        hides=True,
+    ),
+    Fault(
+        "the older router of YClients is mounted first",
+        "edit $app/src/index.js"
+        " \"/^app.use.'.auth', yclients/d;/^app.use.'.', marketplace/iapp.use('/auth', yclients);\"; restart",
+        "back $app/src/index.js; restart",
+        ("redirect_is_answered_by_the_marketplace", "no_router_stands_before_the_marketplace"),
+        ("Endpoints",),
+        "src/api/routes/yclients.js line 6 answers /auth/yclients/redirect before",
+        "mount src/api/routes/yclients-marketplace.js before the other router",
     ),
     Fault(
         "the QR endpoint lets anybody in",
@@ -457,7 +468,7 @@ FAULTS = [
     ),
     Fault(
         "JWT_SECRET is the public default",
-        "edit $app/.env s/^JWT_SECRET=.*/JWT_SECRET=default-jwt-secret-change-in-production/; restart",
+        "edit $app/.env s/^JWT_SECRET=.*/JWT_SECRET=a-secret-that-only-this-source-knows-2025/; restart",
         "back $app/.env; restart",
         ("secret_is_not_public",),
         ("JWT Secret",),
@@ -506,11 +517,20 @@ FAULTS = [
         "the session pool lacks its methods",
         f'add $pool "for (const name of {METHODS}) delete WhatsAppSessionPool.prototype[name];"; restart',
         "back $pool; restart",
-        each("session_pool_has", *METHODS),
+        (*each("session_pool_has", *METHODS), "session_pool_has_what_is_called"),
         ("Baileys integration",),
         "has no getQR",
         "\"Cannot read property 'getQR' of undefined\"",
         hides=True,
+    ),
+    Fault(
+        "the routes call what the session pool never had",
+        "edit $routes 's/sessionPool.getQR/sessionPool.scanQR/'; restart",
+        "back $routes; restart",
+        ("session_pool_has_what_is_called",),
+        ("Baileys integration",),
+        "no scanQR() (src/api/routes/yclients-marketplace.js line 50)",
+        "the application's developers must add",
     ),
     Fault(
         "its methods return nonsense",

@@ -61,6 +61,24 @@ def test_nothing_is_changed_on_the_host(ver: Host, sound: Verified, tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_later_versions_of_the_application_are_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
+    """A page that refuses a token which is not signed, and a health check made by hand that says a lot more."""
+    del sound
+    page = "try { jwt.verify(req.query.token, config.jwtSecret); } catch { return res.status(401).send('no'); }"
+    changes = (
+        f"s|^(  return res.sendFile)|  {page}\\n\\1|;s|^    status: 'ok',|    version: 'x'.repeat(400), status: 'ok',|"
+    )
+    try:
+        shell(ver, f'edit $routes "{changes}"; restart', "host")
+        found = verify(ver, tmp_path)
+        answer = ver.ssh("curl -s -o /dev/null -w %{http_code} localhost:3000/marketplace/onboarding?token=x").stdout
+    finally:
+        shell(ver, "back $routes; restart", "host")
+    assert answer == "401", "the older version answers any token"
+    assert found.code == 0, found.output
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("database", "status"), [("postgres", "ready"), ("template1", "failing")])
 def test_the_operators_database_is_asked(
     ver: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str, status: str

@@ -15,8 +15,9 @@ runuser -u postgres -- psql -X -v ON_ERROR_STOP=1 -q -d postgres <<'SQL'
 CREATE ROLE ai_admin LOGIN PASSWORD 'pg#pa$$ "quoted"';
 CREATE TABLE companies (
   id serial PRIMARY KEY,
-  company_id integer UNIQUE NOT NULL,
-  title text NOT NULL,
+  company_id integer UNIQUE,
+  yclients_id integer UNIQUE,
+  name text NOT NULL,
   phone text,
   email text,
   address text,
@@ -24,7 +25,6 @@ CREATE TABLE companies (
   country text DEFAULT 'Россия',
   timezone text DEFAULT 'Europe/Moscow',
   currency text DEFAULT 'RUB',
-  website text,
   working_hours jsonb DEFAULT '{"from": "09:00", "to": "21:00"}',
   coordinate_lat numeric(9, 6),
   coordinate_lon numeric(9, 6),
@@ -36,8 +36,8 @@ CREATE TABLE companies (
   created_at timestamptz DEFAULT now(),
   updated_at timestamptz DEFAULT now()
 );
-INSERT INTO companies (company_id, title) SELECT 900000 + n, 'Салон №' || n FROM generate_series(1, 16) n;
-INSERT INTO companies (company_id, title, description) VALUES
+INSERT INTO companies (company_id, yclients_id, name) SELECT n, 900000 + n, 'Салон №' || n FROM generate_series(1, 16) n;
+INSERT INTO companies (yclients_id, name, description) VALUES
   (962302, 'Салон "Мастер"', 'кавычки'),
   (962303, 'L''Oréal O''Clock', 'апострофы'),
   (962304, 'Стрижка; укладка; SELECT 1;', 'точки с запятой'),

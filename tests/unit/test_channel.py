@@ -75,7 +75,7 @@ def test_a_step_runs_the_function_it_names(tmp_path: Path) -> None:
 
 
 def test_a_look_answers_in_one_line(tmp_path: Path) -> None:
-    questions = {"source": {"app_dir": str(tmp_path), "paths": ["a.js"]}, "nothing": {}}
+    questions = {"source": {"app_dir": str(tmp_path), "paths": ["a.js"], "mention": "x"}, "nothing": {}}
     done = on_host(channel.message(remote.look.show, questions=questions))
 
     assert done.stdout.count(b"\n") == 1

@@ -11,6 +11,7 @@ from operations.dotenv import changes
 from remote import dotenv
 from remote.readings import Key, Secrets
 from rules import APP_ID, DOTENV, JWT_SECRET, KEYS, PARTNER_TOKEN
+from settings import BadInput
 
 KINDS = ("absent", "empty", "placeholder", "weak", "set")
 SET: Key = {"kind": "set", "equal": False, "times": 1}
@@ -19,7 +20,7 @@ SET: Key = {"kind": "set", "equal": False, "times": 1}
 def decide(key: str, kind: str, *, wanted: bool, equal: bool = False, times: int = 1) -> tuple[str | None, bool, bool]:
     """Of one key, the others being there: why it is set, whether doubles go, whether it is pending."""
     keys = {**dict.fromkeys(KEYS, SET), key: Key(kind=kind, equal=equal, times=times)}
-    change = changes({"sha256": "sha", "keys": keys}, {key: "x"} if wanted else {})
+    change = changes({"sha256": "sha", "keys": keys, "public": []}, {key: "x"} if wanted else {})
     assert {*change.set, *change.once, *change.pending} <= {key}
     assert bool(change) is bool(change.set or change.once)
     return change.set.get(key), change.once == [key], change.pending == [key]
@@ -102,6 +103,21 @@ def test_kinds(tmp_path: Path, content: bytes | None, kind: str, times: int) -> 
     found = look(tmp_path, content)
     assert found["keys"][JWT_SECRET] == {"kind": kind, "equal": False, "times": times}
     assert (found["sha256"] is None) == (content is None)
+
+
+def test_what_stands_in_the_source_is_weak(tmp_path: Path) -> None:
+    """Whatever the application's default is today: it is read there, and in no list."""
+    default = "nobody-has-seen-this-default-before-2026"
+    (tmp_path / "src/api").mkdir(parents=True)
+    (tmp_path / "src/api/auth.js").write_text(f"const secret = process.env.JWT_SECRET || '{default}';\n")
+    dotenv = f"JWT_SECRET={default}\nYCLIENTS_APP_ID=secret\n".encode()
+    found = look(tmp_path, dotenv)
+    assert (found["keys"][JWT_SECRET]["kind"], found["keys"][APP_ID]["kind"], found["public"]) == ("weak", "set", [])
+    own = look(tmp_path, dotenv, **{JWT_SECRET: default, APP_ID: "secret"})
+    assert own["public"] == [JWT_SECRET]
+    with pytest.raises(BadInput, match="your own value stands in the application's source"):
+        changes(own, {JWT_SECRET: default})
+    assert look(tmp_path, b"JWT_SECRET=" + b"x" * 32, **{JWT_SECRET: "x" * 32})["public"] == []
 
 
 def test_a_short_token_is_not_weak(tmp_path: Path) -> None:

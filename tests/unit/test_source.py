@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+import remote.source
 from operations import marked, source
 from remote.files import text as as_text
-from rules import METHODS, ROUTES, SESSION_POOL
+from rules import KNOWN_METHODS, MENTION, METHODS, ROUTES, SESSION_POOL
 from settings import BadInput
 from tests.unit.conftest import ROOT
 
@@ -32,7 +35,7 @@ def added(pool: bytes) -> list[str]:
         return []
     assert changed.startswith(pool) and marked.without(changed, "").rstrip(b"\r\n") == pool.rstrip(b"\r\n")
     block = changed[len(pool) :].decode()
-    return [name for name in METHODS if f"{name}(sessionId) {{" in block]
+    return [name for name in KNOWN_METHODS if f"{name}(sessionId) {{" in block]
 
 
 # --- the health check
@@ -104,6 +107,14 @@ def test_complete_pool_is_left_alone() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_missing_method_alone_is_added(method: str) -> None:
     assert added(COMPLETE.replace(f" {method}(".encode(), b" other(")) == [method]
+
+
+def test_a_method_that_the_routes_call_is_added_too() -> None:
+    """The requirements do not list it, and the class never had it."""
+    calls = b"const pool = getSessionPool();\npool.initSession(1);\npool.fly();\n" + ROUTES_TEXT
+    changed = changes(calls, COMPLETE)[SESSION_POOL]
+    assert b"initSession(sessionId) {" in changed
+    assert b"fly" not in changed, "nobody knows what it should do"
 
 
 @pytest.mark.parametrize(
@@ -180,10 +191,34 @@ def test_no_such_class() -> None:
         changes(pool=b"// class WhatsAppSessionPool {}\n")
 
 
+def test_what_is_read(tmp_path: Path) -> None:
+    """The two files that get a block, and all that speaks of the marketplace."""
+    for name, text in {
+        SESSION_POOL: "class WhatsAppSessionPool {}",
+        "src/index.js": "app.use(require('./marketplace'))",
+        "src/deep/er/old.mjs": "r.get('/yclients/redirect', x)",
+        "src/other.js": "r.redirect(302)",
+        "src/marketplace.txt": "marketplace",
+        "src/large.js": "marketplace" + " " * 500_000,
+        "public/marketplace.js": "marketplace",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "src/link.js").symlink_to(tmp_path / "src/index.js")
+    found = remote.source.read(app_dir=str(tmp_path), paths=[ROUTES, SESSION_POOL], mention=MENTION)
+    assert set(found) == {ROUTES, SESSION_POOL, "src/index.js", "src/deep/er/old.mjs"}
+    assert (found[ROUTES], found[SESSION_POOL]) == (None, "class WhatsAppSessionPool {}")
+
+
 def test_file_missing() -> None:
     with pytest.raises(BadInput, match=f"^{SESSION_POOL} is not in the application's folder"):
         source.changes({ROUTES: as_text(ROUTES_TEXT), SESSION_POOL: None}, True)
 
 
 def test_the_rehearsal_application_lacks_get_qr() -> None:
-    assert added((APP / SESSION_POOL).read_bytes()) == ["getQR"]
+    routes, pool = (APP / ROUTES).read_bytes(), (APP / SESSION_POOL).read_bytes()
+    block = changes(routes, pool)[SESSION_POOL].removeprefix(pool)
+    assert [name for name in KNOWN_METHODS if f"{name}(".encode() in block.replace(b"this.", b"")] == [
+        *("getQR", "getSession", "createSession"),
+        "initSession",
+    ]

@@ -14,6 +14,11 @@ async function main() {
   for (const name of methods) {
     say(`pool.${name}`, typeof Pool.prototype[name] === 'function' ? 'there' : 'missing');
   }
+  const all = new Set();
+  for (let each = Pool.prototype; each; each = Object.getPrototypeOf(each)) {
+    for (const name of Object.getOwnPropertyNames(each)) all.add(name);
+  }
+  print(`pool.methods\t${[...all].join(' ')}`);
   const calls = (name, other) => source(name).includes(`this.${other}(`);
   const recursive = calls('createSession', 'getOrCreateSession') && calls('getOrCreateSession', 'createSession');
   say('pool.recursion', recursive ? 'endless' : 'none');

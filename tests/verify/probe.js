@@ -4,9 +4,10 @@ const http = require('http');
 const https = require('https');
 const path = require('path');
 const tls = require('tls');
-const { X509Certificate } = require('crypto');
+const { X509Certificate, createHmac } = require('crypto');
 const { execFile } = require('child_process');
 const { createRequire } = require('module');
+const { deflateSync } = require('zlib');
 
 const { APP_DIR, API_APP, API_PORT, DOMAIN, SITE, HOME, PM2_HOME = `${HOME}/.pm2` } = process.env;
 const { keys, packages, publicDefaults, healthCheck, ...rules } = JSON.parse(process.env.RULES); // rules.py
@@ -21,10 +22,29 @@ const part = (read) =>
     .then(read)
     .catch((error) => console.error(`probe: ${error.message.split('\n')[0]}`));
 
+const below = (folder) =>
+  fs.readdirSync(folder, { withFileTypes: true, recursive: true })
+    .filter((each) => each.isFile())
+    .map((each) => path.join(each.parentPath ?? each.path, each.name));
+
+// --- the source: what speaks of the marketplace, whole, for contract.py
+const sources = (fs.existsSync(`${APP_DIR}/src`) ? below(`${APP_DIR}/src`) : [])
+  .filter((file) => /\.[cm]?[jt]s$/.test(file) && fs.statSync(file).size < 500_000);
+part(() => {
+  const mention = new RegExp(rules.mention);
+  const concerned = sources.filter((file) => file.endsWith(rules.sessionPool) || mention.test(text(file)));
+  const contents = Object.fromEntries(concerned.map((file) => [path.relative(APP_DIR, file), text(file)]));
+  console.log(`source\t${deflateSync(JSON.stringify(contents)).toString('base64')}`);
+});
+
+// a secret that stands in the source is a default that everybody can read
+const isPublic = (secret) => publicDefaults.includes(secret) || sources.some((file) => text(file).includes(secret));
+
 // --- .env, read by the application's own parser
+const values = {};
 part(() => {
   const content = text(`${APP_DIR}/.env`);
-  const values = app('dotenv').parse(content);
+  Object.assign(values, app('dotenv').parse(content));
   for (const key of keys) {
     const value = values[key]?.trim();
     const glued = new RegExp(`^[^#\\n]*[^#\\s]${key}=`, 'm').test(content);
@@ -32,7 +52,7 @@ part(() => {
       value === undefined ? (glued ? 'glued' : 'absent')
       : value === '' ? 'empty'
       : placeholder.test(value) ? 'placeholder'
-      : publicDefaults.includes(value) ? 'public'
+      : key === rules.secret && isPublic(value) ? 'public'
       : 'set';
     say(`env.${key}`, kind, value?.length ?? 0);
   }
@@ -49,7 +69,7 @@ function ask(name, module, options) {
       let body = '';
       response.setEncoding('utf8').on('data', (chunk) => (body += chunk));
       const location = response.headers.location?.split('?')[0] ?? '-'; // the query may hold a token
-      response.on('end', () => answer(response.statusCode, type, location, body));
+      response.on('end', () => answer(response.statusCode, type, location, options.shorten?.(body) ?? body));
     });
     request.on('upgrade', (response, socket) => socket.destroy(answer(response.statusCode, '-', '-')));
     request.on('timeout', () => request.destroy(new Error('timeout')));
@@ -71,14 +91,24 @@ const upgrade = {
 };
 
 direct('health', '/health');
-direct('health_check', healthCheck);
+// made by hand it may hold more than `say` prints
+const environment = (body) => {
+  try { return JSON.stringify({ environment: JSON.parse(body).environment }); } catch { return body; }
+};
+direct('health_check', healthCheck, { shorten: environment });
 direct('qr_without_token', '/marketplace/api/qr', { method: 'POST' });
 direct('socket', '/socket.io/?EIO=4&transport=polling');
 direct('upgrade', '/socket.io/?EIO=4&transport=websocket', upgrade);
 site('health_check', healthCheck);
 site('redirect', '/auth/yclients/redirect'); // without salon_id: with one it writes to the database
 site('onboarding_bare', '/marketplace/onboarding');
-site('onboarding', '/marketplace/onboarding?token=verification');
+part(() => { // for no salon, and for a minute; a later version of the page refuses what is not signed
+  const secret = values[rules.secret] ?? '';
+  const claims = { salon_id: 0, exp: Math.floor(Date.now() / 1000) + 60 };
+  const head = [{ alg: 'HS256', typ: 'JWT' }, claims].map((each) => Buffer.from(JSON.stringify(each)).toString('base64url'));
+  const signature = createHmac('sha256', secret).update(head.join('.')).digest('base64url');
+  return site('onboarding', `/marketplace/onboarding?token=${[...head, signature].join('.')}`);
+});
 site('socket', '/socket.io/?EIO=4&transport=polling');
 site('upgrade', '/socket.io/?EIO=4&transport=websocket', upgrade);
 site('landing', '/', {
@@ -119,11 +149,6 @@ function started(pid) { // in ms since the epoch, precise to 20 ms: Linux counts
 }
 const changed = (file) => Math.max(fs.statSync(file).ctimeMs, fs.lstatSync(file).ctimeMs);
 const newer = (files, since) => files.find((file) => fs.existsSync(file) && changed(file) > since) ?? '';
-const below = (folder) =>
-  fs.readdirSync(folder, { withFileTypes: true, recursive: true })
-    .filter((each) => each.isFile())
-    .map((each) => path.join(each.parentPath ?? each.path, each.name));
-
 part(() => {
   const environment = (pid) => (pid && fs.existsSync(`/proc/${pid}`) ? text(`/proc/${pid}/environ`).split('\0') : []);
   const folder = `${PM2_HOME}/pids`;

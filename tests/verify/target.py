@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import binascii
 import json
 import os
 import shlex
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,7 +17,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import contract
 import rules
+from contract import Contract
 from settings import BadInput, Settings
 
 HERE = Path(__file__).parent
@@ -66,6 +70,14 @@ class Target:
     def probe(self) -> Reading:
         """What probe.sh printed. Empty when no shell could be started on the host."""
         return self._probe.result()
+
+    @cached_property
+    def contract(self) -> Contract:
+        """What the application's source needs. Raises NotChecked."""
+        sources: dict[str, str] = json.loads(zlib.decompress(binascii.a2b_base64(self.probe["source"])))
+        if missing := {rules.ROUTES, rules.SESSION_POOL} - set(sources):
+            raise NotChecked(f"{', '.join(sorted(missing))} is not in the application's folder")
+        return contract.read({file: content.encode() for file, content in sources.items()})
 
     @property
     def outside(self) -> Reading:
@@ -132,10 +144,12 @@ def _rules(settings: Settings) -> dict[str, Any]:
     """What probe.js and pool.js look for."""
     return {
         "keys": rules.KEYS,
+        "secret": rules.JWT_SECRET,
         "placeholder": rules.PLACEHOLDER,
         "publicDefaults": rules.PUBLIC_DEFAULTS,
         "packages": list(settings.packages),
         "healthCheck": rules.HEALTH_CHECK,
+        "mention": rules.MENTION,
         "sessionPool": rules.SESSION_POOL,
         "poolClass": rules.POOL_CLASS,
         "methods": rules.METHODS,

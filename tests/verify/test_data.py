@@ -59,6 +59,17 @@ def test_session_pool_has(probe: Reading, method: str) -> None:
     assert probe[f"pool.{method}"] == "there", f"the session pool has no {method}"
 
 
+@component("baileys", f"{DEPLOY}; a method that it says nobody knows, the application's developers must add")
+def test_session_pool_has_what_is_called(probe: Reading, target: Target) -> None:
+    """The requirements' list of methods is not all that the marketplace calls."""
+    needs(probe["pool.loads"] == "yes", "the session pool does not load")
+    unread = [each for each in target.contract.unread if "calls" in each]
+    needs(not unread, f"it cannot be read in the source {', '.join(unread)}")
+    there = probe["pool.methods"].split()
+    lacking = [f"{name}() ({place})" for name, place in target.contract.calls.items() if name not in there]
+    assert not lacking, f"the session pool has no {', '.join(lacking)}, which the marketplace calls"
+
+
 @component("baileys", f"fix the method in {SESSION_POOL}")
 @pytest.mark.parametrize("method", ["getQR", "getSession", "getSessionStatus"])
 def test_session_pool_method_works(probe: Reading, method: str) -> None:

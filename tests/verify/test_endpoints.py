@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from rules import HEALTH_CHECK
+from rules import HEALTH_CHECK, ROUTES
 from tests.verify.answers import answer, is_landing_page, running_secrets, through_nginx
 from tests.verify.plugin import DEPLOY, Seen, component, needs
 from tests.verify.target import Reading, Target
 
+ENTRY = "/auth/yclients/redirect"
+FIRST = f"mount {ROUTES} before the other router in the application's source, then pm2 restart ai-admin-api"
 LOG = "pm2 logs ai-admin-api --lines 50"
 FULL = 95  # percent
 
@@ -81,7 +83,29 @@ def test_redirect_wants_a_salon(probe: Reading) -> None:
     """400 without salon_id, or 503 without a partner token. With a salon_id it would write to the database."""
     found = through_nginx(probe, "site.redirect")
     assert not is_landing_page(probe, found), "nginx serves the landing page for /auth/: the location is missing"
-    assert found.code in ("400", "503"), f"/auth/yclients/redirect without salon_id answers {found.code}, not 400"
+    assert found.code in ("400", "503"), f"{ENTRY} without salon_id answers {found.code}, not 400"
+
+
+@component("endpoints", FIRST)
+def test_redirect_is_answered_by_the_marketplace(probe: Reading, target: Target) -> None:
+    """Another router may answer 400 too: the body tells. What the right one can say stands in its source."""
+    found = through_nginx(probe, "site.redirect")
+    needs(found.code in ("400", "503"), f"{ENTRY} does not answer")
+    own = [route for route in target.contract.routes if (route.path, route.place.file) == (ENTRY, ROUTES)]
+    texts = [" ".join(text.split()) for route in own for text in route.texts if len(text.strip()) > 4]
+    needs(bool(texts), f"what {ENTRY} answers cannot be read in {ROUTES}")
+    assert any(text in found.body for text in texts), (
+        f"another router answers {ENTRY}, and lets no salon in: {found.code} {found.body[:60]}"
+    )
+
+
+@component("endpoints", FIRST)
+def test_no_router_stands_before_the_marketplace(target: Target) -> None:
+    contract = target.contract
+    unread = [each for each in contract.unread if "mounted" in each]
+    needs(not unread, f"it cannot be read in the source {', '.join(unread)}")
+    shadowed = [f"{other.place} answers {route.path} before {route.place}" for route, other in contract.shadowed()]
+    assert not shadowed, "; ".join(shadowed)
 
 
 @component("endpoints", "fix the route: it must refuse a request without a token")

@@ -50,7 +50,7 @@ class Begin:
     def __call__(
         self, who: str = "anna@laptop", wait: int = 0, connection: str = FROM, alive: float = 20
     ) -> subprocess.Popen[bytes]:
-        questions = {"source": {"app_dir": str(self.folder), "paths": ["a.js"]}}
+        questions = {"source": {"app_dir": str(self.folder), "paths": ["a.js"], "mention": "x"}}
         arguments = {"who": who, "bundle": "1.0-3-gabc", "wait": wait, "questions": questions}
         path = f"{self.folder}/bin:{os.environ['PATH']}"
         env = {"PATH": path, **({"SSH_CONNECTION": connection} if connection else {})}

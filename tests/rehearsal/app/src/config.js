@@ -2,12 +2,11 @@
 require('dotenv').config({ quiet: true });
 
 // Без JWT_SECRET приложение молча подписывает общеизвестным значением, как и настоящее.
-const PUBLIC_DEFAULT_SECRET = 'default-jwt-secret-change-in-production';
 const PLACEHOLDERS = ['test_token_waiting_for_real', 'ваш_partner_token_от_yclients'];
 
 module.exports = {
   port: Number(process.env.PORT || 3000),
-  jwtSecret: process.env.JWT_SECRET || PUBLIC_DEFAULT_SECRET,
+  jwtSecret: process.env.JWT_SECRET || 'a-secret-that-only-this-source-knows-2025',
   partnerToken: process.env.YCLIENTS_PARTNER_TOKEN,
   appId: process.env.YCLIENTS_APP_ID,
   hasPartnerToken:

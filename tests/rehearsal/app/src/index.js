@@ -4,6 +4,7 @@ const express = require('express');
 const config = require('./config');
 const { pool, redis } = require('./database');
 const marketplace = require('./api/routes/yclients-marketplace');
+const yclients = require('./api/routes/yclients');
 const { attach } = require('./api/websocket/marketplace-socket');
 
 const app = express();
@@ -28,6 +29,7 @@ app.get('/health', async (req, res) => {
 });
 
 app.use('/', marketplace);
+app.use('/auth', yclients);
 
 const server = http.createServer(app);
 attach(server);

@@ -11,15 +11,18 @@ const router = express.Router();
 router.get('/auth/yclients/redirect', async (req, res) => {
   if (!config.hasPartnerToken) return res.status(503).json({ error: 'Интеграция не настроена: нет partner token' });
   const salon = Number.parseInt(req.query.salon_id, 10);
-  if (!(salon > 0)) return res.status(400).json({ error: 'Не получен salon_id' });
+  if (!(salon > 0)) return res.status(400).send('<h1>Ошибка подключения</h1><p>Не получен ID салона</p>');
   try {
     await database.query(
-      `INSERT INTO companies (company_id, title, integration_status) VALUES ($1, $2, 'pending_whatsapp')
-       ON CONFLICT (company_id) DO UPDATE SET integration_status = 'pending_whatsapp'`,
-      [salon, `Салон ${salon}`],
+      `INSERT INTO companies (yclients_id, name, phone, email, address, integration_status, marketplace_user_id,
+         marketplace_user_name, marketplace_user_phone, marketplace_user_email, connected_at)
+       VALUES ($1, $2, $3, $4, $5, 'pending_whatsapp', $6, $7, $8, $9, now())
+       ON CONFLICT (yclients_id) DO UPDATE SET integration_status = 'pending_whatsapp', connected_at = now()`,
+      [salon, `Салон ${salon}`, '', '', '', req.query.user_id, req.query.user_name, req.query.user_phone, ''],
     );
   } catch (error) {
-    return res.status(503).json({ error: error.message });
+    console.error('companies:', error.message);
+    return res.status(500).send('Ошибка сохранения данных');
   }
   const token = jwt.sign({ salon_id: salon }, config.jwtSecret, { expiresIn: '1h' });
   return res.redirect(302, `/marketplace/onboarding?token=${token}`);
@@ -37,10 +40,14 @@ router.post('/marketplace/api/qr', async (req, res) => {
   } catch {
     return res.status(401).json({ error: 'Нет или неверный токен' });
   }
-  const sessions = getSessionPool();
+  // Как у настоящего: метод, которого в пуле никогда не было.
+  const sessionPool = getSessionPool();
+  const sessionId = `company_${salon}`;
   try {
-    await sessions.getOrCreateSession(salon);
-    return res.json({ success: true, qr: await sessions.getQR(salon) });
+    if (!sessionPool.getSession(sessionId)) {
+      await sessionPool.initSession(sessionId, { company_id: salon, salon_id: salon });
+    }
+    return res.json({ success: true, qr: await sessionPool.getQR(sessionId) });
   } catch (error) {
     return res.status(500).json({ error: error.message });
   }

@@ -20,10 +20,11 @@ function attach(server) {
   // Подключение с токеном начинает сессию WhatsApp; второе для того же салона роняет процесс, как у настоящего.
   namespace.on('connection', async (socket) => {
     const pool = getSessionPool();
+    const sessionId = `company_${socket.salon}`;
     pool.on('qr', async ({ companyId, qr }) => {
-      if (companyId === String(socket.salon)) socket.emit('qr', { qr, image: await qrcode.toDataURL(qr, { width: 320 }) });
+      if (companyId === sessionId) socket.emit('qr', { qr, image: await qrcode.toDataURL(qr, { width: 320 }) });
     });
-    await pool.createSession(socket.salon);
+    await pool.createSession(sessionId);
   });
   return io;
 }
