@@ -22,7 +22,8 @@ def each(check: str, *cases: str) -> tuple[str, ...]:
 @dataclass(frozen=True)
 class Fault:
     """`plant` and `undo` are shell, with the functions of host.sh. `fails` are exactly the checks that fail, or
-    are pending where `code` is 2. With `hides`, others cannot be judged while the fault is there."""
+    are pending where `code` is 2. With `hides`, others cannot be judged while the fault is there. `typed`: the remedy
+    is a command, which puts it right when it is typed on the host."""
 
     name: str
     plant: str
@@ -32,6 +33,7 @@ class Fault:
     cause: str
     remedy: str = DEPLOY
     hides: bool = False
+    typed: bool = False
     code: int = 1
     where: str = "host"  # or "here": on this machine; or "dns": the domain points to this machine
 
@@ -512,6 +514,47 @@ FAULTS = [
         ("Database",),
         "without api_key, webhook_secret",
         '"Column does not exist"',
+    ),
+    Fault(
+        "a column that the entry writes has another name",
+        "sql 'ALTER TABLE companies RENAME name TO title; ALTER TABLE companies ALTER title DROP NOT NULL'",
+        "sql 'ALTER TABLE companies DROP name; ALTER TABLE companies RENAME title TO name;"
+        " ALTER TABLE companies ALTER name SET NOT NULL'",
+        ("the_entry_can_write_its_salon",),
+        ("Database",),
+        "no salon gets in: no column name",
+        'psql -d postgres -c "ALTER TABLE companies ADD COLUMN name text"',
+        typed=True,
+    ),
+    Fault(
+        "a column that the entry does not write must not be empty",
+        "sql 'UPDATE companies SET company_id = id; ALTER TABLE companies ALTER company_id SET NOT NULL'",
+        "sql 'ALTER TABLE companies ALTER company_id DROP NOT NULL'",
+        ("the_entry_can_write_its_salon",),
+        ("Database",),
+        'null value in column "company_id"',
+        'psql -d postgres -c "ALTER TABLE companies ALTER COLUMN company_id DROP NOT NULL"',
+        typed=True,
+    ),
+    Fault(
+        "nothing makes the entry's key unique",
+        "sql 'ALTER TABLE companies DROP CONSTRAINT companies_yclients_id_key'",
+        "sql 'DROP INDEX companies_yclients_id_idx; ALTER TABLE companies ADD UNIQUE (yclients_id)'",
+        ("the_entry_can_write_its_salon",),
+        ("Database",),
+        "no unique or exclusion constraint",
+        'psql -d postgres -c "CREATE UNIQUE INDEX CONCURRENTLY ON companies (yclients_id)"',
+        typed=True,
+    ),
+    Fault(
+        "the application's role may not write companies",
+        "sql 'ALTER TABLE companies OWNER TO postgres'",
+        "sql 'ALTER TABLE companies OWNER TO ai_admin'",
+        ("the_entry_can_write_its_salon",),
+        ("Database",),
+        "the role ai_admin may not write into companies",
+        "GRANT SELECT, INSERT, UPDATE ON companies TO ai_admin; GRANT USAGE ON SEQUENCE public.companies_id_seq",
+        typed=True,
     ),
     Fault(
         "the session pool lacks its methods",

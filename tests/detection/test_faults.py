@@ -25,15 +25,20 @@ def test_fault(ver: Host, sound: Verified, fault: Fault, tmp_path: Path) -> None
     try:
         shell(ver, fault.plant, fault.where)
         found = verify(ver, tmp_path, inventory=inventory)
+        rows = [row for row in found.table["rows"] if row["component"] in fault.rows]
+        actions = [action for row in rows for action in row["actions"] if fault.remedy in action]
+        if fault.typed and actions:
+            shell(ver, f"cd /; {actions[0]}", "host")
+            healed = verify(ver, tmp_path, inventory=inventory)
+            assert healed.code == 0, healed.output
     finally:
         shell(ver, fault.undo, fault.where)
     red = found.checks("failing", "pending")
     assert (found.code, set(red)) == (fault.code, set(fault.fails)), found.output
     assert set(red.values()) == set(fault.rows)
     assert bool(found.checks("not checked")) == fault.hides, found.output
-    rows = [row for row in found.table["rows"] if row["component"] in fault.rows]
     assert any(fault.cause in evidence for row in rows for evidence in row["evidence"]), found.output
-    assert any(fault.remedy in action for row in rows for action in row["actions"]), found.output
+    assert actions, found.output
 
 
 @pytest.mark.slow

@@ -23,6 +23,14 @@ class Pending(Exception):
     """Not broken: something that the operator does not have yet is missing."""
 
 
+class Unfit(AssertionError):
+    """A check that fails, with a remedy of its own."""
+
+    def __init__(self, cause: str, action: str) -> None:
+        super().__init__(cause)
+        self.action = action
+
+
 def needs(true: bool, why: str) -> None:
     """A precondition of a check. Where it does not hold, another check fails for it, and this one cannot judge."""
     if not true:
@@ -104,5 +112,5 @@ def _verdict(report: pytest.TestReport, call: pytest.CallInfo[None], action: str
     if isinstance(error, NotChecked):
         return Status.UNCHECKED, str(error), ""
     if isinstance(error, AssertionError):
-        return Status.FAILING, str(error), action
+        return Status.FAILING, str(error), getattr(error, "action", action)
     return Status.FAILING, f"this check itself failed: {type(error).__name__}: {error}", "report this bug"

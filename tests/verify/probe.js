@@ -56,6 +56,8 @@ part(() => {
       : 'set';
     say(`env.${key}`, kind, value?.length ?? 0);
   }
+  const url = [values.DATABASE_URL].find((each) => URL.canParse(each ?? ''));
+  say('database.role', values.POSTGRES_USER ?? values.DB_USER ?? (url ? new URL(url).username : ''));
 });
 
 // --- HTTP: `status content-type location body`

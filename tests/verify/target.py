@@ -59,7 +59,9 @@ class Target:
 
     def start(self) -> None:
         """Begin to read on the host. Whoever asks for `probe` waits for it. Raises BadInput."""
-        self._probe: Future[Reading] = ThreadPoolExecutor(1).submit(self._read_on_the_host, _database())
+        self._database = _database()
+        self._probe: Future[Reading] = ThreadPoolExecutor(1).submit(self._read_on_the_host)
+        self._entry: Future[str] = ThreadPoolExecutor(1).submit(self._try_the_entry)
 
     def start_outside(self, look: Callable[[Settings, str], dict[str, str]]) -> None:
         """Begin to read from outside. Whoever asks for `outside` waits for it."""
@@ -78,6 +80,16 @@ class Target:
         if missing := {rules.ROUTES, rules.SESSION_POOL} - set(sources):
             raise NotChecked(f"{', '.join(sorted(missing))} is not in the application's folder")
         return contract.read({file: content.encode() for file, content in sources.items()})
+
+    @property
+    def entry(self) -> str:
+        """What psql complains of when it tries the entry route's insert, which entry.sql rolls back."""
+        return self._entry.result()
+
+    @property
+    def psql(self) -> str:
+        """The command that reaches the database, for a remedy."""
+        return self._database["PSQL"] if len(self._database) == 1 else 'psql "$DATABASE_URL"'
 
     @property
     def outside(self) -> Reading:
@@ -121,11 +133,11 @@ class Target:
         exports = [f"export {key}={shlex.quote(value)}" for key, value in values.items()]
         return "\n".join([*exports, _text(name)])
 
-    def _read_on_the_host(self, database: dict[str, str]) -> Reading:
+    def _read_on_the_host(self) -> Reading:
         began = time.time()
         programs = {"PROBE_JS": _text("probe.js"), "POOL_JS": _text("pool.js")}
         try:
-            done = self.run(self.script("probe.sh", **programs, **database))
+            done = self.run(self.script("probe.sh", **programs, **self._database))
         except subprocess.TimeoutExpired:
             return Reading.failed(f"{self.name} did not answer within {LIMIT} s")
         self.span = began, time.time()
@@ -138,6 +150,17 @@ class Target:
             return Reading.failed(f"{self.name} {what}: {last}")
         reading.why = " ".join(line for line in lines if line.startswith("probe: "))[:200]
         return reading
+
+    def _try_the_entry(self) -> str:
+        upsert = self.contract.upsert
+        if upsert is None:
+            return ""
+        names = {"columns": upsert.columns, "key": upsert.key, "role": [self.probe["database.role"]]}
+        values = " ".join(f"-v {name}={shlex.quote(','.join(each))}" for name, each in names.items())
+        exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in self._database.items())
+        psql = "cd / && LC_ALL=C.UTF-8 $PSQL -Xq -v ON_ERROR_STOP=1 -v VERBOSITY=verbose"
+        done = self.run(f"{exports}{psql} {values} -f - <<'SQL'\n{_text('entry.sql')}SQL\n")
+        return done.stderr
 
 
 def _rules(settings: Settings) -> dict[str, Any]:

@@ -1,0 +1,51 @@
+"""The entry route: would the database take what it writes for a salon? Tried, and rolled back."""
+
+from __future__ import annotations
+
+import re
+
+from rules import ROUTES
+from tests.verify.plugin import Seen, Unfit, component, needs
+from tests.verify.target import Reading, Target
+
+# What only the entry's real values could satisfy: a foreign key, a check constraint.
+UNKNOWN = ("23503", "23514")
+
+
+@component("database", "pm2 logs ai-admin-api --lines 50 --nostream")
+def test_the_entry_can_write_its_salon(probe: Reading, target: Target, seen: Seen) -> None:
+    needs(probe["database"].startswith(("complete", "without ")), "the table companies cannot be read")
+    upsert = target.contract.upsert
+    if upsert is None:
+        needs(False, f"it cannot be read in the source what {ROUTES} writes into companies")
+        return
+    said = target.entry
+    error = re.search(r"(?:ERROR|FATAL): +(\w{5}): (.*)", said)
+    needs(error is not None or said == "", f"the insert could not be tried: {said[:150]}")
+    if error is None:
+        seen(f"takes the {len(upsert.columns)} columns that the entry route writes")
+        return
+    state, message = error[1], error[2]
+    needs(state not in UNKNOWN, f"whether the database takes a real salon: {message}")
+    columns = re.search(r"COLUMN NAME: +(\S+)", said)
+    statement = _statement(state, columns[1] if columns else "", upsert.key, probe["database.role"])
+    raise Unfit(
+        f"the insert of {upsert.place} fails, so no salon gets in: {message}",
+        f'{target.psql} -c "{statement}"' if statement else "ask the application's developers",
+    )
+
+
+def _statement(state: str, column: str, key: tuple[str, ...], role: str) -> str:
+    """What would mend it, by PostgreSQL's error code; empty where it is not ours to say."""
+    on = "ALTER TABLE companies"
+    if state == "42703":  # undefined_column
+        added = [f"ADD COLUMN {each} {'timestamptz' if each.endswith('_at') else 'text'}" for each in column.split(",")]
+        return f"{on} {', '.join(added)}"
+    if state == "23502":  # not_null_violation
+        return f"{on} ALTER COLUMN {column} DROP NOT NULL"
+    if state == "42P10":  # no unique constraint for ON CONFLICT
+        return f"CREATE UNIQUE INDEX CONCURRENTLY ON companies ({', '.join(key)})"
+    if state == "42501":  # insufficient_privilege
+        sequence = f"; GRANT USAGE ON SEQUENCE {column} TO {role}" if column else ""
+        return f"GRANT SELECT, INSERT, UPDATE ON companies TO {role}{sequence}"
+    return ""
