@@ -139,6 +139,8 @@ class Step(StringCommand, Generic[P]):
             done: tuple[bool, CommandOutput] = super().execute(state, host, sent)
         except EOFError:  # which pyinfra 3.10 does not expect, and shows as a traceback
             raise SSHException("the connection was lost; run again") from None
+        if done[0]:
+            channel.say(_said(done[1]))
         if done[0] and host.executing_op_hash:
             channel.changed += sorted(state.get_op_meta(host.executing_op_hash).names - set(channel.changed))
         return done
@@ -260,6 +262,12 @@ class Channel:
     def ahead(self, service: str) -> list[str]:
         """In the plan: what will change that the service must load. In the run that is written by now, and shows."""
         return [] if self.host.state.is_executing else self.planned.get(service, [])
+
+
+def _said(output: CommandOutput) -> list[str]:
+    """What the step tells the operator."""
+    said: list[str] = json.loads(output.stdout_lines[-1]).get("said", []) if output.stdout_lines else []
+    return [wire.printable(line) for line in said]
 
 
 def _close(stdin: Any, end: Callable[[], None], said: str) -> None:

@@ -15,7 +15,7 @@ from remote.readings import Package
 def missing(now: Mapping[str, Package], ranges: Mapping[str, str]) -> dict[str, str]:
     """What to install, each in its range: that of the application's package.json, else the one in `ranges`."""
     wanted = {name: package["range"] or ranges[name] for name, package in now.items()}
-    fits = {name: package["complete"] and satisfies(package["version"], wanted[name]) for name, package in now.items()}
+    fits = {name: not package["cause"] and satisfies(package["version"], wanted[name]) for name, package in now.items()}
     return {name: wanted[name] for name in now if not fits[name]}
 
 
@@ -40,8 +40,8 @@ def packages(app: str, app_dir: str, ranges: Mapping[str, str]) -> Generator[Ste
     lines = []
     for name, wanted in install.items():
         old = now[name]
-        state = "missing" if old["version"] is None else f"{old['version']}{'' if old['complete'] else ', incomplete'}"
+        broken = f", does not load: {old['cause']}" if old["cause"] else ""
+        state = "missing" if old["version"] is None else f"{old['version']}{broken}"
         lines.append(f"npm: {name} {wanted} (now {state})")
     Channel.of(host).say(lines, "api", "packages")
-    from_lock = [name for name, wanted in install.items() if satisfies(now[name]["locked"], wanted)]
-    yield Step(remote.npm.install, app=app, app_dir=app_dir, ranges=install, from_lock=from_lock)
+    yield Step(remote.npm.install, app=app, app_dir=app_dir, ranges=install, packages=list(ranges))

@@ -1,22 +1,36 @@
-"""npm packages: what is installed, and how what is missing gets in while nothing else moves.
+"""npm packages: which of them load, and how those that do not get in while nothing else moves.
 
 `npm install` in the application's folder would also remove what package.json does not list and move other packages to
-what the lock says; both have taken the application down. So each package is made in a folder of its own, with all it
-needs inside it, and enters node_modules in one rename.
+what the lock says; both have taken the application down. So npm runs in a folder of its own, and what it put beside a
+package goes inside of it: real baileys imports `long` without listing it, and finds it only there. Each package then
+enters node_modules in one rename.
 """
 
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from remote import Failure, files, pm2, services
-from remote.processes import require, run
+from remote import Failure, files, loading, pm2, services
+from remote.processes import Done, require, run
 from remote.readings import Package
 
 STAGING = ".ai-admin-deploy-npm"
-OPTIONS = ("--omit=dev", "--legacy-peer-deps", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
+# Whatever an .npmrc says: npm's default hoisting, and the lock is used. npm 9.2 tries a host again after 10 and 60 s.
+OPTIONS = (
+    *(
+        "--omit=dev",
+        "--legacy-peer-deps",
+        "--install-strategy=hoisted",
+        "--package-lock",
+        "--fetch-retry-maxtimeout=10000",
+    ),
+    *("--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"),
+)
+TIMEOUT = 600  # seconds for npm
+GIT_TIMEOUT = 120  # seconds for npm where it asks a git host: one that cannot be reached may take for ever
 Json = dict[str, Any]
 
 
@@ -30,86 +44,138 @@ def read(*, app_dir: str, packages: Sequence[str]) -> dict[str, Package]:
     require("node", "npm")
     if not os.path.exists(f"{app_dir}/package.json"):
         raise Failure(f"{app_dir}/package.json is not there: deploy the application first, or set app_dir")
-    own, lock = _json(f"{app_dir}/package.json"), _json(f"{app_dir}/package-lock.json")
+    own = _json(f"{app_dir}/package.json")
     ranges = {**own.get("optionalDependencies", {}), **own.get("dependencies", {})}
-    tree = Tree(app_dir)
+    found = {name: _json(f"{app_dir}/node_modules/{name}/package.json").get("version") for name in packages}
+    causes = loading.known(app_dir, [name for name in packages if found[name]])
     return {
-        name: {
-            "version": tree.manifest(f"{app_dir}/node_modules/{name}").get("version"),
-            "complete": tree.is_complete(f"{app_dir}/node_modules/{name}"),
-            "range": ranges.get(name),
-            "locked": lock.get("packages", {}).get(f"node_modules/{name}", {}).get("version"),
-        }
+        name: {"version": found[name], "cause": causes.get(name, "not installed"), "range": ranges.get(name)}
         for name in packages
     }
 
 
-class Tree:
-    """The installed packages, each one's package.json read once."""
-
-    def __init__(self, app_dir: str) -> None:
-        self.app_dir = app_dir
-        self.manifests: dict[str, Json] = {}
-        self.complete: set[str] = set()
-
-    def manifest(self, folder: str) -> Json:
-        """Empty when there is no such package."""
-        if folder not in self.manifests:
-            self.manifests[folder] = _json(f"{folder}/package.json")
-        return self.manifests[folder]
-
-    def is_complete(self, folder: str) -> bool:
-        own = self.manifest(folder)
-        if folder in self.complete or not own:
-            return bool(own)
-        known = set(self.complete)
-        self.complete.add(folder)  # packages may need one another
-        needs = {*(own.get("dependencies") or {})} - {*(own.get("optionalDependencies") or {})}
-        if all((found := self.find(name, folder)) and self.is_complete(found) for name in needs):
-            return True
-        self.complete = known  # without what was taken for complete because this one was
-        return False
-
-    def find(self, name: str, folder: str) -> str | None:
-        """Node's own search: the nearest node_modules upwards."""
-        while folder.startswith(self.app_dir):
-            if self.manifest(f"{folder}/node_modules/{name}"):
-                return f"{folder}/node_modules/{name}"
-            folder = os.path.dirname(folder)
-        return None
+# --- npm's own tree, in a folder of its own
 
 
-def lock_for(lock: Json, name: str) -> tuple[Json, Json] | None:
-    """package.json and package-lock.json for the one package, cut out of the application's own lock.
+def from_git(lock: Json) -> dict[str, str]:
+    """By name, the git host that each package of the lock comes from, or needs another one from."""
+    entries = [(key.rpartition("node_modules/")[2], entry) for key, entry in lock.get("packages", {}).items() if key]
+    origins = {name: re.match(r"git[^/]*//(?:[^/]*@)?([^/:#]+)", str(each.get("resolved"))) for name, each in entries}
+    needs = [(name, needed) for name, entry in entries for needed in entry.get("dependencies", {})]
+    found: dict[str, str] = {}
+    more = {name: host[1] for name, host in origins.items() if host}
+    while more:
+        found |= more
+        more = {name: found[needed] for name, needed in needs if needed in found and name not in found}
+    return found
 
-    The same versions and checksums, each dependency nested below what needs it. None when the lock does not list it.
+
+def stage(folder: str, app_dir: str, ranges: Mapping[str, str]) -> list[str]:
+    """Let npm install these packages in the folder: as the application's lock has them, where it does.
+
+    Where the lock needs a git host and npm fails with it, the registry must do. Returns what the operator should know.
+    Raises Failure.
     """
-    top, whole = f"node_modules/{name}", lock.get("packages", {})
-    if top not in whole:
-        return None
-    cut: Json = {}
+    os.mkdir(folder)
+    if (own := files.read(f"{app_dir}/.npmrc")) is not None:
+        files.write_whole(f"{folder}/.npmrc", own, 0o600)
+    lock = _json(f"{app_dir}/package-lock.json")
+    git, entries = from_git(lock), lock.get("packages", {})
+    here = [name for name in ranges if name in git and f"node_modules/{name}" in entries]
+    done = _npm(folder, ranges, lock, GIT_TIMEOUT if here else TIMEOUT)
+    if done.status == 0:
+        return []
+    wanted, why = ", ".join(f"{name}@{range_}" for name, range_ in ranges.items()), complaint(done)
+    if not here:
+        raise Failure(f"npm could not install {wanted}: {why}")
+    needed = "; ".join(f"{name} {entries[f'node_modules/{name}']['version']} needs {git[name]}" for name in here)
+    rest = {key: each for key, each in entries.items() if key.rpartition("node_modules/")[2] not in git}
+    done = _npm(folder, ranges, {**lock, "packages": rest}, TIMEOUT)
+    if done.status != 0:
+        raise Failure(f"npm could not install {wanted}: of the lock {needed}: {why}. Without it: {complaint(done)}")
+    made = ", ".join(f"{name} {_json(f'{folder}/node_modules/{name}/package.json')['version']}" for name in here)
+    return [f"npm: of the lock {needed}, which failed: {why}", f"npm: the registry's {made} instead"]
+
+
+def _npm(folder: str, ranges: Mapping[str, str], lock: Json, timeout: float) -> Done:
+    """npm 9 keeps what a lock has where that satisfies the ranges, finds the rest, and drops what nothing needs."""
+    files.remove_tree(f"{folder}/node_modules")  # of the first try
+    for file, manifest in (("package.json", {"dependencies": {**ranges}}), ("package-lock.json", lock)):
+        if manifest:
+            with open(f"{folder}/{file}", "w", encoding="utf-8") as target:
+                json.dump(manifest, target)
+    return run("npm", "install", *OPTIONS, cwd=folder, timeout=timeout)
+
+
+def complaint(done: Done) -> str:
+    """npm's error, with the lines that name a host, and without the user and password that an .npmrc may have there."""
+    ended = done.line_with("Error") or f"it ended with status {done.status}"
+    lines = re.findall(r"npm (?:ERR!|error) +(.+)", done.stderr) or [ended]
+    telling = [line for line in lines[1:] if "://" in line or "fatal:" in line] or lines[1:]
+    return re.sub(r"//[^/\s]*@", "//", "; ".join([*lines[:1], *telling[:2]]))
+
+
+# --- from there into node_modules
+
+
+def layout(packages: Json, name: str) -> dict[str, str]:
+    """By its new place, all of them in the package's own folder, where npm put each package that this one needs.
+
+    What lay beside it lies in its node_modules, for one may need what it does not list. Where the package has another
+    version of that already, it lies in those that need it: each finds what it found in npm's tree.
+    """
+    top = f"node_modules/{name}"
+    reached: set[str] = set()
+    waiting = [top]
+    while waiting:
+        key = waiting.pop()
+        if key not in reached:
+            reached.add(key)
+            waiting += _needs(packages, key).values()
+    beside = {key.removeprefix("node_modules/"): key for key in reached if key.count("node_modules/") == 1}
+    found: dict[str, str] = {}
 
     def add(key: str, place: str, above: dict[str, str]) -> None:
-        entry = whole[key]
-        cut[place] = {word: value for word, value in entry.items() if word not in ("dev", "peer", "devOptional")}
-        needs = {**entry.get("dependencies", {}), **entry.get("optionalDependencies", {})}
-        found = {each: at for each in needs if (at := _nearest(whole, each, key))}
-        here = {each: at for each, at in found.items() if above.get(each) != at}
+        found[place] = key
+        needs = {**(beside if key == top else {}), **_needs(packages, key)}
+        here = {each: at for each, at in needs.items() if above.get(each) != at}
         for each, at in here.items():
             add(at, f"{place}/node_modules/{each}", {**above, **here})
 
     add(top, top, {name: top})
-    root = {"name": "staging", "dependencies": {name: whole[top]["version"]}}
-    return root, {"name": "staging", "lockfileVersion": 3, "requires": True, "packages": {"": root, **cut}}
+    return found
+
+
+def _needs(packages: Json, key: str) -> dict[str, str]:
+    """Of a package in npm's tree: by name what it needs, and where Node finds that."""
+    kinds = ("dependencies", "optionalDependencies", "peerDependencies", "bundleDependencies")
+    names = [name for kind in kinds for name in packages[key].get(kind) or ()]
+    return {name: at for name in names if (at := _nearest(packages, name, key))}
 
 
 def _nearest(packages: Json, name: str, key: str) -> str | None:
-    """In a lock, what `find` is on the disk."""
+    """Node's own search: the nearest node_modules upwards."""
     while f"{key}/node_modules/{name}".lstrip("/") not in packages:
         if not key:
             return None
         key = key[: max(key.rfind("/node_modules/"), 0)]
     return f"{key}/node_modules/{name}".lstrip("/")
+
+
+def gather(tree: str, target: str, names: Collection[str]) -> None:
+    """Copy each package with all that it needs inside it from npm's tree to `target`, a folder with a node_modules."""
+    import shutil  # takes 3 ms, and a look needs none of it
+
+    packages = _json(f"{tree}/node_modules/.package-lock.json")["packages"]
+    for name in names:
+        for place, key in layout(packages, name).items():
+            alone = partial(_nested, f"{tree}/{key}")
+            shutil.copytree(f"{tree}/{key}", f"{target}/{place}", symlinks=True, ignore=alone)
+
+
+def _nested(package: str, folder: str, _: object) -> list[str]:
+    """What is not the package's own."""
+    return ["node_modules"] if folder == package else []
 
 
 def versions(modules: str) -> dict[str, str]:
@@ -122,26 +188,8 @@ def versions(modules: str) -> dict[str, str]:
     return {name: version for name, version in found.items() if version}
 
 
-def stage(folder: str, name: str, range_: str, lock: Json, npmrc: str) -> None:
-    """Make the package in a folder of its own: as the lock has it, where it does, else by its range. Raises Failure."""
-    os.makedirs(folder)
-    if (own := files.read(npmrc)) is not None:
-        files.write_whole(f"{folder}/.npmrc", own, 0o600)
-    cut = lock_for(lock, name)
-    manifests = cut or ({"name": "staging", "dependencies": {name: range_}},)
-    for file, manifest in zip(("package.json", "package-lock.json"), manifests, strict=False):
-        with open(f"{folder}/{file}", "w", encoding="utf-8") as target:
-            json.dump(manifest, target)
-    verb = ("ci",) if cut else ("install", "--install-strategy=nested")
-    done = run("npm", *verb, *OPTIONS, cwd=folder, timeout=600)
-    if done.status != 0:
-        errors = re.findall(r"npm (?:ERR!|error) (.*)", done.stderr)
-        raise Failure(f"npm could not install {name}@{range_}: {'; '.join(errors[:3]) or done.stderr.strip()}")
-
-
 def place(made: str, target: str, aside: str) -> None:
     """Into node_modules in one rename; what was there is put back when that fails."""
-    os.makedirs(os.path.dirname(target), exist_ok=True)
     replaces = os.path.lexists(target)
     if replaces:
         os.rename(target, aside)
@@ -154,30 +202,45 @@ def place(made: str, target: str, aside: str) -> None:
     files.remove_tree(aside)
 
 
-def install(
-    deploy: str, *, app: str, app_dir: str, ranges: Mapping[str, str], from_lock: Sequence[str]
-) -> dict[str, str | None]:
-    """Install these packages, each in its range; those of `from_lock` as the application's lock has them.
+def _make_folder(path: str) -> None:
+    """As its parent: owned by the same, and readable to others."""
+    if not os.path.isdir(path):
+        os.makedirs(path)
+        owner = os.stat(os.path.dirname(path))
+        os.chown(path, owner.st_uid, owner.st_gid)
 
-    Returns their versions. Raises Failure when npm fails, or when another package changed meanwhile.
+
+def install(
+    deploy: str, *, app: str, app_dir: str, ranges: Mapping[str, str], packages: Sequence[str]
+) -> dict[str, list[str]]:
+    """Install those of `ranges`, each in its range, and load all `packages` as the application will.
+
+    They are the user's who owns node_modules. Returns what to tell the operator. Raises Failure when npm fails or one
+    does not load, before node_modules is touched; or when another package changed meanwhile.
     """
     del deploy  # no file of others is replaced
-    modules, staging = f"{app_dir}/node_modules", f"{app_dir}/{STAGING}"
-    lock = _json(f"{app_dir}/package-lock.json")
-    before = versions(modules)
+    os.umask(0o022)  # another user than root may run the application
+    modules = os.path.realpath(f"{app_dir}/node_modules")  # it may be a link, and on a file system of its own
+    _make_folder(modules)
+    owner, before, staging = os.stat(modules), versions(modules), f"{modules}/{STAGING}"
     files.remove_tree(staging)  # of a run that was killed
     os.mkdir(staging)
     try:
-        folders = {name: f"{staging}/{name.replace('/', '+')}" for name in ranges}
-        for name, folder in folders.items():
-            stage(folder, name, ranges[name], lock if name in from_lock else {}, f"{app_dir}/.npmrc")
+        said = stage(f"{staging}/npm", app_dir, ranges)
+        gather(f"{staging}/npm", staging, ranges)
+        loading.require_all(staging, [*ranges])  # what is not in it, Node finds in node_modules, as it will later
+        for folder, below, names in os.walk(f"{staging}/node_modules"):
+            for name in [*below, *names]:
+                os.lchown(f"{folder}/{name}", owner.st_uid, owner.st_gid)
         services.before_change("api", pm2.processes(app), {})
-        for name, folder in folders.items():
-            place(f"{folder}/node_modules/{name}", f"{modules}/{name}", f"{staging}/replaced")
+        for name in ranges:
+            _make_folder(os.path.dirname(f"{modules}/{name}"))
+            place(f"{staging}/node_modules/{name}", f"{modules}/{name}", f"{staging}/replaced")
     finally:
         files.remove_tree(staging)
     after = versions(modules)
     moved = [name for name in before if before[name] != after.get(name) and name not in ranges]
     if moved:
         raise Failure(f"packages that are not ours changed meanwhile: {', '.join(moved)}; did somebody run npm?")
-    return {name: after.get(name) for name in ranges}
+    loading.check(app_dir, packages)
+    return {"said": said}

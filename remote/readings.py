@@ -31,13 +31,12 @@ class Secrets(TypedDict):
 
 
 class Package(TypedDict):
-    """`version` is None when it is not installed, and `complete` False when something that it needs is not; `range` (of
-    package.json) and `locked` are None when the application lists none."""
+    """`version` is None when it is not installed; `cause`: why the application's Node does not load it, empty where it
+    does. `range` is of package.json, and None when the application lists none."""
 
     version: str | None
-    complete: bool
+    cause: str
     range: str | None
-    locked: str | None
 
 
 class Applied(TypedDict):

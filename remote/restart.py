@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from remote import Failure, dotenv, files, nginx, pm2, services
+from remote import Failure, dotenv, files, loading, nginx, pm2, services
 from remote.processes import run
 from remote.readings import Api
 from remote.waiting_room import open_room
@@ -24,6 +24,10 @@ def restart(deploy: str, *, api: Api, status: str, shadowed: Sequence[str]) -> d
 
     `status` and `shadowed` are what `pm2.read` found. Raises Failure, with the cause and the end of the app's log.
     """
+    try:
+        loading.check(api["app_dir"], api["packages"])
+    except Failure as error:
+        raise Failure(f"{api['app']} is not restarted, for it would not come up: {error}") from None
     with open_room(api["waiting_room"], api["port"], api["start_timeout"]):
         if status == "no daemon" and run("systemctl", "restart", "pm2-root.service", timeout=90).status != 0:
             pm2.command(api["app_dir"], "resurrect")

@@ -154,7 +154,7 @@ def on_host() -> list[Fault]:
             ),
         ),
         ("companies locked for 5 minutes", "first", OnHost(lock, unlock, ("in the way: pid",))),
-        ("npm killed", "first", OnHost("", "", ("npm could not install",), during="pkill -9 -f '^npm ci'")),
+        ("npm killed", "first", OnHost("", "", ("npm could not install",), during="pkill -9 -f '^npm install'")),
         ("registry unreachable", "first", OnHost("ip route del default", route, ("npm could not install",))),
         ("a package half removed", "token", OnHost("rm -r /opt/ai-admin/node_modules/jws", "", (), code=0)),
         ("pm2 daemon dead", "token", OnHost("kill -9 $(cat /root/.pm2/pm2.pid)", "", (), code=0)),

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from random import Random
 from typing import Any
 
 import pytest
 
 from operations.npm import missing, satisfies
-from remote.npm import lock_for
+from remote.npm import layout
 from remote.readings import Package
 from tests.unit.conftest import Node
 
@@ -104,35 +105,35 @@ def test_satisfies_is_npms_own_rule(node: Node) -> None:
 # --- what to install
 
 
-def package(version: str | None, complete: bool, wanted: str | None, locked: str | None) -> Package:
-    return {"version": version, "complete": complete, "range": wanted, "locked": locked}
+def package(version: str | None, cause: str, wanted: str | None) -> Package:
+    return {"version": version, "cause": cause, "range": wanted}
 
 
-HERE = package("4.8.1", True, "^4.8.1", "4.8.1")
+HERE = package("4.8.1", "", "^4.8.1")
 
 
 @pytest.mark.parametrize(
     ("now", "expected"),
     [
         (HERE, {}),
-        (package("4.9.0", True, "^4.8.1", None), {}),
-        (package(None, False, "^4.8.1", "4.8.1"), {"a": "^4.8.1"}),
-        (package("4.8.1", False, "^4.8.1", "4.8.1"), {"a": "^4.8.1"}),
-        (package("3.0.0", True, "^4.8.1", "4.8.1"), {"a": "^4.8.1"}),
-        (package(None, False, None, None), {"a": "^4"}),
-        (package("4.2.0", True, None, None), {}),
+        (package("4.9.0", "", "^4.8.1"), {}),
+        (package(None, "not installed", "^4.8.1"), {"a": "^4.8.1"}),
+        (package("4.8.1", "Cannot find module 'x'", "^4.8.1"), {"a": "^4.8.1"}),
+        (package("3.0.0", "", "^4.8.1"), {"a": "^4.8.1"}),
+        (package(None, "not installed", None), {"a": "^4"}),
+        (package("4.2.0", "", None), {}),
     ],
 )
 def test_missing(now: Package, expected: dict[str, str]) -> None:
     assert missing({"a": now, "fine": HERE}, {"a": "^4", "fine": "^4"}) == expected
 
 
-# --- the lock for one package
+# --- what goes inside the package
 
-Lock = dict[str, dict[str, Any]]
+Tree = dict[str, dict[str, Any]]
 
 
-def resolve(packages: Lock, name: str, origin: str) -> str | None:
+def resolve(packages: Iterable[str], name: str, origin: str) -> str | None:
     """Node's own search: the nearest node_modules upwards."""
     while True:
         place = f"{origin}/node_modules/{name}" if origin else f"node_modules/{name}"
@@ -143,77 +144,71 @@ def resolve(packages: Lock, name: str, origin: str) -> str | None:
         origin = origin.rpartition("node_modules/")[0].rstrip("/")
 
 
-def check_lock(packages: Lock, name: str) -> Lock:
-    """In the cut-out lock each package finds the same versions as in the whole one, and nothing is there in vain."""
-    whole: Lock = {"": {"version": "0"}, **packages}
-    cut = lock_for({"lockfileVersion": 3, "packages": whole}, name)
-    assert cut
-    root, lock = cut
-    assert root["dependencies"] == {name: packages[f"node_modules/{name}"]["version"]}
-    result: Lock = {place: entry for place, entry in lock["packages"].items() if place}
-    assert all(place.startswith(f"node_modules/{name}") for place in result)
-    waiting, seen = [(f"node_modules/{name}", f"node_modules/{name}")], set()
-    while waiting:
-        old, new = waiting.pop()
-        if (old, new) in seen:
-            continue
-        seen.add((old, new))
-        assert result[new]["version"] == whole[old]["version"]
-        entry = whole[old]
-        for each in {**entry.get("dependencies", {}), **entry.get("optionalDependencies", {})}:
-            there, here = resolve(packages, each, old), resolve(result, each, new)
-            assert (there is None) == (here is None), f"{each} of {new}"
-            if there and here:
-                waiting.append((there, here))
-    assert {new for _, new in seen} == set(result)
-    return result
+def check_layout(packages: Tree, name: str) -> dict[str, str]:
+    """Each package finds what it found in npm's tree, and nothing is there in vain. Returns the layout."""
+    made = layout(packages, name)
+    top = f"node_modules/{name}"
+    assert all(f"{place}/".startswith(f"{top}/") for place in made)
+    for place, key in made.items():
+        for each in packages[key].get("dependencies", {}):
+            there, here = resolve(packages, each, key), resolve(made, each, place)
+            assert (made[here] if here else None) == there, f"{each} of {place}"
+    beside = {key: key.removeprefix("node_modules/") for key in made.values() if key.count("node_modules/") == 1}
+    for key, each in beside.items():
+        own = f"{top}/node_modules/{each}" in packages
+        assert key == top or own or made[f"{top}/node_modules/{each}"] == key, "npm's hoisting does not hold inside"
+    return made
 
 
-def test_lock_with_conflicting_versions() -> None:
-    packages: Lock = {
-        "node_modules/top": {"version": "1", "dependencies": {"a": "1", "b": "1", "@s/c": "1"}, "integrity": "x"},
-        "node_modules/a": {"version": "2", "dependencies": {"d": "1"}, "dev": True},
-        "node_modules/d": {"version": "1"},
-        "node_modules/b": {"version": "1", "dependencies": {"a": "1", "d": "2", "none": "1"}},
-        "node_modules/b/node_modules/a": {"version": "1", "dependencies": {"d": "2"}},
-        "node_modules/b/node_modules/d": {"version": "2", "dependencies": {"top": "1"}},
-        "node_modules/@s/c": {
-            "version": "1",
-            "dependencies": {"a": "2"},
-            "optionalDependencies": {"d": "1", "fsevents": "1"},
-        },
-        "node_modules/@s/c/node_modules/a": {"version": "3", "dependencies": {"@s/c": "1", "b": "1"}},
-        "node_modules/unrelated": {"version": "9", "dependencies": {"a": "2"}},
+def tree(**needs: str) -> Tree:
+    """By place (`__` for a node_modules between), what each needs."""
+    return {
+        "node_modules/" + place.replace("__", "/node_modules/"): {"dependencies": dict.fromkeys(needed.split(), "*")}
+        for place, needed in needs.items()
     }
-    result = check_lock(packages, "top")
-    assert result["node_modules/top"]["integrity"] == "x"
-    assert "dev" not in result["node_modules/top/node_modules/a"]
-    assert not any("unrelated" in place for place in result)
 
 
-def test_lock_with_a_cycle() -> None:
-    packages: Lock = {f"node_modules/{n}": {"version": "1", "dependencies": {m: "1"}} for n, m in ("ab", "bc", "ca")}
-    assert len(check_lock(packages, "a")) == 3
+def test_what_it_does_not_list_lies_beside_it() -> None:
+    """As baileys and `long`, which protobufjs lists; what only others need stays out."""
+    made = check_layout(tree(baileys="protobufjs", protobufjs="long", long="", other="far", far=""), "baileys")
+    assert made == {
+        "node_modules/baileys": "node_modules/baileys",
+        "node_modules/baileys/node_modules/protobufjs": "node_modules/protobufjs",
+        "node_modules/baileys/node_modules/long": "node_modules/long",
+    }
 
 
-def test_lock_for_what_it_does_not_list() -> None:
-    assert lock_for({"packages": {}}, "a") is None
-    assert lock_for({}, "a") is None
+def test_two_versions_of_one_package() -> None:
+    """`a` has its own ms: then that of npm's tree lies inside what needs it, and finds what it needs itself."""
+    made = check_layout(tree(a="ms debug", a__ms="", debug="ms", ms="x", x="ms", debug__y=""), "a")
+    assert made["node_modules/a/node_modules/ms"] == "node_modules/a/node_modules/ms"
+    assert made["node_modules/a/node_modules/debug/node_modules/ms"] == "node_modules/ms"
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_made_up_locks(seed: int) -> None:
+def test_other_kinds_of_needs() -> None:
+    packages: Tree = {f"node_modules/{name}": {} for name in "abcd"}
+    packages["node_modules/a"] = {
+        "optionalDependencies": {"b": "*", "fsevents": "*"},
+        "peerDependencies": {"c": "*", "sharp": "*"},
+        "bundleDependencies": ["d"],
+    }
+    assert set(layout(packages, "a")) == {"node_modules/a", *(f"node_modules/a/node_modules/{name}" for name in "bcd")}
+
+
+def test_a_cycle() -> None:
+    assert len(check_layout(tree(a="b", b="c", c="a"), "a")) == 3
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_made_up_trees(seed: int) -> None:
     """Random trees, with other versions nested below some of the packages."""
     chance = Random(seed)  # noqa: S311 - repeatable, not secret
     names = [*"abcdefg", "@s/h"]
     tops = {f"node_modules/{name}" for name in names}
     nested = {f"{top}/node_modules/{chance.choice(names)}" for top in tops for _ in range(chance.choice([0, 0, 1, 2]))}
     deep = {f"{place}/node_modules/{chance.choice(names)}" for place in nested if chance.random() < 0.2}
-    packages: Lock = {
-        place: {
-            "version": f"{chance.randint(1, 9)}.{number}.0",
-            "dependencies": dict.fromkeys(chance.sample(names, chance.choice([0, 0, 1, 2])), "*"),
-        }
-        for number, place in enumerate(sorted(tops | nested | deep))
+    packages = {
+        place: {"dependencies": dict.fromkeys(chance.sample(names, chance.choice([0, 0, 1, 2])), "*")}
+        for place in sorted(tops | nested | deep)
     }
-    check_lock(packages, "a")
+    check_layout(packages, "a")

@@ -1,4 +1,4 @@
-"""What is installed, and whether it is whole; and how a package gets into its place."""
+"""What is installed; how npm is asked, and how what it made gets into its place."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ from typing import Any
 
 import pytest
 
-from remote import Failure, npm
-from remote.npm import Tree, place, read, versions
+from remote import Failure
+from remote.npm import complaint, from_git, gather, place, read, stage, versions
+from remote.processes import Done
 
 
 @pytest.fixture
-def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The application's folder, on a host with node and npm."""
-    for program in ("bin/node", "bin/npm"):
-        (tmp_path / program).parent.mkdir(exist_ok=True)
-        (tmp_path / program).touch(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+def app(tmp_path: Path) -> Path:
     write(tmp_path / "app", name="app")
     return tmp_path / "app"
 
@@ -30,114 +26,28 @@ def write(folder: Path, **manifest: Any) -> Path:
     return folder
 
 
-def install(app: Path, path: str, version: str = "1.0.0", needs: str = "", may_need: str = "") -> Path:
-    """A package at this path below node_modules; `needs` names others. npm lists optional ones in both."""
-    may = dict.fromkeys(may_need.split(), "*")
-    dependencies = {**dict.fromkeys(needs.split(), "*"), **may}
-    optional = {"optionalDependencies": may} if may else {}
-    return write(app / "node_modules" / path, version=version, dependencies=dependencies, **optional)
-
-
-def is_complete(app: Path, name: str) -> bool:
-    return Tree(str(app)).is_complete(f"{app}/node_modules/{name}")
-
-
-def test_a_package_without_needs(app: Path) -> None:
-    install(app, "a")
-    assert is_complete(app, "a")
-    assert not is_complete(app, "b")
-
-
-def test_a_missing_dependency(app: Path) -> None:
-    install(app, "a", needs="b")
-    assert not is_complete(app, "a")
-    install(app, "b")
-    assert is_complete(app, "a")
-
-
-def test_a_missing_dependency_of_a_nested_one(app: Path) -> None:
-    install(app, "a", needs="b")
-    install(app, "a/node_modules/b", needs="c")
-    assert not is_complete(app, "a")
-    install(app, "a/node_modules/b/node_modules/c")
-    assert is_complete(app, "a")
-
-
-def test_a_nested_one_is_not_for_others(app: Path) -> None:
-    install(app, "a", needs="b")
-    install(app, "a/node_modules/b")
-    install(app, "other", needs="b")
-    assert is_complete(app, "a")
-    assert not is_complete(app, "other")
-
-
-def test_an_optional_one_may_be_missing(app: Path) -> None:
-    install(app, "a", needs="b", may_need="fsevents")
-    install(app, "b")
-    assert is_complete(app, "a")
-
-
-def test_scoped_ones(app: Path) -> None:
-    install(app, "@scope/a", needs="@other/b c")
-    install(app, "@other/b", needs="@scope/a")
-    assert not is_complete(app, "@scope/a")
-    install(app, "@scope/a/node_modules/c")
-    assert is_complete(app, "@scope/a")
-
-
-def test_a_cycle(app: Path) -> None:
-    install(app, "a", needs="b")
-    install(app, "b", needs="c")
-    install(app, "c", needs="a")
-    assert is_complete(app, "a")
-
-
-def test_a_cycle_with_a_gap_is_incomplete_from_each_side(app: Path) -> None:
-    """Whichever is asked first, and with one tree: what was taken for granted on the way is not remembered."""
-    install(app, "a", needs="b missing")
-    install(app, "b", needs="a")
-    for order in (["a", "b"], ["b", "a"]):
-        tree = Tree(str(app))
-        for _ in range(2):
-            assert {name: tree.is_complete(f"{app}/node_modules/{name}") for name in order} == {"a": False, "b": False}
-
-
-def test_find_is_nodes_own_search(app: Path) -> None:
-    nested = install(app, "a/node_modules/b", needs="c")
-    install(app, "c")
-    tree = Tree(str(app))
-    modules = f"{app}/node_modules"
-    assert tree.find("c", str(nested)) == f"{modules}/c"
-    assert tree.find("b", f"{modules}/a") == f"{modules}/a/node_modules/b"
-    assert tree.find("b", f"{modules}/c") is None
-    near = install(app, "a/node_modules/b/node_modules/c")
-    assert Tree(str(app)).find("c", str(nested)) == str(near)
-
-
-def test_find_stays_in_the_applications_folder(app: Path) -> None:
-    write(app.parent / "node_modules/c", version="1.0.0")
-    install(app, "a")
-    assert Tree(str(app)).find("c", f"{app}/node_modules/a") is None
+def install(app: Path, path: str, version: str = "1.0.0", source: str = "") -> Path:
+    """A package at this path below node_modules."""
+    folder = write(app / "node_modules" / path, version=version)
+    (folder / "index.js").write_text(source)
+    return folder
 
 
 def test_read(app: Path) -> None:
     write(app, dependencies={"a": "^1.0.0", "both": "^2"}, optionalDependencies={"both": "^1", "may": "^3"})
-    locked = {"node_modules/a": {"version": "1.2.3"}, "node_modules/x/node_modules/b": {"version": "9.0.0"}}
-    (app / "package-lock.json").write_text(json.dumps({"packages": locked}))
-    install(app, "a", "1.0.5", needs="gone")
+    install(app, "a", "1.0.5", "require('gone')")
     install(app, "b", "2.0.0")
     assert read(app_dir=str(app), packages=["a", "b", "both", "may"]) == {
-        "a": {"version": "1.0.5", "complete": False, "range": "^1.0.0", "locked": "1.2.3"},
-        "b": {"version": "2.0.0", "complete": True, "range": None, "locked": None},
-        "both": {"version": None, "complete": False, "range": "^2", "locked": None},
-        "may": {"version": None, "complete": False, "range": "^3", "locked": None},
+        "a": {"version": "1.0.5", "cause": "Cannot find module 'gone'", "range": "^1.0.0"},
+        "b": {"version": "2.0.0", "cause": "", "range": None},
+        "both": {"version": None, "cause": "not installed", "range": "^2"},
+        "may": {"version": None, "cause": "not installed", "range": "^3"},
     }
 
 
-def test_read_without_a_lock_and_node_modules(app: Path) -> None:
-    assert read(app_dir=str(app), packages=["@s/a"]) == {
-        "@s/a": {"version": None, "complete": False, "range": None, "locked": None}
-    }
+def test_read_without_node_modules(app: Path) -> None:
+    found = read(app_dir=str(app), packages=["@s/a"])
+    assert found == {"@s/a": {"version": None, "cause": "not installed", "range": None}}
 
 
 def test_read_without_an_application(app: Path) -> None:
@@ -170,6 +80,7 @@ def test_versions(app: Path) -> None:
 def test_place(app: Path, name: str) -> None:
     made = write(app / "staging/a", version="2.0.0")
     target = app / "node_modules" / name
+    target.parent.mkdir(parents=True)
     place(str(made), str(target), f"{app}/staging/replaced")
     made = write(app / "staging/a", version="3.0.0")
     place(str(made), str(target), f"{app}/staging/replaced")
@@ -201,9 +112,115 @@ def test_place_where_there_was_nothing_leaves_nothing(app: Path) -> None:
     assert versions(f"{app}/node_modules") == {}
 
 
-# --- lock_for
+# --- a git host
+
+LOCK: dict[str, Any] = {
+    "lockfileVersion": 3,
+    "packages": {
+        "": {"dependencies": {"top": "1"}},
+        "node_modules/top": {"version": "1.0.0", "dependencies": {"middle": "1"}},
+        "node_modules/middle": {"version": "1.0.0", "dependencies": {"git": "1", "plain": "1"}},
+        "node_modules/git": {"resolved": "git+ssh://git@git.example.test/who/what.git#0123"},
+        "node_modules/plain": {"version": "1.0.0", "resolved": "https://registry.example.test/plain.tgz"},
+    },
+}
 
 
-def test_lock_for_a_package_that_the_lock_does_not_list() -> None:
-    assert npm.lock_for({}, "a") is None
-    assert npm.lock_for({"packages": {"node_modules/x/node_modules/a": {"version": "1.0.0"}}}, "a") is None
+def test_from_git() -> None:
+    host = "git.example.test"
+    assert from_git(LOCK) == {"git": host, "middle": host, "top": host}
+    addresses: tuple[Any, ...] = (True, None, "https://registry.example.test/git/-/git-1.tgz")
+    for address in addresses:
+        assert from_git({"packages": {"node_modules/a": {"resolved": address}}}) == {}
+    for address in (f"git+https://{host}/x.git#1", f"git://{host}:1/x", f"git+https://u:p@{host}/x"):
+        assert from_git({"packages": {"node_modules/a": {"resolved": address}}}) == {"a": host}
+    assert from_git({}) == {}
+
+
+@pytest.fixture
+def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An npm that reaches no git host: it installs `top`, unless the lock needs one. With a file `broken` never."""
+    program = tmp_path / "bin/npm"
+    program.parent.mkdir()
+    program.write_text(f"""#!/bin/sh
+echo "npm ERR! code ENOTFOUND" >&2
+echo "npm ERR! syscall getaddrinfo" >&2
+if grep -q git.example package-lock.json; then
+    echo "npm ERR! network request to https://git.example.test/x failed, reason: getaddrinfo" >&2; exit 1
+elif [ -e {tmp_path}/broken ]; then
+    echo "npm ERR! network request to https://me:secret@registry.example.test/x failed, reason: getaddrinfo" >&2; exit 1
+fi
+mkdir -p node_modules/top && echo '{{"version": "1.0.1"}}' > node_modules/top/package.json
+""")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return tmp_path
+
+
+def test_the_registry_does_where_the_locks_git_host_cannot_be_reached(app: Path, npm: Path) -> None:
+    del npm
+    (app / "package-lock.json").write_text(json.dumps(LOCK))
+    (app / ".npmrc").write_text("x=1\n")
+    said = stage(f"{app}/staging", str(app), {"top": "^1.0.0"})
+    assert said == [
+        "npm: of the lock top 1.0.0 needs git.example.test, which failed: code ENOTFOUND; network request to "
+        "https://git.example.test/x failed, reason: getaddrinfo",
+        "npm: the registry's top 1.0.1 instead",
+    ]
+    used = json.loads((app / "staging/package-lock.json").read_text())
+    assert set(used["packages"]) == {"", "node_modules/plain"}, "what else the lock has, is kept"
+    assert (app / "staging/.npmrc").stat().st_mode & 0o777 == 0o600
+
+
+def test_both_fail(app: Path, npm: Path) -> None:
+    (npm / "broken").touch()
+    with pytest.raises(Failure) as plain:
+        stage(f"{app}/first", str(app), {"top": "^1.0.0"})
+    registry = "code ENOTFOUND; network request to https://registry.example.test/x failed, reason: getaddrinfo"
+    assert str(plain.value) == f"npm could not install top@^1.0.0: {registry}"
+    (app / "package-lock.json").write_text(json.dumps(LOCK))
+    with pytest.raises(Failure, match=r"needs git\.example\.test: .*git\.example.* Without it: .*registry\.example"):
+        stage(f"{app}/second", str(app), {"top": "^1.0.0"})
+
+
+@pytest.mark.parametrize(
+    ("stderr", "told"),
+    [
+        (
+            "npm ERR! code ENOENT\nnpm ERR! syscall spawn git\nnpm ERR! path git",
+            "code ENOENT; syscall spawn git; path git",
+        ),
+        ("npm error code E1\nnpm error one\nnpm error 404 http://h:1/@s/x\n", "code E1; 404 http://h:1/@s/x"),
+        ("npm ERR! code 1\nnpm ERR! to https://a:b@c@h/x, //token@h/", "code 1; to https://h/x, //h/"),
+        ("node: not found\nnpm did not end within 600 s", "npm did not end within 600 s"),
+        ("", "it ended with status -9"),
+    ],
+)
+def test_complaint(stderr: str, told: str) -> None:
+    assert complaint(Done(-9, b"", stderr)) == told
+
+
+# --- gather
+
+
+def test_gather(tmp_path: Path) -> None:
+    """Each package with what lies beside it, and with its own; what belongs to a package's own files stays."""
+    tree = tmp_path / "npm"
+    needs = {"a": {"dependencies": {"@s/b": "1"}}, "@s/b": {}, "c": {"dependencies": {"@s/b": "1"}}, "other": {}}
+    for name in needs:
+        install(tree, name)
+    install(tree, "a/node_modules/@s/b", "2.0.0")
+    install(tree, "@s/b/test/node_modules/fixture")
+    (tree / "node_modules/c/link").symlink_to("index.js")
+    packages = {
+        **{f"node_modules/{name}": each for name, each in needs.items()},
+        "node_modules/a/node_modules/@s/b": {},
+    }
+    (tree / "node_modules/.package-lock.json").write_text(json.dumps({"packages": packages}))
+    gather(str(tree), f"{tmp_path}/made", ["a", "c"])
+    made = tmp_path / "made"
+    assert versions(f"{made}/node_modules") == {"a": "1.0.0", "c": "1.0.0"}
+    assert versions(f"{made}/node_modules/a/node_modules") == {"@s/b": "2.0.0"}
+    assert versions(f"{made}/node_modules/c/node_modules") == {"@s/b": "1.0.0"}
+    assert (made / "node_modules/c/node_modules/@s/b/test/node_modules/fixture").exists()
+    assert (made / "node_modules/c/link").is_symlink()

@@ -1,0 +1,92 @@
+"""Does the application's Node load a package from the application's folder? Only then it counts as installed."""
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from remote import Failure, files, services
+from remote.processes import run
+
+TIMEOUT = 30  # seconds
+SAYS = "ai-admin-deploy: "  # a package may print too
+
+# One process for all, which does not wait for what they leave running.
+PROGRAM = """
+const esm = ['ERR_REQUIRE_ESM', 'ERR_REQUIRE_ASYNC_MODULE', 'ERR_PACKAGE_PATH_NOT_EXPORTED'];
+const load = async (name) => {
+  try {
+    require(name);
+  } catch (error) {
+    if (!esm.includes(error?.code)) throw error;
+    await import(name);
+  }
+};
+const why = (error) => String(error?.message || error).split('\\n')[0];
+(async () => {
+  for (const name of process.argv.slice(1)) {
+    const cause = await load(name).then(() => '', why);
+    console.log(`\\nSAYS${JSON.stringify([name, cause])}`);
+  }
+  process.exit(0);
+})();
+""".replace("SAYS", SAYS)
+
+
+def load(folder: str, packages: Sequence[str]) -> dict[str, str]:
+    """By package, why Node cannot load it from this folder; empty where it can.
+
+    With a clean environment: NODE_PATH or NODE_OPTIONS of this shell are not the application's.
+    """
+    clean = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/root"), "LANG": "C.UTF-8"}
+    found: dict[str, str] = {}
+    waiting = list(packages)
+    while waiting:
+        done = run("node", "-e", PROGRAM, "--", *waiting, cwd=folder, env=clean, timeout=TIMEOUT)
+        lines = done.stdout.decode(errors="replace").splitlines()
+        found.update(json.loads(line.removeprefix(SAYS)) for line in lines if line.startswith(SAYS))
+        waiting = [name for name in waiting if name not in found]
+        if waiting:  # the first of them ended Node
+            found[waiting.pop(0)] = done.line_with("Error") or f"Node ended with status {done.status}"
+    return found
+
+
+def require_all(folder: str, packages: Sequence[str]) -> None:
+    """Raises Failure, which names each that Node does not load from this folder, and why."""
+    _require(load(folder, packages))
+
+
+def check(app_dir: str, packages: Sequence[str]) -> None:
+    """As `require_all`, and the note that spares the next looks Node."""
+    fingerprint = _fingerprint(app_dir, packages)
+    causes = load(app_dir, packages)
+    files.make_private_folder(services.STATE)
+    files.write_whole(_note(), json.dumps({"fingerprint": fingerprint, "causes": causes}).encode(), 0o600)
+    _require(causes)
+
+
+def _require(causes: dict[str, str]) -> None:
+    if failed := [f"{name} does not load: {cause}" for name, cause in causes.items() if cause]:
+        raise Failure("; ".join(failed))
+
+
+def known(app_dir: str, packages: Sequence[str]) -> dict[str, str]:
+    """As `load`, from the note. Node, a second of CPU, is only asked when something changed since."""
+    note: dict[str, Any] = json.loads(files.read(_note()) or b"{}")
+    if {*packages} == {*note.get("causes", {})} and note.get("fingerprint") == _fingerprint(app_dir, packages):
+        return dict(note["causes"])
+    return load(app_dir, packages)
+
+
+def _note() -> str:
+    return f"{services.STATE}/packages.json"
+
+
+def _fingerprint(app_dir: str, packages: Sequence[str]) -> str:
+    """Of Node, and of the folders in which a package comes or goes that ours may need."""
+    modules = f"{app_dir}/node_modules"
+    node = [f"{folder}/node" for folder in os.environ["PATH"].split(":")]
+    folders = [modules, *(f"{modules}/{name}/node_modules" for name in packages)]
+    scopes = [f"{folder}/{name}" for folder in folders for name in files.names(folder) if name.startswith("@")]
+    manifests = [f"{modules}/.package-lock.json", *(f"{modules}/{name}/package.json" for name in packages)]
+    return services.fingerprint([*node, *folders, *scopes, *manifests])
