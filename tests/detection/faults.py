@@ -321,6 +321,15 @@ FAULTS = [
         hides=True,
     ),
     Fault(
+        "a package that another one needs is missing",
+        "mv $app/node_modules/long /root/",
+        "mv /root/long $app/node_modules/",
+        ("package_is_installed[@whiskeysockets/baileys]", "session_pool_loads"),
+        ("Baileys integration",),
+        "@whiskeysockets/baileys does not load, and the API will fail at its next restart: Cannot find",
+        hides=True,
+    ),
+    Fault(
         "packages of another major",
         "for each in $packages; do edit $(package $each) '/\"version\":/s/[0-9]*\\./2./'; done; restart",
         "for each in $packages; do back $(package $each); done; restart",

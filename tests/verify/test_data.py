@@ -20,9 +20,11 @@ def _major(version: str) -> str:
 
 
 def test_package_is_installed(probe: Reading, package: str) -> None:
-    assert not probe[f"npm.{package}"].startswith("missing"), (
-        f"{package} is not in node_modules: the API will fail at its next restart"
-    )
+    """Which it is when Node loads it from where the application does."""
+    falls = "the API will fail at its next restart"
+    assert not probe[f"npm.{package}"].startswith("missing"), f"{package} is not in node_modules: {falls}"
+    cause = probe[f"npm.{package}.loads"]
+    assert cause == "yes", f"{package} does not load, and {falls}: {cause}"
 
 
 def test_package_has_the_right_major(probe: Reading, target: Target, package: str) -> None:
