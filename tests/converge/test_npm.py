@@ -122,13 +122,12 @@ def test_a_tree_that_never_had_it(host: Host, never_had_baileys: dict[str, str])
 def test_a_lock_that_needs_a_git_host(host: Host) -> None:
     """As baileys rc.3 does. The registry has another version in range, and the rest of the lock stays."""
     text = read(host, f"{APP}/package-lock.json")
-    lock = json.loads(text)
+    lock, git = json.loads(text), "git.invalid/whiskeysockets/libsignal-node"
     packages = lock["packages"]
-    packages["node_modules/@whiskeysockets/baileys"].update(version="7.0.0-rc.3", integrity=None)
-    packages["node_modules/libsignal"] = {
-        "version": "2.0.1",
-        "resolved": "git+ssh://git@git.invalid/x/libsignal.git#12",
-    }
+    needs = packages["node_modules/@whiskeysockets/baileys"]["dependencies"]
+    needs = {**needs, "libsignal": f"git+https://{git}"}
+    packages["node_modules/@whiskeysockets/baileys"] = {"version": "7.0.0-rc.3", "dependencies": needs}
+    packages["node_modules/libsignal"] = {"version": "2.0.1", "resolved": f"git+ssh://git@{git}.git#1c30d7d7"}
     write(host, f"{APP}/package-lock.json", json.dumps(lock))
     host.ssh(f"rm -r {BAILEYS}")
     done = converge(host, runbook=only(STEP))
