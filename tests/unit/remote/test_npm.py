@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from remote import Failure
+from remote import Failure, loading, npm
 from remote.npm import complaint, from_git, gather, place, read, stage, versions
 from remote.processes import Done
+from tests.unit.remote.conftest import names
 
 
 @pytest.fixture
@@ -138,7 +140,7 @@ def test_from_git() -> None:
 
 
 @pytest.fixture
-def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def no_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An npm that reaches no git host: it installs `top`, unless the lock needs one. With a file `broken` never."""
     program = tmp_path / "bin/npm"
     program.parent.mkdir()
@@ -157,8 +159,8 @@ mkdir -p node_modules/top && echo '{{"version": "1.0.1"}}' > node_modules/top/pa
     return tmp_path
 
 
-def test_the_registry_does_where_the_locks_git_host_cannot_be_reached(app: Path, npm: Path) -> None:
-    del npm
+def test_the_registry_does_where_the_locks_git_host_cannot_be_reached(app: Path, no_git: Path) -> None:
+    del no_git
     (app / "package-lock.json").write_text(json.dumps(LOCK))
     (app / ".npmrc").write_text("x=1\n")
     said = stage(f"{app}/staging", str(app), {"top": "^1.0.0"})
@@ -172,8 +174,8 @@ def test_the_registry_does_where_the_locks_git_host_cannot_be_reached(app: Path,
     assert (app / "staging/.npmrc").stat().st_mode & 0o777 == 0o600
 
 
-def test_both_fail(app: Path, npm: Path) -> None:
-    (npm / "broken").touch()
+def test_both_fail(app: Path, no_git: Path) -> None:
+    (no_git / "broken").touch()
     with pytest.raises(Failure) as plain:
         stage(f"{app}/first", str(app), {"top": "^1.0.0"})
     registry = "code ENOTFOUND; network request to https://registry.example.test/x failed, reason: getaddrinfo"
@@ -224,3 +226,73 @@ def test_gather(tmp_path: Path) -> None:
     assert versions(f"{made}/node_modules/c/node_modules") == {"@s/b": "1.0.0"}
     assert (made / "node_modules/c/node_modules/@s/b/test/node_modules/fixture").exists()
     assert (made / "node_modules/c/link").is_symlink()
+
+
+# --- install
+
+
+@pytest.fixture
+def made(tmp_path: Path, app: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What npm makes of one run is what stands in this folder. The umask is that of a careful root."""
+    program = tmp_path / "bin/npm"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ncp -r {tmp_path}/made/node_modules .\n. {tmp_path}/meanwhile\n")
+    program.chmod(0o755)
+    (tmp_path / "meanwhile").touch()
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PM2_HOME", f"{tmp_path}/pm2")
+    made = tmp_path / "made"
+    install(made, "@s/ours", "2.0.0", "require('beside'); require('theirs')")
+    install(made, "beside")
+    packages = {"node_modules/@s/ours": {"dependencies": {"beside": "1"}}, "node_modules/beside": {}}
+    (made / "node_modules/.package-lock.json").write_text(json.dumps({"packages": packages}))
+    install(app, "theirs")
+    return made
+
+
+def run_install(app: Path) -> None:
+    old = os.umask(0o077)
+    try:
+        npm.install("", app="none", app_dir=str(app), ranges={"@s/ours": "^2"}, packages=["@s/ours", "theirs"])
+    finally:
+        os.umask(old)
+
+
+def test_install(app: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the user's who owns node_modules, others read it, and the next look needs no Node."""
+    del made
+    os.chown(app / "node_modules", 65534, 65534)
+    run_install(app)
+    assert versions(f"{app}/node_modules") == {"@s/ours": "2.0.0", "theirs": "1.0.0"}
+    new = [app / "node_modules/@s", *(app / "node_modules/@s").rglob("*")]
+    assert app / "node_modules/@s/ours/node_modules/beside/index.js" in new
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in new} == {(65534, 65534)}
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in new)
+    monkeypatch.setattr(loading, "load", None)
+    assert [each["cause"] for each in read(app_dir=str(app), packages=["@s/ours", "theirs"]).values()] == ["", ""]
+
+
+def test_what_does_not_load_is_not_installed(app: Path, made: Path) -> None:
+    (made / "node_modules/beside/index.js").write_text("require('long')")
+    install(app, "@s/ours")
+    with pytest.raises(Failure, match=r"^@s/ours does not load: Cannot find module 'long'$"):
+        run_install(app)
+    assert versions(f"{app}/node_modules") == {"@s/ours": "1.0.0", "theirs": "1.0.0"}
+    assert names(app / "node_modules") == ["@s", "theirs"], "nothing of the try is left"
+
+
+def test_somebody_else_runs_npm_meanwhile(app: Path, made: Path) -> None:
+    (made.parent / "meanwhile").write_text(
+        f"""echo '{{"version": "9.0.0"}}' > {app}/node_modules/theirs/package.json"""
+    )
+    with pytest.raises(Failure, match="not ours changed meanwhile: theirs"):
+        run_install(app)
+
+
+def test_install_where_there_is_no_node_modules(app: Path, made: Path) -> None:
+    (made / "node_modules/@s/ours/index.js").write_text("")
+    os.chown(app, 65534, 65534)
+    shutil.rmtree(app / "node_modules")
+    npm.install("", app="none", app_dir=str(app), ranges={"@s/ours": "^2"}, packages=["@s/ours"])
+    assert versions(f"{app}/node_modules") == {"@s/ours": "2.0.0"}
+    assert (app / "node_modules").stat().st_uid == 65534
