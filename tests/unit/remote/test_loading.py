@@ -48,9 +48,12 @@ def test_what_loads(app: Path) -> None:
     install(app, "common")
     install(app, "@s/late", "export default await Promise.resolve(1)", type="module")  # which no `require` can
     install(app, "only-import", "export default 1", type="module", exports={"import": "./index.js"})
-    install(app, "busy", "setInterval(() => {}, 1000); console.log('ready')")
+    ended = app / "ended"
+    at_exit = f"process.on('exit', () => require('fs').writeFileSync('{ended}', ''))"
+    install(app, "busy", f"setInterval(() => {{}}, 1000); console.log('ready'); {at_exit}")
     names = ["common", "@s/late", "only-import", "busy"]
     assert loading.load(str(app), names) == dict.fromkeys(names, "")
+    assert ended.exists(), "Node was killed, for what they leave running"
 
 
 def test_what_does_not(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
