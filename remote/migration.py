@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 
@@ -140,9 +139,9 @@ def guarded(database: Mapping[str, str] | None, script: str) -> Done:
     """As `psql`, and no command of psql's own (`\\!`, `\\i`) that the script may hold is obeyed.
 
     `\\restrict` came with psql 13.22, 14.19, 15.14, 16.10, 17.6 and 18. An older one refuses it before anything has
-    run, and then PostgreSQL's grammar is the only guard: operations/migration.py.
+    run, and then PostgreSQL's grammar is the only guard: operations/statements.py.
     """
-    done = psql(database, f"\\restrict {secrets.token_hex()}\n{script}", LONG)
+    done = psql(database, f"\\restrict {os.urandom(16).hex()}\n{script}", LONG)
     return psql(database, script, LONG) if "invalid command \\restrict" in done.stderr else done
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from operations.migration import Plan, plan, statements
+from operations.migration import Plan, plan
+from operations.statements import statements
 from remote.files import content, sha256
 from remote.readings import Applied, Relation
 from rules import MIGRATION_COPY
@@ -192,7 +193,7 @@ LONG = [
 @pytest.mark.parametrize(("part", "is_long"), LONG)
 def test_long_locks_of_a_large_table_are_named(part: str, is_long: bool) -> None:
     now = database(f"ALTER TABLE companies {part};")
-    said = f"migration: line 1 (ALTER TABLE companies {part}) locks companies until all of its about "
+    said = f"migration: line 1 (ALTER TABLE companies {part}) locks companies while it reads or writes all of its "
     assert not any(line.startswith(said) for line in plan(now).lines)
     now["relations"]["companies"]["rows"] = 1_000_000
     assert any(line.startswith(said) and "1,000,000 rows" in line for line in plan(now).lines) == is_long
@@ -204,7 +205,10 @@ def test_an_index_of_a_large_table_is_built_afterwards() -> None:
     todo = plan(now)
     assert todo.concurrently == [f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {INDEX} ON companies (integration_status)"]
     assert not any(INDEX in sql for sql in todo.statements)
-    assert any("is built while companies is written to: it has about 1,000,000 rows" in line for line in todo.lines)
+    assert any(
+        "does not lock companies while it reads or writes all of its about 1,000,000 rows" in line
+        for line in todo.lines
+    )
     now["relations"]["companies"]["indexes"][INDEX] = False
     assert plan(now).concurrently == [f'DROP INDEX CONCURRENTLY "public"."{INDEX}"', *todo.concurrently]
 
