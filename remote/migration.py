@@ -51,7 +51,7 @@ def _user(app_dir: str) -> str:
     """The role that the application's own `.env` names; empty where it names none."""
     env = dotenv.load(f"{app_dir}/.env")
     url = re.match(r"postgres(?:ql)?://([^:@/]+)", env.get("DATABASE_URL", ""))
-    return env.get("POSTGRES_USER") or (url[1] if url else "")
+    return env.get("POSTGRES_USER") or env.get("DB_USER") or (url[1] if url else "")
 
 
 def read(*, app_dir: str, database: Mapping[str, str] | None, name: str, own: str) -> Applied:
@@ -63,18 +63,20 @@ def read(*, app_dir: str, database: Mapping[str, str] | None, name: str, own: st
     file = files.read(f"{app_dir}/migrations/{name}")
     text = own if file is None else files.text(file)
     # the host has no parser of SQL: any word may be a name, and PostgreSQL knows which are
-    words = {*re.findall(r"\w+", text.lower()), *re.findall(r'"([^"\n]+)"', text), "companies"}
+    words = {*re.findall(r"\w+", text.lower()), *re.findall(r'"(\w[\w $.-]*)"', text), "companies"}
     named = "ARRAY[" + ", ".join(literal(word) for word in sorted(words)) + "]"
     user = literal(_user(app_dir))
     done = psql(
         database,
         f"""
         SELECT to_regclass('{LEDGER}') IS NOT NULL AS ledger, set_config('search_path', coalesce(
-          (SELECT replace(substr(setting, 13), '"$user"', quote_ident({user}))
-           FROM pg_db_role_setting JOIN pg_roles ON rolname = {user}, unnest(setconfig) AS setting
-           WHERE setting LIKE 'search_path=%' AND setrole IN (pg_roles.oid, 0)
-             AND setdatabase IN ((SELECT oid FROM pg_database WHERE datname = current_database()), 0)
-           ORDER BY setrole = 0, setdatabase = 0 LIMIT 1), current_setting('search_path')), false) AS path \\gset
+          (SELECT replace(coalesce(
+              (SELECT substr(setting, 13) FROM pg_db_role_setting, unnest(setconfig) AS setting
+               WHERE setting LIKE 'search_path=%' AND setrole IN (r.oid, 0)
+                 AND setdatabase IN ((SELECT oid FROM pg_database WHERE datname = current_database()), 0)
+               ORDER BY setrole = 0, setdatabase = 0 LIMIT 1),
+              current_setting('search_path')), '"$user"', quote_ident(rolname))
+           FROM pg_roles r WHERE rolname = {user}), current_setting('search_path')), false) AS path \\gset
         \\if :ledger
           SELECT sha256 AS sha FROM {LEDGER} WHERE name = {literal(name)} UNION ALL SELECT '' LIMIT 1 \\gset
         \\else

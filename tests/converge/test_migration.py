@@ -145,18 +145,19 @@ def test_what_went_after_it_was_applied_is_made_again(host: Host) -> None:
     assert sql(host, "SELECT token FROM marketplace_tokens") == "y"
 
 
-def test_in_the_schema_that_the_application_uses(host: Host) -> None:
-    sql(host, "CREATE SCHEMA salons; CREATE TABLE salons.companies (LIKE companies INCLUDING ALL)")
-    sql(host, "ALTER TABLE salons.companies OWNER TO ai_admin; GRANT USAGE ON SCHEMA salons TO ai_admin")
-    sql(host, "ALTER ROLE ai_admin SET search_path = salons, public")
+@pytest.mark.parametrize(("name", "path"), [("salons", "salons, public"), ("ai_admin", "DEFAULT")])
+def test_in_the_schema_that_the_application_uses(host: Host, name: str, path: str) -> None:
+    """Where its role has a search path of its own, or a schema of its own name."""
+    sql(host, f"CREATE SCHEMA {name}; CREATE TABLE {name}.companies (LIKE companies INCLUDING ALL)")
+    sql(host, f"ALTER TABLE {name}.companies OWNER TO ai_admin; GRANT USAGE ON SCHEMA {name} TO ai_admin")
+    sql(host, f"ALTER ROLE ai_admin SET search_path = {path}")
     try:
         converge(host, runbook=only(STEP))
     finally:
         sql(host, "ALTER ROLE ai_admin RESET search_path")
-    assert sql(host, f"{COLUMNS} GROUP BY table_schema ORDER BY table_schema") == "21\n34"
-    assert sql(host, "SELECT to_regclass('salons.marketplace_tokens'), to_regclass('marketplace_tokens')") == (
-        "salons.marketplace_tokens|"
-    )
+    assert sql(host, f"{COLUMNS} GROUP BY table_schema ORDER BY table_schema = 'public'") == "34\n21"
+    made = f"SELECT to_regclass('{name}.marketplace_tokens'), to_regclass('marketplace_tokens')"
+    assert sql(host, made) == f"{name}.marketplace_tokens|"
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_a_byte_order_mark_is_no_sql(host: Host, file: str) -> None:
     assert sql(host, COLUMNS) == "34"
 
 
-def migrate(host: Host, statement: str) -> str:
+def migrate(host: Host, statement: str, planned: bytes | None = None) -> str:
     """The step alone, with a statement that its plan would have refused; returns why it failed."""
     call = channel.message(
         remote.migration.migrate,
@@ -192,7 +193,7 @@ def migrate(host: Host, statement: str) -> str:
         app_dir=APP,
         database=None,
         name=NAME,
-        expected=hashlib.sha256(read(host, FILE)).hexdigest(),
+        expected=hashlib.sha256(planned or read(host, FILE)).hexdigest(),
         search_path="public",
         statements=[statement],
         concurrently=[],
@@ -204,7 +205,8 @@ def migrate(host: Host, statement: str) -> str:
     return host.ssh(channel.PYTHON.get_raw_value(), input=call, check=False).stderr
 
 
-def test_psql_obeys_nothing_in_a_statement(host: Host) -> None:
+def test_only_what_was_planned_is_run(host: Host) -> None:
+    assert "was changed by somebody else just now" in migrate(host, "SELECT 1", planned=b"another file")
     assert "backslash commands are restricted" in migrate(host, "SELECT 1;\n\\! touch /tmp/obeyed\n")
     assert host.ssh("ls /tmp/obeyed", check=False).stdout == ""
 
@@ -282,7 +284,7 @@ WAITED = r"process \d+ still waiting for RowExclusiveLock on relation \d+"
 @pytest.fixture
 def large(host: Host) -> Iterator[None]:
     """1,000,000 rows, and a PostgreSQL that logs who waited 200 ms for a lock."""
-    sql(host, "INSERT INTO companies (company_id, title) SELECT n, 'Салон' FROM generate_series(1000001, 2000000) n")
+    sql(host, "INSERT INTO companies (yclients_id, name) SELECT n, 'Салон' FROM generate_series(1000001, 2000000) n")
     sql(host, "ALTER SYSTEM SET log_lock_waits = on")
     sql(host, "ALTER SYSTEM SET deadlock_timeout = '200ms'")
     sql(host, "SELECT pg_reload_conf()")
@@ -310,11 +312,11 @@ def writing(host: Host) -> Iterator[None]:
 @pytest.mark.slow
 def test_a_large_table_is_written_to_all_the_while(host: Host, large: None, file: str) -> None:
     del large
-    write(host, FILE, file + "ALTER TABLE companies ALTER COLUMN title SET NOT NULL;")
+    write(host, FILE, file + "ALTER TABLE companies ALTER COLUMN name SET NOT NULL;")
     with writing(host):
         done = converge(host, runbook=only(STEP))
     assert re.search(r"\(CREATE INDEX .* does not lock companies while it reads", done.output)
-    assert "(ALTER TABLE companies ALTER COLUMN title SET NOT NULL) locks companies while it reads" in done.output
+    assert "(ALTER TABLE companies ALTER COLUMN name SET NOT NULL) locks companies while it reads" in done.output
     assert re.search(WAITED, host.ssh("cat /var/log/postgresql/*.log").stdout) is None
     assert sql(host, VALID) == "t"
 
