@@ -5,6 +5,7 @@ stands here once.
 """
 
 import re
+from pathlib import Path
 
 from remote.readings import Rules
 
@@ -30,6 +31,7 @@ DOTENV: Rules = {
 
 # Of the migration's thirteen columns, the five by which the requirements see that it ran.
 MIGRATION = "add_marketplace_fields_to_companies.sql"
+MIGRATION_COPY = Path(__file__).parent / "files/opt/ai-admin/migrations" / MIGRATION  # where the application has none
 COLUMNS = ("integration_status", "marketplace_user_id", "whatsapp_connected", "api_key", "webhook_secret")
 
 # The application's source, below its folder.

@@ -21,7 +21,7 @@ import remote.npm
 import remote.pm2
 import remote.source
 from channel import Channel, HostUnfit, shown
-from rules import COLUMNS, DOTENV, KEYS, MENTION, MIGRATION, ROUTES, SESSION_POOL
+from rules import DOTENV, KEYS, MENTION, MIGRATION, MIGRATION_COPY, ROUTES, SESSION_POOL
 from settings import Settings
 
 P = ParamSpec("P")
@@ -54,7 +54,8 @@ def expect_all(host: Host, settings: Settings, own: credentials.Credentials) -> 
     """What deploy.py asks for."""
     app_dir, packages, database = settings.app_dir, list(settings.packages), own.database()
     expect(host, remote.npm.read, app_dir=app_dir, packages=packages)
-    expect(host, remote.migration.read, app_dir=app_dir, database=database, name=MIGRATION, columns=COLUMNS)
+    own_copy = MIGRATION_COPY.read_text(encoding="utf-8")
+    expect(host, remote.migration.read, app_dir=app_dir, database=database, name=MIGRATION, own=own_copy)
     expect(host, remote.nginx.read, site=settings.nginx_site, domain=settings.domain)
     expect(host, remote.pm2.read, app=settings.api_app, app_dir=app_dir, packages=packages, keys=KEYS)
     expect(host, remote.dotenv.read, path=settings.dotenv, values=own.keys, rules=DOTENV)

@@ -1,28 +1,165 @@
-"""The marketplace migration: once, whole or not at all, entered in the ledger."""
+"""The marketplace migration: all that the application's file makes is there, and can be used by the application.
 
-from collections.abc import Generator, Mapping
-from pathlib import Path
+What each of its statements makes is compared with what the database holds. So a migration that was half applied, or
+lost a part later, is completed.
+"""
 
+from collections.abc import Generator, Mapping, Sequence
+from typing import NamedTuple
+
+from pglast import ast
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 import remote.migration
 from channel import Channel, Step
 from facts.look import ask
-from remote.readings import Applied
-from rules import COLUMNS, MIGRATION
+from operations.statements import Statement, Thing, statements
+from remote.files import content, sha256
+from remote.migration import literal
+from remote.readings import Applied, Relation
+from rules import MIGRATION, MIGRATION_COPY
 from settings import BadInput
 
-OWN_COPY = Path(__file__).parent.parent / "files/opt/ai-admin/migrations" / MIGRATION
+LARGE = 100_000  # rows; above, to lock a table while all of it is read takes longer than a request can wait
+
+# Types that take each other's values: a column of one is as good as one of another.
+ALIKE = [
+    {"text", "varchar", "bpchar"},
+    {"int2", "int4", "int8"},
+    {"numeric", "float4", "float8"},
+    {"timestamp", "timestamptz"},
+    {"json", "jsonb"},
+]
+
+GRANT = """DO $grant$ DECLARE each regclass; BEGIN
+  FOR each IN SELECT objid FROM pg_depend JOIN pg_class ON oid = objid AND relkind = 'S'
+    WHERE refobjid = {}::regclass AND deptype = 'a'
+  LOOP EXECUTE 'GRANT USAGE, SELECT ON SEQUENCE ' || each || {}; END LOOP;
+END $grant$"""  # of a table's serial columns
+
+
+class Plan(NamedTuple):
+    """What to run in one transaction, what after it, and whether to enter that in the ledger; `lines` tell of it."""
+
+    lines: list[str]
+    statements: list[str]
+    concurrently: list[str]
+    enter: bool
+    adopted: bool
+
+
+def _find(now: Applied, name: str) -> Relation | None:
+    schema, _, plain = name.rpartition(".")
+    found = now["relations"].get(name) or now["relations"].get(plain)
+    return found if found and schema in ("", found["schema"]) else None
+
+
+def _is_there(thing: Thing, now: Applied) -> bool:
+    """Raises BadInput for a column of a type that cannot hold what it must."""
+    if not thing.relation:
+        return thing.name in now["functions" if thing.kind == "function" else "types"]
+    relation = _find(now, thing.relation)
+    if relation is None or thing.kind == "table":
+        return relation is not None
+    if thing.kind == "index":
+        return relation["indexes"].get(thing.name, False)
+    if thing.kind != "column":
+        return thing.name in relation["triggers" if thing.kind == "trigger" else "constraints"]
+    found, category = relation["columns"].get(thing.name, ("", ""))
+    alike = found == thing.type or any({found, thing.type} <= each for each in ALIKE)
+    if found and not alike and not (category == "S" and thing.type in ALIKE[0]):
+        raise BadInput(
+            f"migration: {thing} is {found} in the database and must be {thing.type}; its values are not ours to "
+            f"convert: ALTER TABLE {thing.relation} ALTER COLUMN {thing.name} TYPE {thing.type} USING …"
+        )
+    return bool(found)
+
+
+def plan(now: Applied) -> Plan:
+    """What lacks, and how it is made. Raises BadInput where it cannot be."""
+    file = statements(MIGRATION_COPY.read_text(encoding="utf-8") if now["file"] is None else now["file"])
+    there = {thing: _is_there(thing, now) for statement in file for thing in statement.things}
+    gone = [thing for thing in there if not there[thing]]
+    fresh = not any(there[thing] for statement in file if not statement.repeats() for thing in statement.things)
+    is_new = fresh and not now["applied"]
+    run, lines = [], _said(now, gone, is_new)
+    for statement in file if gone or is_new else ():
+        missing = [thing for thing in statement.things if not there[thing]]
+        if fresh or statement.repeats() or statement.things[:1] == missing[:1] != []:
+            run.append(statement)
+        elif not statement.things:
+            lines.append(f"{statement} is not run again: whether it ran before is not known")
+        run += [statement._replace(sql=thing.alone) for thing in missing if thing.alone and statement not in run]
+    after = {id(statement): _afterwards(statement, now) for statement in run}
+    for statement in run:
+        if rows := _rows(statement, now) if statement.locks_long() else 0:
+            how = "does not lock" if after[id(statement)] else "locks"
+            lines.append(f"{statement} {how} {statement.table} while it reads or writes all of its about {rows:,} rows")
+    granted, grants = _grants(file, now)
+    return Plan(
+        [f"migration: {line}" for line in [*lines, *granted]],
+        [*(statement.sql for statement in run if not after[id(statement)]), *grants],
+        [sql for each in after.values() for sql in each],
+        enter=bool(gone) or now["applied"] is None,
+        adopted=not run,
+    )
+
+
+def _said(now: Applied, gone: list[Thing], is_new: bool) -> list[str]:
+    if is_new:
+        return [f"{MIGRATION} ({'our copy' if now['file'] is None else 'of the application'})"]
+    if not gone:
+        return [] if now["applied"] else [f"{MIGRATION} was run by hand; entered in the ledger as adopted"]
+    how = "is in the ledger" if now["applied"] else "was half applied"
+    lacking = ", ".join(str(thing) for thing in gone if thing.kind != "column" or _find(now, thing.relation))
+    return [f"{MIGRATION} {how}, but the database lacks {lacking}"]
+
+
+def _rows(statement: Statement, now: Applied) -> int:
+    """Of the table that it is about; 0 where those are few."""
+    found = _find(now, statement.table)
+    return found["rows"] if found and found["rows"] > LARGE else 0
+
+
+def _afterwards(statement: Statement, now: Applied) -> list[str]:
+    """For an index that the file wants CONCURRENTLY, one of a large table, one that a killed run left half built."""
+    found, node = _find(now, statement.table), statement.node
+    if not isinstance(node, ast.IndexStmt):
+        return []
+    is_broken = found and node.idxname in found["indexes"]
+    drop = [f"DROP INDEX CONCURRENTLY {_quoted(found['schema'], node.idxname)}"] if found and is_broken else []
+    return [*drop, statement.concurrently()] if drop or node.concurrent or _rows(statement, now) else []
+
+
+def _grants(file: Sequence[Statement], now: Applied) -> tuple[list[str], list[str]]:
+    """For the roles that may not use a table of the file's: a line that says so, and the statements."""
+    said: dict[str, list[str]] = {}
+    grants = []
+    for table in [each.table for each in file if isinstance(each.node, ast.CreateStmt)]:
+        found = _find(now, table)
+        for role in now["roles"] if found is None else found["denied"]:
+            said.setdefault(role, []).append(table)
+            name, to = _quoted(*table.split(".")), _quoted(role)
+            grants += [
+                f"GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO {to}",
+                GRANT.format(literal(name), literal(f" TO {to}")),
+            ]
+    return [f"{role} gets the rights to use {', '.join(tables)}" for role, tables in said.items()], grants
+
+
+def _quoted(*names: str) -> str:
+    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
 def check(now: Applied, name: str) -> None:
-    """Raises BadInput where the database of the host `name` is not the application's."""
-    if not now["applied"] and not now["companies"]:
+    """Raises BadInput where the database of the host `name` is not the application's, or the file cannot be run."""
+    if "companies" not in now["relations"]:
         raise BadInput(
             f"migration: the database of {name} has no table `companies`, so it is not the application's; "
             "is that one elsewhere? set DATABASE_URL"
         )
+    plan(now)
 
 
 @operation()
@@ -30,26 +167,28 @@ def applied(
     app_dir: str, database: Mapping[str, str] | None, lock_timeout: int, statement_timeout: int
 ) -> Generator[Step[...]]:
     """`database` holds libpq's keywords; None is the host's own PostgreSQL. Timeouts are seconds."""
-    now = ask(host, remote.migration.read, app_dir=app_dir, database=database, name=MIGRATION, columns=COLUMNS)
-    if now["applied"]:
-        if now["file"] and now["file"] != now["applied"]:
-            host.log(f"  migration: {MIGRATION} was changed since it was applied; it is not run again")
-        host.noop("migration: in the ledger")
-        return
+    own = MIGRATION_COPY.read_text(encoding="utf-8")
+    now = ask(host, remote.migration.read, app_dir=app_dir, database=database, name=MIGRATION, own=own)
     check(now, host.name)
-    adopted = now["columns"] == len(COLUMNS)
-    what = "was run by hand; entered in the ledger as adopted"
-    if not adopted:
-        what = "(of the application)" if now["file"] else "(our copy)"
-    Channel.of(host).say([f"migration: {MIGRATION} {what}"])
+    todo = plan(now)
+    expected = None if now["file"] is None else sha256(content(now["file"]))
+    if not todo.lines:
+        if expected and expected != now["applied"]:
+            host.log(f"  migration: {MIGRATION} was changed since it was applied, and makes nothing new")
+        host.noop("migration: all is there")
+        return
+    Channel.of(host).say(todo.lines)
     yield Step(
         remote.migration.migrate,
         app_dir=app_dir,
         database=database,
         name=MIGRATION,
-        sql=None if now["file"] else OWN_COPY.read_text(encoding="utf-8"),
-        expected=now["file"],
-        adopted=adopted,
+        expected=expected,
+        search_path=now["search_path"],
+        statements=todo.statements,
+        concurrently=todo.concurrently,
+        enter=(expected or sha256(content(own))) if todo.enter else None,
+        adopted=todo.adopted,
         lock_timeout=lock_timeout,
         statement_timeout=statement_timeout,
     )

@@ -1,11 +1,12 @@
-"""The marketplace migration: has it run, and run it once, whole or not at all, entered in a ledger."""
+"""The marketplace migration: what the database holds of it, and the step that runs what lacks, whole or not at all."""
 
+import json
 import os
 import re
 import time
 from collections.abc import Mapping, Sequence
 
-from remote import Failure, files
+from remote import Failure, dotenv, files
 from remote.processes import Done, require, run
 from remote.readings import Applied
 
@@ -23,7 +24,7 @@ def psql(database: Mapping[str, str] | None, script: str, timeout: float = 30) -
     operator's .psqlrc out of it.
     """
     options = ("-XAtq", "-v", "ON_ERROR_STOP=1", "-f", "-")
-    env = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "PGCONNECT_TIMEOUT": "10"}
+    env = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "PGCONNECT_TIMEOUT": "10", "PGCLIENTENCODING": "UTF8"}
     # Debian's own `psql` is a Perl program that looks for a cluster, and then for one of these: 35 of its 40 ms
     versions = sorted(files.names(CLIENTS), key=lambda name: int(re.sub(r"\D", "", name) or 0))
     real = [f"{CLIENTS}/{version}/bin/psql" for version in versions] if database or os.path.exists(SOCKET) else []
@@ -41,29 +42,87 @@ def psql(database: Mapping[str, str] | None, script: str, timeout: float = 30) -
         os.close(service)
 
 
-def read(*, app_dir: str, database: Mapping[str, str] | None, name: str, columns: Sequence[str]) -> Applied:
-    """Only the database knows whether the migration ran: no HTTP route does. Raises Failure."""
+def literal(text: str) -> str:
+    """As an SQL string."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _user(app_dir: str) -> str:
+    """The role that the application's own `.env` names; empty where it names none."""
+    env = dotenv.load(f"{app_dir}/.env")
+    url = re.match(r"postgres(?:ql)?://([^:@/]+)", env.get("DATABASE_URL", ""))
+    return env.get("POSTGRES_USER") or env.get("DB_USER") or (url[1] if url else "")
+
+
+def read(*, app_dir: str, database: Mapping[str, str] | None, name: str, own: str) -> Applied:
+    """What the database holds of all that the file names: no HTTP route tells. Raises Failure.
+
+    `own` stands for the application's file where it has none. Names are found as the application's role finds them.
+    """
     require("psql")
     file = files.read(f"{app_dir}/migrations/{name}")
-    wanted = ", ".join(f"'{column}'" for column in columns)
+    text = own if file is None else files.text(file)
+    # the host has no parser of SQL: any word may be a name, and PostgreSQL knows which are
+    words = {*re.findall(r"\w+", text.lower()), *re.findall(r'"(\w[\w $.-]*)"', text), "companies"}
+    named = "ARRAY[" + ", ".join(literal(word) for word in sorted(words)) + "]"
+    user = literal(_user(app_dir))
     done = psql(
         database,
-        f"""SELECT to_regclass('companies') IS NOT NULL AS companies, to_regclass('{LEDGER}') IS NOT NULL AS ledger,
-          (SELECT count(*) FROM information_schema.columns
-           WHERE table_name = 'companies' AND column_name IN ({wanted})) AS columns \\gset
+        f"""
+        SELECT to_regclass('{LEDGER}') IS NOT NULL AS ledger, set_config('search_path', coalesce(
+          (SELECT replace(coalesce(
+              (SELECT substr(setting, 13) FROM pg_db_role_setting, unnest(setconfig) AS setting
+               WHERE setting LIKE 'search_path=%' AND setrole IN (r.oid, 0)
+                 AND setdatabase IN ((SELECT oid FROM pg_database WHERE datname = current_database()), 0)
+               ORDER BY setrole = 0, setdatabase = 0 LIMIT 1),
+              current_setting('search_path')), '"$user"', quote_ident(rolname))
+           FROM pg_roles r WHERE rolname = {user}), current_setting('search_path')), false) AS path \\gset
         \\if :ledger
-          SELECT sha256 AS sha FROM {LEDGER} WHERE name = '{name}' UNION ALL SELECT '' LIMIT 1 \\gset
+          SELECT sha256 AS sha FROM {LEDGER} WHERE name = {literal(name)} UNION ALL SELECT '' LIMIT 1 \\gset
         \\else
           \\set sha ''
         \\endif
-        \\echo :companies :columns :sha
+        WITH roles AS (
+          SELECT oid, rolname FROM pg_roles WHERE NOT rolsuper AND rolname <> current_user
+            AND (rolname = {user} OR oid = (SELECT relowner FROM pg_class WHERE oid = to_regclass('companies')))
+        ), tables AS (
+          SELECT c.oid, nspname,
+            CASE WHEN pg_table_is_visible(c.oid) THEN '' ELSE nspname || '.' END || relname AS name,
+            CASE relkind WHEN 'r' THEN greatest(reltuples, pg_stat_get_live_tuples(c.oid), 0) ELSE 0 END::bigint AS rows
+          FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+          WHERE relname = ANY ({named}) AND (pg_table_is_visible(c.oid) OR nspname = ANY ({named}))
+            AND relkind NOT IN ('i', 'I', 'c', 't') AND nspname NOT IN ('pg_catalog', 'information_schema')
+        )
+        SELECT json_build_object(
+          'applied', nullif(:'sha', ''), 'search_path', :'path',
+          'roles', array(SELECT rolname FROM roles ORDER BY 1),
+          'functions', array(SELECT DISTINCT proname FROM pg_proc WHERE proname = ANY ({named})
+            AND pg_function_is_visible(oid) AND pronamespace <> 'pg_catalog'::regnamespace),
+          'types', array(SELECT typname FROM pg_type WHERE typname = ANY ({named}) AND pg_type_is_visible(oid)
+            AND typnamespace <> 'pg_catalog'::regnamespace),
+          'relations', coalesce((SELECT json_object_agg(name, json_build_object(
+            'schema', nspname, 'rows', rows,
+            'columns', (SELECT coalesce(json_object_agg(attname, array[typname, typcategory::text]), '{{}}')
+              FROM pg_attribute a JOIN pg_type ON pg_type.oid = atttypid
+              WHERE attrelid = t.oid AND attnum > 0 AND NOT attisdropped),
+            'indexes', (SELECT coalesce(json_object_agg(relname, indisvalid), '{{}}')
+              FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE indrelid = t.oid),
+            'triggers', array(SELECT tgname FROM pg_trigger WHERE tgrelid = t.oid AND NOT tgisinternal),
+            'constraints', array(SELECT conname FROM pg_constraint WHERE conrelid = t.oid),
+            'denied', array(SELECT rolname FROM roles r WHERE
+              NOT (SELECT bool_and(has_table_privilege(r.oid, t.oid, p))
+                FROM unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p)
+              OR EXISTS (SELECT FROM pg_depend JOIN pg_class s ON s.oid = objid WHERE refobjid = t.oid AND deptype = 'a'
+                AND CASE relkind WHEN 'S' THEN NOT has_sequence_privilege(r.oid, s.oid, 'USAGE') END)
+              ORDER BY 1)
+          )) FROM tables t), '{{}}'));
         """,
     )
     if done.status != 0:
         where = "is PostgreSQL running? systemctl status postgresql; a database elsewhere: set DATABASE_URL"
         raise Failure(f"{done.line_with('error')} ({where})")
-    companies, count, sha = (*done.stdout.decode().strip().split(" "), "")[:3]
-    return {"companies": companies == "t", "columns": int(count), "applied": sha or None, "file": files.sha256(file)}
+    catalog: Applied = json.loads(done.stdout)
+    return {**catalog, "file": None if file is None else text}
 
 
 def blockers(database: Mapping[str, str] | None) -> str:
@@ -78,56 +137,81 @@ def blockers(database: Mapping[str, str] | None) -> str:
     return ", ".join(done.stdout.decode(errors="replace").split("\n")).strip(", ") or "nobody any more"
 
 
+def guarded(database: Mapping[str, str] | None, script: str) -> Done:
+    """As `psql`, and no command of psql's own (`\\!`, `\\i`) that the script may hold is obeyed.
+
+    `\\restrict` came with psql 13.22, 14.19, 15.14, 16.10, 17.6 and 18. An older one refuses it before anything has
+    run, and then PostgreSQL's grammar is the only guard: operations/statements.py.
+    """
+    done = psql(database, f"\\restrict {os.urandom(16).hex()}\n{script}", LONG)
+    return psql(database, script, LONG) if "invalid command \\restrict" in done.stderr else done
+
+
 def migrate(
     deploy: str,
     *,
     app_dir: str,
     database: Mapping[str, str] | None,
     name: str,
-    sql: str | None,
     expected: str | None,
+    search_path: str,
+    statements: Sequence[str],
+    concurrently: Sequence[str],
+    enter: str | None,
     adopted: bool,
     lock_timeout: int,
     statement_timeout: int,
 ) -> None:
-    """Run the migration and enter it in the ledger, both or neither. Timeouts are seconds. Raises Failure.
+    """Run the statements and enter the SHA-256 `enter` in the ledger, all or nothing. Timeouts are seconds.
 
-    `sql` is ours, where the application has no file of its own; `expected` is the SHA-256 of the application's, as
-    the plan saw it. `adopted`: somebody ran it by hand, so only enter it.
+    Then those of `concurrently`, which no transaction may hold. `expected` is the SHA-256 of the application's file as
+    the plan saw it, `adopted`: somebody ran it by hand. Raises Failure.
     """
-    own = files.read(f"{app_dir}/migrations/{name}")
-    if sql is None and files.sha256(own) != expected:
+    if files.sha256(files.read(f"{app_dir}/migrations/{name}")) != expected:
         raise Failure(f"migrations/{name} was changed by somebody else just now; run again")
-    text = files.text(own or b"") if sql is None else sql
-    control = re.search(r"^\s*(BEGIN|COMMIT|ROLLBACK|START\s+TRANSACTION)\s*;", text, re.IGNORECASE | re.MULTILINE)
-    if control and not adopted:
-        raise Failure(f"migrations/{name} holds its own {control[1]}; take it out: we run it in one transaction")
-    sha = files.sha256(files.content(text))
-    script = f"""
-        BEGIN;
-        SET LOCAL lock_timeout = '{lock_timeout}s';
-        SET LOCAL statement_timeout = '{statement_timeout}s';
-        CREATE SCHEMA IF NOT EXISTS ai_admin_deploy;
-        CREATE TABLE IF NOT EXISTS {LEDGER} (
+    ledger = (
+        "CREATE SCHEMA IF NOT EXISTS ai_admin_deploy",
+        f"""CREATE TABLE IF NOT EXISTS {LEDGER} (
           name text PRIMARY KEY, sha256 text NOT NULL, adopted boolean NOT NULL,
-          applied_at timestamptz NOT NULL DEFAULT now());
-        {"" if adopted else text}
-        ;
-        INSERT INTO {LEDGER} (name, sha256, adopted) VALUES ('{name}', '{sha}', {adopted});
-        COMMIT;
-    """
-    for attempt in range(TRIES):
-        done = psql(database, script, LONG)
-        if done.status == 0:
-            return
-        error = next(
-            (line for line in done.stderr.splitlines() if re.search("ERROR|FATAL|could not", line)), done.stderr
-        )
-        if "lock timeout" not in error:
-            raise Failure(f"the migration failed, and the database is as it was: {error.strip()}")
-        if attempt < TRIES - 1:
-            time.sleep(2**attempt)  # others get their turn: 1, 2, 4 s
-    raise Failure(
-        f"the migration waited {TRIES} times {lock_timeout} s for the table companies, and the database is as it was; "
-        f"in the way: {blockers(database)}. End it, or run again later"
+          applied_at timestamptz NOT NULL DEFAULT now())""",
+        f"""INSERT INTO {LEDGER} (name, sha256, adopted) VALUES ({literal(name)}, '{enter}', {adopted})
+          ON CONFLICT (name) DO UPDATE
+          SET (sha256, adopted, applied_at) = (excluded.sha256, excluded.adopted, excluded.applied_at)""",
     )
+    found = f"SELECT set_config('search_path', {literal(search_path)}, false)"
+    whole = (
+        "BEGIN",
+        f"SET LOCAL lock_timeout = '{lock_timeout}s'",
+        f"SET LOCAL statement_timeout = '{statement_timeout}s'",
+        found,
+        *(ledger if enter else ()),
+        *statements,
+        "COMMIT",
+    )
+    # `\;` sends all of them at once: no lock is held while the next one travels
+    script = "\n\\;\n".join(whole) + "\n;\n"
+    for attempt in range(TRIES) if enter or statements else ():
+        error = _error(guarded(database, script))
+        if not error:
+            break
+        if "lock timeout" not in error:
+            raise Failure(f"the migration failed, and the database is as it was: {error}")
+        if attempt == TRIES - 1:
+            raise Failure(
+                f"the migration waited {TRIES} times {lock_timeout} s for the table companies, and the database is as "
+                f"it was; in the way: {blockers(database)}. End it, or run again later"
+            )
+        time.sleep(2**attempt)  # others get their turn: 1, 2, 4 s
+    for statement in concurrently:
+        # each waits for older transactions, and nobody for it
+        limits = f"SET lock_timeout = '{statement_timeout}s';\nSET statement_timeout = '{LONG - 60}s';\n"
+        if error := _error(guarded(database, f"{limits}{found};\n{statement}\n;\n")):
+            raise Failure(
+                f"the migration is in the database, but not its index: {error} ({statement}); "
+                f"at the table companies: {blockers(database)}. Run again: what is half built is dropped first"
+            )
+
+
+def _error(done: Done) -> str:
+    lines = [line for line in done.stderr.splitlines() if re.search("ERROR|FATAL|could not", line)]
+    return "" if done.status == 0 else (lines or [done.stderr or f"psql ended with {done.status}"])[0].strip()

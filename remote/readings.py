@@ -39,14 +39,33 @@ class Package(TypedDict):
     range: str | None
 
 
-class Applied(TypedDict):
-    """`companies`: is there such a table. `columns`: how many of those asked for. `applied` is the ledger's SHA-256 of
-    the migration, `file` that of the application's own file; None where there is none."""
+class Relation(TypedDict):
+    """A table, or what is used like one. `rows`: about how many. `columns`: by name, pg_type's typname and typcategory.
+    `indexes`: by name, is it valid. `denied`: the roles that may not read and write it, or use its sequences."""
 
-    companies: bool
-    columns: int
-    applied: str | None
+    schema: str
+    rows: int
+    columns: dict[str, tuple[str, str]]
+    indexes: dict[str, bool]
+    triggers: list[str]
+    constraints: list[str]
+    denied: list[str]
+
+
+class Applied(TypedDict):
+    """What the database holds of what the migration names, as the application's role finds it: `search_path`.
+
+    `file`: the application's own; `applied`: the ledger's SHA-256 of it; None where there is none. `relations`: by name
+    as it is found, with its schema before it where only so. `roles`: which must be able to use what is made.
+    """
+
     file: str | None
+    applied: str | None
+    search_path: str
+    roles: list[str]
+    relations: dict[str, Relation]
+    functions: list[str]
+    types: list[str]
 
 
 class File(TypedDict):

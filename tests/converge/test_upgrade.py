@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,8 +34,14 @@ def test_nothing_to_change_after_the_upgrade(host: Host, bundle_before: Path) ->
     second = deploy(host, *QUICK, root=bundle_before, environment=own)
     assert (second.code, second.changed) == (0, ["Secrets in .env", "API restart"]), second.output
 
+    # what it had left out, and all of it: the application's role could not use the tables that postgres had made
     now = deploy(host, *QUICK, environment=own)
-    assert (now.code, now.changed) == (0, []), now.output
+    assert (now.code, now.changed) == (0, ["Database migration"]), now.output
+    assert re.findall("migration: .*", now.output) == [
+        "migration: ai_admin gets the rights to use marketplace_events, marketplace_tokens"
+    ]
+    again = deploy(host, *QUICK, environment=own)
+    assert (again.code, again.changed) == (0, []), again.output
 
     env = tree(host, "/opt/ai-admin")["/opt/ai-admin/.env"]
     back = deploy(host, *QUICK, runbook=(ROOT / "rollback.py").read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ OF_KEYS = ("Partner Token", "Application ID", "JWT Secret")
 OF_PACKAGES = ("WebSocket server", "JWT Secret", "Baileys integration")
 METHODS = ["createSession", "getQR", "getSession", "getSessionStatus"]  # its repr is valid JavaScript
 DEPLOY = "deploy.py"
+INDEX = "indexrelid = $$idx_companies_integration_status$$::regclass"
 PAGE = "location = /marketplace/onboarding"
 TO_API = "proxy_pass http://127.0.0.1:3000;"
 
@@ -523,6 +524,48 @@ FAULTS = [
         ("Database",),
         "without api_key, webhook_secret",
         '"Column does not exist"',
+        hides=True,
+    ),
+    Fault(
+        "a table of the migration is gone",
+        "sql 'ALTER TABLE marketplace_tokens RENAME TO away'",
+        "sql 'ALTER TABLE away RENAME TO marketplace_tokens'",
+        ("database_has_all_that_the_migration_makes",),
+        ("Database",),
+        "the database lacks: table marketplace_tokens, trigger marketplace_tokens_touch",
+    ),
+    Fault(
+        "its trigger is gone",
+        "sql 'ALTER TRIGGER marketplace_tokens_touch ON marketplace_tokens RENAME TO away'",
+        "sql 'ALTER TRIGGER away ON marketplace_tokens RENAME TO marketplace_tokens_touch'",
+        ("database_has_all_that_the_migration_makes",),
+        ("Database",),
+        "the database lacks: trigger marketplace_tokens_touch",
+    ),
+    Fault(
+        "its index is half built",
+        f"sql 'UPDATE pg_index SET indisvalid = false WHERE {INDEX}'",
+        f"sql 'UPDATE pg_index SET indisvalid = true WHERE {INDEX}'",
+        ("database_has_all_that_the_migration_makes",),
+        ("Database",),
+        "the database lacks: index idx_companies_integration_status",
+    ),
+    Fault(
+        "a column of another type",
+        "sql 'ALTER TABLE companies ALTER last_payment_date TYPE text'",
+        "sql 'ALTER TABLE companies ALTER last_payment_date TYPE timestamptz USING last_payment_date::timestamptz'",
+        ("columns_have_their_types",),
+        ("Database",),
+        "companies.last_payment_date is text and must be timestamptz",
+        "ALTER COLUMN",
+    ),
+    Fault(
+        "the application's role has no rights",
+        "sql 'REVOKE INSERT ON marketplace_tokens FROM ai_admin'",
+        "sql 'GRANT INSERT ON marketplace_tokens TO ai_admin'",
+        ("the_applications_role_can_use_the_tables",),
+        ("Database",),
+        "ai_admin may not read and write marketplace_tokens",
     ),
     Fault(
         "a column that the entry writes has another name",

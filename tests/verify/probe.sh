@@ -8,12 +8,33 @@ node -e "$POOL_JS" 2>&1 & # first: it takes longest
 node -e "$PROBE_JS" 2>&1 &
 ( set -- $(systemctl is-enabled pm2-root nginx 2>&1); say boot.pm2 $1; say boot.nginx $2 ) &
 ( say nginx.active $(systemctl is-active nginx) ) &
+migration=$( (cat "$APP_DIR/migrations/$MIGRATION" 2>/dev/null || printf '%s' "$MIGRATION_COPY") | sed 's/--.*//')
+say migration $migration
 ( say database $(cd / && $PSQL -XAtq -c "
       SELECT CASE WHEN to_regclass('companies') IS NULL THEN 'no table companies'
                   ELSE coalesce('without ' || string_agg(name, ', '), 'complete') END
       FROM unnest(string_to_array('$WANTED_COLUMNS', ' ')) AS name
-      WHERE NOT EXISTS (SELECT FROM information_schema.columns
-                        WHERE table_name = 'companies' AND column_name = name)" 2>&1) ) &
+      WHERE NOT EXISTS (SELECT FROM pg_attribute
+                        WHERE attrelid = to_regclass('companies') AND attname = name AND NOT attisdropped)" 2>&1) ) &
+( say database.has $(cd / && $PSQL -XAtq -v file="$migration" 2>&1 <<'SQL'
+      WITH made AS (SELECT oid, relname FROM pg_class WHERE relkind IN ('r', 'p') AND pg_table_is_visible(oid)
+                    AND relnamespace <> 'pg_catalog'::regnamespace AND strpos(lower(:'file'), relname) > 0)
+      SELECT 'table:' || relname FROM made
+      UNION ALL SELECT format('column:%s.%s:%s:%s', relname, attname, typcategory, typname)
+      FROM made JOIN pg_attribute ON attrelid = made.oid JOIN pg_type ON pg_type.oid = atttypid
+      WHERE attnum > 0 AND NOT attisdropped
+      UNION ALL SELECT 'index:' || i.relname
+      FROM made JOIN pg_index ON indrelid = made.oid JOIN pg_class i ON i.oid = indexrelid WHERE indisvalid
+      UNION ALL SELECT 'trigger:' || tgname FROM made JOIN pg_trigger ON tgrelid = made.oid WHERE NOT tgisinternal
+      UNION ALL SELECT 'owner:' || pg_get_userbyid(relowner) FROM pg_class WHERE oid = to_regclass('companies')
+      UNION ALL SELECT format('denied:%s:%s', relname, rolname) FROM made, pg_roles
+      WHERE rolcanlogin AND (
+        NOT (has_table_privilege(rolname, made.oid, 'SELECT') AND has_table_privilege(rolname, made.oid, 'INSERT')
+             AND has_table_privilege(rolname, made.oid, 'UPDATE') AND has_table_privilege(rolname, made.oid, 'DELETE'))
+        OR EXISTS (SELECT FROM pg_depend JOIN pg_class s ON s.oid = objid WHERE refobjid = made.oid
+                   AND CASE relkind WHEN 'S' THEN NOT has_sequence_privilege(rolname, s.oid, 'USAGE') END))
+SQL
+) ) &
 say node.version $(node --version 2>&1)
 say dotenv.mode $(stat -c '%a' "$APP_DIR/.env" 2>&1)
 say port.holder $(ss -Hltnp "sport = :$API_PORT" 2>&1)

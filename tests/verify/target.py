@@ -127,6 +127,8 @@ class Target:
             "DOMAIN": settings.domain,
             "SITE": settings.nginx_site,
             "WANTED_COLUMNS": " ".join(rules.COLUMNS),
+            "MIGRATION": rules.MIGRATION,
+            "MIGRATION_COPY": rules.MIGRATION_COPY.read_text(encoding="utf-8"),
             "RULES": json.dumps(_rules(settings)),
             **variables,
         }

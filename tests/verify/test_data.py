@@ -48,6 +48,57 @@ def test_companies_has_the_columns(probe: Reading, seen: Seen) -> None:
     seen("companies has the five columns")
 
 
+# A type as the migration writes it -> its category in pg_type; others are not judged.
+CATEGORIES = {"varchar": "S", "text": "S", "boolean": "B", "timestamptz": "D", "timestamp": "D", "jsonb": "U"}
+CATEGORIES |= {"integer": "N", "int": "N", "bigint": "N", "numeric": "N"}
+MADE = r"CREATE (?:OR REPLACE |UNIQUE )?(TABLE|INDEX|TRIGGER) (?:CONCURRENTLY )?(?:IF NOT EXISTS )?(?:public\.)?(\w+)"
+
+
+def _columns(migration: str) -> dict[str, str]:
+    """What it adds to tables that are there: as `companies.api_key`, with the type."""
+    found = {}
+    for statement in migration.split(";"):
+        table = re.match(r"\s*ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(?:public\.)?(\w+)", statement, re.IGNORECASE)
+        for name, type_ in re.findall(r"ADD COLUMN (?:IF NOT EXISTS )?(\w+) (\w+)", statement, re.IGNORECASE):
+            found[f"{table[1] if table else '?'}.{name}"] = type_.lower()
+    return found
+
+
+def _has(probe: Reading) -> list[list[str]]:
+    needs(probe["database"] == "complete", f"the table companies is {probe['database'][:150]}")
+    return [each.split(":") for each in probe["database.has"].split()]
+
+
+@component("database", MIGRATE)
+def test_database_has_all_that_the_migration_makes(probe: Reading) -> None:
+    has = {tuple(each[:2]) for each in _has(probe)}
+    made = [(kind.lower(), name) for kind, name in re.findall(MADE, probe["migration"], re.IGNORECASE)]
+    made += [("column", name) for name in _columns(probe["migration"])]
+    lacking = [" ".join(each) for each in made if each not in has]
+    assert not lacking, f"of what the migration makes, the database lacks: {', '.join(lacking)}"
+
+
+@component("database", "ALTER TABLE … ALTER COLUMN … TYPE … USING …; deploy does not convert values")
+def test_columns_have_their_types(probe: Reading) -> None:
+    found = {each[1]: each[2:] for each in _has(probe) if each[0] == "column"}
+    wanted = {name: type_ for name, type_ in _columns(probe["migration"]).items() if type_ in CATEGORIES}
+    wrong = [
+        f"{name} is {found[name][1]} and must be {type_}"
+        for name, type_ in wanted.items()
+        if name in found and found[name][0] != CATEGORIES[type_]
+    ]
+    assert not wrong, "; ".join(wrong)
+
+
+@component("database")
+def test_the_applications_role_can_use_the_tables(probe: Reading) -> None:
+    """Those that the migration makes; tests/verify/test_entry.py tries `companies`."""
+    has = _has(probe)
+    roles = {probe["database.role"], *(each[1] for each in has if each[0] == "owner")}
+    denied = [each[1:] for each in has if each[0] == "denied" and each[1] != "companies" and each[2] in roles]
+    assert not denied, "; ".join(f"{role} may not read and write {table}" for table, role in denied)
+
+
 @component("baileys", f"to see why: node -e \"require('/opt/ai-admin/{SESSION_POOL}')\"")
 def test_session_pool_loads(probe: Reading, seen: Seen) -> None:
     assert probe["pool.loads"] == "yes", f"session-pool.js does not load: {probe['pool.loads'].removeprefix('no: ')}"

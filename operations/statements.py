@@ -1,0 +1,170 @@
+"""A migration's file, statement by statement: what each makes, and for how long it locks a table.
+
+Read with PostgreSQL's own grammar (pglast 8.8, that of PostgreSQL 18), which knows a COMMIT in any spelling, and no
+command of psql's.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import NamedTuple
+
+from pglast import ast, parse_sql
+from pglast.enums import AlterTableType, ConstrType, ObjectType
+from pglast.parser import ParseError
+from pglast.stream import RawStream
+
+from rules import MIGRATION
+from settings import BadInput
+
+SERIAL = {"smallserial": "int2", "serial": "int4", "bigserial": "int8"}
+ONCE = (AlterTableType.AT_DropColumn, AlterTableType.AT_DropConstraint, AlterTableType.AT_AddConstraint)
+OURS = ("lock_timeout", "statement_timeout")
+SHORT = 80  # characters
+
+
+class Thing(NamedTuple):
+    """`kind`: table, column, index, trigger, constraint, function or type. `type`: a column's, as pg_type has it.
+    `alone`: for a column of a new table, the statement that makes it where the table is there."""
+
+    kind: str
+    relation: str
+    name: str
+    type: str = ""
+    alone: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.relation}.{self.name}" if self.kind == "column" else f"{self.kind} {self.name}"
+
+
+class Statement(NamedTuple):
+    """`table`: which it is about; empty where that is none, or several. `things`: what it makes."""
+
+    sql: str
+    line: int
+    node: ast.Node
+    table: str
+    things: list[Thing]
+
+    def __str__(self) -> str:
+        words = " ".join(self.sql.split())
+        return f"line {self.line} ({words if len(words) < SHORT else words[: SHORT - 1] + '…'})"
+
+    def repeats(self) -> bool:
+        """May it run once more? What makes a thing need not; a DROP made room for what may be there by now."""
+        node = self.node
+        if self.things:
+            return bool(getattr(node, "replace", False))
+        if isinstance(node, ast.AlterTableStmt):
+            return node.cmds[0].subtype not in ONCE
+        safe = (ast.CommentStmt, ast.GrantStmt, ast.VariableSetStmt)
+        return isinstance(node, safe) or bool(getattr(node, "if_not_exists", False))
+
+    def locks_long(self) -> bool:
+        """Does PostgreSQL 17 read or write the whole table under its lock?"""
+        if isinstance(self.node, ast.IndexStmt):
+            return not self.node.concurrent
+        part = self.node.cmds[0] if isinstance(self.node, ast.AlterTableStmt) else ast.AlterTableCmd()
+        if isinstance(part.def_, ast.Constraint):
+            return not part.def_.skip_validation and not part.def_.indexname
+        if part.subtype == AlterTableType.AT_AddColumn:
+            return part.def_.typeName.names[-1].sval in SERIAL or any(map(_reads_all, part.def_.constraints or ()))
+        return part.subtype in (AlterTableType.AT_AlterColumnType, AlterTableType.AT_SetNotNull)
+
+    def concurrently(self) -> str:
+        """An index's, so that nobody waits for it; no transaction may hold that."""
+        node = parse_sql(self.sql)[0].stmt
+        node.concurrent = True
+        return str(RawStream()(node))
+
+
+@cache
+def statements(text: str) -> tuple[Statement, ...]:
+    """Of the file, in order; an ALTER TABLE with several parts is one for each. Raises BadInput."""
+    text = text.removeprefix("\ufeff")
+    try:
+        if "\0" in text:
+            raise UnicodeError
+        found = parse_sql(text)
+    except UnicodeError:
+        raise BadInput(f"migrations/{MIGRATION} is not UTF-8 text") from None
+    except ParseError as error:
+        why, place = error.args[0], len(text) if error.args[1] is None else error.args[1]
+        if text[place : place + 1] == "\\":
+            why = f"{text[place:].split()[0]} is a command of psql, not SQL"
+        raise _refused(text, place, why) from None
+    return tuple(statement for raw in found for statement in _statements(text, raw))
+
+
+def _refused(text: str, place: int, why: str) -> BadInput:
+    return BadInput(f"migrations/{MIGRATION} line {_line(text, place)}: {why}; take it out, or correct it")
+
+
+def _line(text: str, place: int) -> int:
+    return text.count("\n", 0, place) + 1
+
+
+def _statements(text: str, raw: ast.RawStmt) -> Iterator[Statement]:
+    node, place = raw.stmt, raw.stmt_location
+    sql = text[place : place + raw.stmt_len if raw.stmt_len else None]
+    if isinstance(node, ast.TransactionStmt):
+        raise _refused(text, place, f"{sql.split()[0].upper()}: we run the whole file in one transaction of our own")
+    if isinstance(node, ast.CopyStmt) and node.filename is None:
+        raise _refused(text, place, "COPY has no input here")
+    if isinstance(node, ast.VariableSetStmt) and node.name in OURS:
+        raise _refused(text, place, f"{node.name} is set by group_data")
+    if isinstance(node, ast.AlterTableStmt) and len(node.cmds) > 1:
+        for part in node.cmds:
+            one = ast.AlterTableStmt(node.relation, (part,), node.objtype, node.missing_ok)
+            yield _statement(RawStream()(one), one, _line(text, place))
+    else:
+        yield _statement(sql, node, _line(text, place))
+
+
+def _statement(sql: str, node: ast.Node, line: int) -> Statement:
+    relation = getattr(node, "relation", None)
+    table = _name(relation) if isinstance(relation, ast.RangeVar) else ""
+    return Statement(sql, line, node, table, list(_things(node, table)))
+
+
+def _things(node: ast.Node, table: str) -> Iterator[Thing]:
+    match node:
+        case ast.CreateStmt(relation=relation):
+            yield Thing("table", table, table)
+            for each in node.tableElts or ():
+                if isinstance(each, ast.ColumnDef):
+                    add = ast.AlterTableCmd(AlterTableType.AT_AddColumn, def_=each)
+                    alone = RawStream()(ast.AlterTableStmt(relation, (add,), ObjectType.OBJECT_TABLE))
+                    yield Thing("column", table, each.colname, _type(each.typeName), alone)
+        case ast.AlterTableStmt(cmds=(ast.AlterTableCmd(def_=ast.ColumnDef() as column) as part,)):
+            if part.subtype == AlterTableType.AT_AddColumn:
+                yield Thing("column", table, column.colname, _type(column.typeName))
+        case ast.AlterTableStmt(cmds=(ast.AlterTableCmd(def_=ast.Constraint(conname=str(name))),)):
+            yield Thing("constraint", table, name)
+        case ast.IndexStmt(idxname=str(name)):
+            yield Thing("index", table, name)
+        case ast.CreateTrigStmt(trigname=name):
+            yield Thing("trigger", table, name)
+        case ast.CreateFunctionStmt(funcname=names):
+            yield Thing("function", "", names[-1].sval)
+        case ast.CreateEnumStmt(typeName=names) | ast.CreateDomainStmt(domainname=names):
+            yield Thing("type", "", names[-1].sval)
+        case ast.ViewStmt(view=relation) | ast.CreateSeqStmt(sequence=relation):
+            yield Thing("table", _name(relation), _name(relation))
+
+
+def _name(relation: ast.RangeVar) -> str:
+    return f"{relation.schemaname}.{relation.relname}" if relation.schemaname else relation.relname
+
+
+def _type(type_name: ast.TypeName) -> str:
+    name: str = type_name.names[-1].sval
+    return ("_" if type_name.arrayBounds else "") + SERIAL.get(name, name)
+
+
+def _reads_all(constraint: ast.Constraint) -> bool:
+    """Of a new column: one value for all rows, as `now()` is, needs no row to be touched (PostgreSQL 11 and later)."""
+    if constraint.contype != ConstrType.CONSTR_DEFAULT:
+        return constraint.contype not in (ConstrType.CONSTR_NULL, ConstrType.CONSTR_NOTNULL)
+    value = constraint.raw_expr
+    is_now = isinstance(value, ast.FuncCall) and value.funcname[-1].sval == "now"
+    return not is_now and not isinstance(value, (ast.A_Const, ast.TypeCast, ast.SQLValueFunction))

@@ -1,0 +1,223 @@
+"""What a migration's file makes, what of it lacks, and what is run then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from operations.migration import Plan, plan
+from operations.statements import statements
+from remote.files import content, sha256
+from remote.readings import Applied, Relation
+from rules import MIGRATION_COPY
+from settings import BadInput
+
+OWN = MIGRATION_COPY.read_text(encoding="utf-8")
+INDEX = "idx_companies_integration_status"
+
+
+def database(file: str, have: str = "", **changes: Any) -> Applied:
+    """One where `have`, a part of `file`, has run."""
+    relations: dict[str, Relation] = {"companies": relation()}
+    functions = []
+    for thing in [thing for statement in statements(have) for thing in statement.things]:
+        found = relations.setdefault(thing.relation or "companies", relation())
+        if thing.kind == "function":
+            functions.append(thing.name)
+        elif thing.kind == "column":
+            found["columns"][thing.name] = (thing.type, "X")
+        elif thing.kind == "index":
+            found["indexes"][thing.name] = True
+        elif thing.kind != "table":
+            found["triggers" if thing.kind == "trigger" else "constraints"].append(thing.name)
+    found_all: Applied = {
+        "file": file,
+        "applied": None,
+        "search_path": "public",
+        "roles": [],
+        "relations": relations,
+        "functions": functions,
+        "types": [],
+    }
+    return {**found_all, **changes}  # type: ignore[typeddict-item]  # as the caller gives them
+
+
+def relation() -> Relation:
+    columns = {"id": ("int4", "N"), "title": ("text", "S")}
+    return Relation(schema="public", rows=20, columns=columns, indexes={}, triggers=[], constraints=[], denied=[])
+
+
+def test_all_of_it_is_what_is_needed() -> None:
+    kinds = [thing.kind for statement in statements(OWN) for thing in statement.things if thing.relation != "companies"]
+    columns = [thing.name for statement in statements(OWN) for thing in statement.things if thing.kind == "column"]
+    assert len(columns) == 13 + 6 + 5
+    assert sorted({*kinds}) == ["column", "function", "table", "trigger"]
+
+
+def test_nothing_there_runs_the_file_as_it_is() -> None:
+    todo = plan(database(OWN))
+    assert [*todo.statements] == [statement.sql for statement in statements(OWN)]
+    assert all(sql in OWN for sql in todo.statements)
+    assert (todo.concurrently, todo.enter, todo.adopted) == ([], True, False)
+    assert todo.lines == ["migration: add_marketplace_fields_to_companies.sql (of the application)"]
+
+
+def test_all_there() -> None:
+    assert plan(database(OWN, OWN, applied=sha256(content(OWN)))) == Plan([], [], [], enter=False, adopted=True)
+    assert plan(database(OWN, OWN)).adopted and plan(database(OWN, OWN)).enter
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("COMMIT TRANSACTION;", "COMMIT: we run the whole file in one transaction of our own"),
+        ("commit work;", "COMMIT: we"),
+        ("SELECT 1; END;", "END: we"),
+        ("ABORT;", "ABORT: we"),
+        ("START TRANSACTION READ WRITE;", "START: we"),
+        ("SAVEPOINT a;", "SAVEPOINT: we"),
+        ("\\! ls", "\\! is a command of psql, not SQL"),
+        ("\\i /etc/passwd", "\\i is a command of psql, not SQL"),
+        ("\\copy companies to '/tmp/x'", "\\copy is a command of psql, not SQL"),
+        ("COPY companies FROM stdin;", "COPY has no input here"),
+        ("SET LOCAL lock_timeout = 0;", "lock_timeout is set by group_data"),
+        ("ALTER TABEL companies ADD x int;", 'syntax error at or near "TABEL"'),
+    ],
+)
+def test_refused_with_its_line(line: str, said: str) -> None:
+    text = f"-- Миграция ✓\nALTER TABLE companies ADD COLUMN IF NOT EXISTS x int;\n\n{line}\n"
+    with pytest.raises(BadInput) as refused:
+        plan(database(text))
+    assert f"migrations/add_marketplace_fields_to_companies.sql line 4: {said}" in str(refused.value)
+    assert "take it out, or correct it" in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["SELECT '\udcff'", "SELECT 1;\0 COMMIT;"])
+def test_what_is_no_text(text: str) -> None:
+    with pytest.raises(BadInput, match="is not UTF-8 text"):
+        plan(database(text))
+
+
+def test_words_that_only_look_like_control() -> None:
+    text = """\ufeff-- \\! ls; COMMIT;
+    COMMENT ON TABLE companies IS 'COMMIT; \\i x';
+    CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN; RETURN 1; END; $$;"""
+    assert len(plan(database(text)).statements) == 2
+
+
+SEVERAL = """ALTER TABLE companies ADD COLUMN IF NOT EXISTS a varchar(50) DEFAULT 'п''x', ADD COLUMN b timestamptz,
+  ALTER COLUMN title SET DEFAULT 'x';
+DROP TRIGGER IF EXISTS t ON companies;
+CREATE TRIGGER t BEFORE UPDATE ON companies FOR EACH ROW EXECUTE FUNCTION f();
+UPDATE companies SET a = 'x';
+CREATE OR REPLACE FUNCTION f() RETURNS trigger LANGUAGE sql AS 'x';"""
+
+
+def test_of_a_half_applied_one_the_rest_is_run() -> None:
+    """What makes nothing is run too where that does no harm; the trigger that is there is not dropped."""
+    have = "ALTER TABLE companies ADD a text; CREATE TRIGGER t BEFORE UPDATE ON companies EXECUTE FUNCTION f();"
+    unknown = "is not run again: whether it ran before is not known"
+    todo = plan(database(SEVERAL, have))
+    assert todo.statements == [
+        "ALTER TABLE companies ADD COLUMN b timestamptz",
+        "ALTER TABLE companies ALTER COLUMN title SET DEFAULT 'x'",
+        "CREATE OR REPLACE FUNCTION f() RETURNS trigger LANGUAGE sql AS 'x'",
+    ]
+    assert todo.lines == [
+        "migration: add_marketplace_fields_to_companies.sql was half applied, but the database lacks companies.b, "
+        "function f",
+        f"migration: line 3 (DROP TRIGGER IF EXISTS t ON companies) {unknown}",
+        f"migration: line 5 (UPDATE companies SET a = 'x') {unknown}",
+    ]
+    assert len(plan(database(SEVERAL)).statements) == 7, "the first time, all of it"
+
+
+def test_a_table_that_lacks_a_column_gets_it() -> None:
+    have = OWN.replace("  event_data jsonb,\n", "")
+    todo = plan(database(OWN, have))
+    assert "ALTER TABLE marketplace_events ADD COLUMN event_data jsonb" in todo.statements
+    assert not any(sql.startswith("CREATE TABLE") for sql in todo.statements)
+
+
+@pytest.mark.parametrize(
+    ("found", "category", "wanted", "usable"),
+    [
+        ("text", "S", "varchar(5)", True),
+        ("citext", "S", "varchar(5)", True),
+        ("int8", "N", "integer", True),
+        ("timestamp", "D", "timestamptz", True),
+        ("_text", "A", "text[]", True),
+        ("bool", "B", "boolean", True),
+        ("numeric", "N", "integer", False),
+        ("date", "D", "timestamptz", False),
+        ("text", "S", "text[]", False),
+        ("jsonb", "U", "varchar(5)", False),
+    ],
+)
+def test_a_column_of_another_type(found: str, category: str, wanted: str, usable: bool) -> None:
+    now = database(f"ALTER TABLE companies ADD COLUMN IF NOT EXISTS a {wanted};")
+    now["relations"]["companies"]["columns"]["a"] = (found, category)
+    if usable:
+        assert plan(now).adopted
+    else:
+        with pytest.raises(BadInput, match=rf"companies\.a is {found} in the database and must be .*; its values are"):
+            plan(now)
+
+
+def test_only_in_the_schema_that_the_file_names() -> None:
+    have = "ALTER TABLE companies ADD a int;"
+    assert plan(database("ALTER TABLE public.companies ADD a int;", have)).adopted
+    assert not plan(database("ALTER TABLE other.companies ADD a int;", have)).adopted
+
+
+LONG = [
+    ("ADD COLUMN a uuid DEFAULT gen_random_uuid()", True),
+    ("ADD COLUMN a timestamptz DEFAULT now()", False),
+    ("ADD COLUMN a date DEFAULT CURRENT_DATE", False),
+    ("ADD COLUMN a varchar(9) NOT NULL DEFAULT 'x'", False),
+    ("ADD COLUMN a jsonb DEFAULT '{}'::jsonb", False),
+    ("ADD COLUMN a bigserial", True),
+    ("ADD COLUMN a int UNIQUE", True),
+    ("ADD COLUMN a int REFERENCES salons", True),
+    ("ADD COLUMN a int GENERATED ALWAYS AS (id + 1) STORED", True),
+    ("ALTER COLUMN title TYPE varchar(9)", True),
+    ("ALTER COLUMN title SET NOT NULL", True),
+    ("ALTER COLUMN title DROP NOT NULL", False),
+    ("ADD CONSTRAINT c CHECK (id > 0)", True),
+    ("ADD CONSTRAINT c CHECK (id > 0) NOT VALID", False),
+    ("ADD CONSTRAINT c UNIQUE USING INDEX i", False),
+]
+
+
+@pytest.mark.parametrize(("part", "is_long"), LONG)
+def test_long_locks_of_a_large_table_are_named(part: str, is_long: bool) -> None:
+    now = database(f"ALTER TABLE companies {part};")
+    said = f"migration: line 1 (ALTER TABLE companies {part}) locks companies while it reads or writes all of its "
+    assert not any(line.startswith(said) for line in plan(now).lines)
+    now["relations"]["companies"]["rows"] = 1_000_000
+    assert any(line.startswith(said) and "1,000,000 rows" in line for line in plan(now).lines) == is_long
+
+
+def test_an_index_of_a_large_table_is_built_afterwards() -> None:
+    now = database(OWN)
+    now["relations"]["companies"]["rows"] = 1_000_000
+    todo = plan(now)
+    assert todo.concurrently == [f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {INDEX} ON companies (integration_status)"]
+    assert not any(INDEX in sql for sql in todo.statements)
+    assert any(
+        "does not lock companies while it reads or writes all of its about 1,000,000 rows" in line
+        for line in todo.lines
+    )
+    now["relations"]["companies"]["indexes"][INDEX] = False
+    assert plan(now).concurrently == [f'DROP INDEX CONCURRENTLY "public"."{INDEX}"', *todo.concurrently]
+
+
+def test_rights_for_the_roles_that_need_them() -> None:
+    todo = plan(database(OWN, roles=['o"x']))
+    assert 'GRANT SELECT, INSERT, UPDATE, DELETE ON "marketplace_events" TO "o""x"' in todo.statements
+    now = database(OWN, OWN, applied=sha256(content(OWN)), roles=["app", "owner"])
+    now["relations"]["marketplace_events"]["denied"] = ["app"]
+    todo = plan(now)
+    assert todo.lines == ["migration: app gets the rights to use marketplace_events"]
+    assert (len(todo.statements), todo.enter) == (2, False)
