@@ -62,49 +62,62 @@ class Addition:
 
 def desired(now: Configuration, site: Site) -> Change | None:
     """What must change in the file that serves the domain; None when nothing. Raises BadInput."""
-    available, enabled = f"{ETC}/sites-available/{site.name}", f"{ETC}/sites-enabled/{site.name}"
-    loaded, lines = routing.files_of(content(now["dump"])), []
-    files = dict(loaded)
+    enabled = f"{ETC}/sites-enabled/{site.name}"
+    files = loaded = routing.files_of(content(now["dump"]))
     if enabled not in loaded and not routing.named(routing.parse(loaded), site.domain):
-        files[enabled] = _not_served_yet(now, site)
-        lines += [f"nginx: write the whole site {site.name}"] if now["available"] is None else []
+        files = {**loaded, enabled: _not_served_yet(now, site)}
         if enabled not in routing.parse(files).files():
             include = f"include {ETC}/sites-enabled/*;"
             raise BadInput(f"nginx: nginx.conf does not load {enabled}; put `{include}` into its http block")
-    own = {server.file for _, server in _serving(files, site, enabled)}
-    files |= {name: marked.without(files[name], name) for name in own}
-    additions = [each for levels in _serving(files, site, enabled) for each in _additions(levels, site)]
+    wanted, lines = _wanted(files, site)
+    unlinked = enabled in wanted and enabled not in now["links"]
+    changed = [file for file, new in wanted.items() if new != loaded.get(file) or (unlinked and file == enabled)]
+    if len(changed) > 1:
+        where = " and ".join(sorted(changed))
+        raise BadInput(f"nginx: {where} serve {site.domain}, each at another address; put both into one file")
+    if not changed:
+        return None
+    if unlinked:
+        available = None if now["available"] is None else content(now["available"])
+        return _linked(site, available, loaded.get(enabled), wanted[enabled], lines)
+    file = changed[0]
+    real = now["links"].get(file, file)
+    if not real.startswith(f"{ETC}/"):
+        only = f"only what is below {ETC} can be rolled back"
+        raise BadInput(f"nginx: {real} serves {site.domain}, but {only}; move it there")
+    return Change(file, loaded[file], wanted[file], "", None, lines)
+
+
+def _linked(site: Site, available: bytes | None, enabled: bytes | None, new: bytes, lines: list[str]) -> Change:
+    """sites-available gets the text, and sites-enabled a link to it: what may be there is a copy."""
+    if available is None and enabled is None:
+        lines = [f"nginx: write the whole site {site.name}", *lines]
+    if enabled is not None:
+        other = "" if enabled == available else "; the other goes to the backups"
+        lines = [*lines, f"nginx: sites-enabled/{site.name} is a copy: its text is kept{other}"]
+    lines = [*lines, f"nginx: sites-enabled/{site.name} becomes a symlink"]
+    file, link = f"{ETC}/sites-available/{site.name}", f"{ETC}/sites-enabled/{site.name}"
+    return Change(file, available, new, link, enabled, lines)
+
+
+def _wanted(files: Mapping[str, bytes], site: Site) -> tuple[dict[str, bytes], list[str]]:
+    """The files that serve the domain, as they must be, and what is new in them. Raises BadInput."""
+    own = {server.file: files[server.file] for _, server in _serving(files, site)}
+    bare = {file: marked.without(text, file) for file, text in own.items()}
+    files = {**files, **bare}
+    additions = [each for levels in _serving(files, site) for each in _additions(levels, site)]
     for each in additions:
         if each.directive.file not in own:  # others may include it too
             body = " ".join(each.body.split("\n"))
             raise BadInput(f"nginx: {each.directive.place}: this location lacks the upgrade; put into it: {body}")
-    files |= {
-        name: _with(files[name], name, [each for each in additions if each.directive.file == name]) for name in own
+    wanted = {
+        file: _with(text, file, [each for each in additions if each.directive.file == file])
+        for file, text in bare.items()
     }
-
-    unlinked = enabled in own and enabled not in now["links"]
-    changed = sorted(name for name in own if files[name] != loaded.get(name) or (name == enabled and unlinked))
-    if not changed:
-        return None
-    if len(changed) > 1:
-        where = " and ".join(changed)
-        raise BadInput(f"nginx: {where} serve {site.domain}, each at another address; put both into one file")
-    file = changed[0]
-    real = now["links"].get(file, file)
-    if not real.startswith(f"{ETC}/"):
-        raise BadInput(f"nginx: {real} serves {site.domain}, but only what is below {ETC} can be rolled back; move it")
-    lines += [each.line for each in additions]
-    if not additions and files[file] != loaded.get(file):
-        lines.append(f"nginx: our block in {file} goes: the site has all that it was for")
-    lines += _passed_over(files, site)
-    if not unlinked:
-        return Change(file, loaded[file], files[file], "", None, lines)
-    old = None if now["available"] is None else content(now["available"])
-    if enabled in loaded:
-        other = "" if old == loaded[enabled] else "; the other goes to the backups"
-        lines.append(f"nginx: sites-enabled/{site.name} is a copy: its text is kept{other}")
-    lines.append(f"nginx: sites-enabled/{site.name} becomes a symlink")
-    return Change(available, old, files[file], enabled, loaded.get(enabled), lines)
+    lines = [each.line for each in additions]
+    gone = [file for file in own if wanted[file] == bare[file] != own[file]]
+    lines += [f"nginx: our block in {file} goes: the site has all that it was for" for file in gone]
+    return wanted, [*lines, *_passed_over(files, site)]
 
 
 def _not_served_yet(now: Configuration, site: Site) -> bytes:
@@ -117,13 +130,13 @@ def _not_served_yet(now: Configuration, site: Site) -> bytes:
     raise BadInput(f"nginx: there is neither a site {site.name} nor a certificate for {site.domain}; run certbot first")
 
 
-def _serving(files: Mapping[str, bytes], site: Site, enabled: str) -> list[Levels]:
+def _serving(files: Mapping[str, bytes], site: Site) -> list[Levels]:
     """The servers that answer for the domain on 443. Raises BadInput where there is none."""
     root = routing.parse(files)
-    servers = list(dict.fromkeys(routing.serving(root, site.domain).values()))
-    if servers:
+    if servers := list(dict.fromkeys(routing.serving(root, site.domain).values())):
         return servers
-    file = next((server.file for _, server in routing.named(root, site.domain)), enabled)
+    names = [server.file for _, server in routing.named(root, site.domain)]
+    file = names[0] if names else f"{ETC}/sites-enabled/{site.name}"
     raise BadInput(f"nginx: {file} has no server on 443 for {site.domain}; run certbot first, or set domain")
 
 

@@ -237,7 +237,7 @@ def test_site_of_another_shape(host: Host, six: str, tmp_path: Path, shape: Shap
         assert set(re.findall(r"location (\^~ \S+)", block)) == {each for each in shape.blocks if each.startswith("^~")}
         assert all(each in block for each in shape.blocks)
     assert through_nginx(host, HANDSHAKE, shape.address).startswith(ENGINE)
-    assert "sid" not in through_nginx(host, "/socket.io/socket.io.js", shape.address)
+    assert "Socket.IO v" in through_nginx(host, "/socket.io/socket.io.js", shape.address)
     address = six if shape.address != "127.0.0.1" else host.address
     table = verify(host, tmp_path, inventory=altered(tmp_path, verify_address=address)).table
     rows = {row["component"]: row["status"] for row in table["rows"]}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.converge.conftest import QUICK, tree
+from tests.converge.conftest import BACKUPS, QUICK, tree
 from tests.rehearsal.host import Host
 from tests.rehearsal.story import EVERYTHING, ROOT, deploy, tokens
 
@@ -26,7 +26,7 @@ def bundle_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_nothing_to_change_after_the_upgrade(host: Host, bundle_before: Path) -> None:
+def test_after_the_upgrade(host: Host, bundle_before: Path) -> None:
     own = tokens()
     first = deploy(host, *QUICK, root=bundle_before)
     assert (first.code, first.changed) == (0, EVERYTHING), first.output
@@ -34,10 +34,13 @@ def test_nothing_to_change_after_the_upgrade(host: Host, bundle_before: Path) ->
     assert (second.code, second.changed) == (0, ["Secrets in .env", "API restart"]), second.output
 
     now = deploy(host, *QUICK, environment=own)
-    assert (now.code, now.changed) == (0, []), now.output
+    assert (now.code, now.changed) == (0, ["nginx site", "nginx reload"]), now.output  # our locations say `^~`
+    again = deploy(host, *QUICK, environment=own)
+    assert (again.code, again.changed) == (0, []), again.output
 
     env = tree(host, "/opt/ai-admin")["/opt/ai-admin/.env"]
-    back = deploy(host, *QUICK, runbook=(ROOT / "rollback.py").read_text(encoding="utf-8"))
+    undo = f"undo={host.ssh(f'ls {BACKUPS}').stdout.split()[1]}"
+    back = deploy(host, *QUICK, "--data", undo, runbook=(ROOT / "rollback.py").read_text(encoding="utf-8"))
     assert (back.code, back.changed) == (0, ["Rollback"]), "its backups are understood too"
     assert tree(host, "/opt/ai-admin")["/opt/ai-admin/.env"] != env
     assert deploy(host, *QUICK, environment=own).changed == ["Secrets in .env", "API restart"]

@@ -195,6 +195,18 @@ def test_locations_that_are_there_stay_the_operators() -> None:
     assert added(site) == [path for path in ALL if path not in ("/api/", "/auth/")]
 
 
+def test_a_location_that_another_takes_over_is_not_written_twice() -> None:
+    site = inside(b"    location ~ ^/a { return 204; }", b"    location /api/ { return 204; }")
+    assert added(site) == [path for path in ALL if path != "/api/"]
+
+
+def test_a_block_that_nothing_needs_any_more_goes() -> None:
+    block = made(fact()).removeprefix(SITE.removesuffix(b"}\n"))
+    change = nginx.desired(fact(everything(UPGRADED).removesuffix(b"}\n") + block), OURS)
+    assert change and change.new == everything(UPGRADED)
+    assert change.lines == [f"nginx: our block in {ENABLED} goes: the site has all that it was for"]
+
+
 def test_nothing_is_added_where_nothing_lacks() -> None:
     site = inside(*(b"    location %b { %b }" % (path.encode(), UPGRADED) for path in ALL))
     assert added(site) == []
@@ -267,6 +279,8 @@ def everything(to: bytes, server: bytes = b"") -> bytes:
         b"} location ~ ^/(.*)$ { " + UPGRADED,
         UPGRADED + b" } location ^~ /s { } location /so { " + UPGRADED,
         b"location /socket.io/ { " + UPGRADED + b" } " + API,
+        b"location ~ ^/socket { " + UPGRADED + b" } " + API + b" } location ~ ^/so { return 204;",
+        UPGRADED + b" } location ^~ /socket.io/ { " + UPGRADED + b" } location ~ io { return 204;",
     ],
 )
 def test_nothing_is_added_to_a_site_that_passes_everything(to: bytes) -> None:
@@ -304,9 +318,16 @@ def test_headers_of_outer_levels_count_where_the_location_has_none() -> None:
 def test_our_locations_lose_to_no_other() -> None:
     """But a regular expression for that very path is meant to come first."""
     text = made(
-        fact(inside(b"    location ~ ^/api/(up|down)load { return 204; }", b"    location ~ \\.js$ { return 204; }"))
+        fact(
+            inside(
+                b"    location ~ ^/api/(up|down)load { return 204; }",
+                b"    location ~ ^/oauth/ { return 204; }",
+                b"    location ~ \\.js$ { return 204; }",
+            )
+        )
     )
     assert b"location ^~ /socket.io/ {" in text
+    assert b"location ^~ /auth/ {" in text
     assert b"location /api/ {" in text
 
 
@@ -373,6 +394,8 @@ def test_a_complete_one_stays() -> None:
 def test_completed_and_lacking_are_two_blocks() -> None:
     text = made(fact(inside(b"\tlocation /socket.io/ {\n\t\t" + API + b"\n\t}")))
     assert text.count(marked.BEGIN.encode()) == 2
+    assert text.endswith(b"    }\n    # <<< ai-admin-deploy\n}\n")
+    assert text.count(b"\n    location /") == 1, "all of ours are the server's own"
     assert b"\n\t    proxy_http_version 1.1;\n" in text
     assert b"location ^~ /webhook/ {" in text
 
