@@ -215,11 +215,13 @@ def plant(host: Host, texts: dict[str, str]) -> None:
 @pytest.fixture
 def six(host: Host) -> Iterator[str]:
     """An IPv6 address of the host, which this machine reaches."""
-    host.ssh("ip -6 address add fd77::2/64 dev host0 nodad")
-    subprocess.run(["ip", "-6", "address", "add", "fd77::1/64", "dev", host.interface, "nodad"], check=True)
-    yield "fd77::2"
-    subprocess.run(["ip", "-6", "address", "del", "fd77::1/64", "dev", host.interface], check=True)
-    host.ssh("ip -6 address del fd77::2/64 dev host0")
+    network = f"fd77:0:0:{host.slot:x}::"  # several hosts may be up
+    host.ssh(f"ip -6 address add {network}2/64 dev host0 nodad")
+    here = [f"{network}1/64", "dev", host.interface]
+    subprocess.run(["ip", "-6", "address", "add", *here, "nodad"], check=True)
+    yield f"{network}2"
+    subprocess.run(["ip", "-6", "address", "del", *here], check=True)
+    host.ssh(f"ip -6 address del {network}2/64 dev host0")
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
@@ -239,13 +241,14 @@ def test_site_of_another_shape(host: Host, six: str, tmp_path: Path, shape: Shap
     assert through_nginx(host, HANDSHAKE, shape.address).startswith(ENGINE)
     assert "Socket.IO v" in through_nginx(host, "/socket.io/socket.io.js", shape.address)
     address = six if shape.address != "127.0.0.1" else host.address
-    table = verify(host, tmp_path, inventory=altered(tmp_path, verify_address=address)).table
-    rows = {row["component"]: row["status"] for row in table["rows"]}
-    assert {rows[name] for name in ("Nginx WebSocket", "HTTPS/SSL", "HTML page", "Endpoints")} == {"ready"}, table
+    verified = verify(host, tmp_path, inventory=altered(tmp_path, verify_address=address))
+    rows = {row["component"]: row["status"] for row in verified.table["rows"]}
+    found = {name: rows[name] for name in ("Nginx WebSocket", "HTTPS/SSL", "HTML page", "Endpoints")}
+    assert set(found.values()) == {"ready"}, verified.output
 
 
 REFUSED = {
-    "line 14: this location does not pass /socket.io/ to the API on port 3000; correct or remove it": {
+    "line 13: this location does not pass /socket.io/ to the API on port 3000; correct or remove it": {
         "conf.d/site.conf": PLAIN
         + server("443 ssl", "location ^~ /socket.io/ { proxy_pass http://localhost:4000; }", LANDS)
     },
