@@ -6,7 +6,7 @@ app_dir = "/opt/ai-admin"
 api_app = "ai-admin-api"  # its name in pm2 and in ecosystem.config.js
 api_port = 3000
 
-# The site: /etc/nginx/sites-available/<nginx_site>, served as <domain>
+# The site is what nginx serves as <domain>, in whichever file; where nothing does, it is sites-available/<nginx_site>
 domain = "ai-admin.app"
 nginx_site = "ai-admin.app"
 

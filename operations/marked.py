@@ -7,19 +7,28 @@ END = "<<< ai-admin-deploy"
 
 
 def without(text: bytes, file: str) -> bytes:
-    """The text without our block: what it was before `wrap`'s lines went in.
+    """The text without our blocks: what it was before `wrap`'s lines went in.
 
     Raises BadInput for a marker without its partner.
     """
-    lines = text.splitlines(keepends=True)
-    begin = [number for number, line in enumerate(lines) if BEGIN.encode() in line]
-    end = [number for number, line in enumerate(lines) if END.encode() in line]
-    if not begin and not end:
-        return text
-    if len(begin) != 1 or len(end) != 1 or begin[0] > end[0]:
-        number = (begin or end)[0] + 1
-        raise BadInput(f"{file}: line {number}: a marker of ours without its partner; remove the marker lines by hand")
-    return b"".join(lines[: begin[0]] + lines[end[0] + 1 :])
+    kept, begin = [], 0  # the line where the block in hand begins; 0 outside of one
+    for number, line in enumerate(text.splitlines(keepends=True), 1):
+        begins, ends = BEGIN.encode() in line, END.encode() in line
+        if begins if begin else ends and not begins:
+            raise BadInput(_alone(file, begin or number))
+        if begins:
+            begin = number
+        if not begin:
+            kept.append(line)
+        if ends:
+            begin = 0
+    if begin:
+        raise BadInput(_alone(file, begin))
+    return b"".join(kept)
+
+
+def _alone(file: str, line: int) -> str:
+    return f"{file}: line {line}: a marker of ours without its partner; remove the marker lines by hand"
 
 
 def wrap(body: str, comment: str, eol: bytes) -> bytes:

@@ -1,16 +1,12 @@
-"""The site's nginx configuration: a marked block in what is there, or the whole site where there is none.
+"""The site's nginx configuration: marked blocks in the file that serves it, or the whole site where nothing does.
 
-The site file belongs to the operator, and certbot writes into it. It is read with crossplane; only line numbers come
-from there, so every byte outside our block stays.
+The file belongs to the operator, and certbot writes into it. Only line numbers come from its parser, so every byte
+outside our blocks stays.
 """
 
-import fnmatch
-import posixpath
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import crossplane
 from pyinfra.api.operation import operation
@@ -19,20 +15,22 @@ from pyinfra.context import host
 import remote.nginx
 from channel import Channel, Step
 from facts.look import ask
-from operations import marked
+from operations import marked, routing
 from operations.render import render
+from operations.routing import ETC, Directive, Levels
 from remote.files import content, sha256, text
 from remote.readings import Configuration
 from settings import BadInput
 
-PATHS = ("/socket.io/", "/api/", "/auth/", "/marketplace/", "/callback/", "/webhook/")
-
-Block = list[dict[str, Any]]  # crossplane's: directives, each with directive, line, args and perhaps block
+SOCKET = "/socket.io/"
+PATHS = (SOCKET, "/api/", "/auth/", "/marketplace/", "/callback/", "/webhook/")
+# The headers that a WebSocket needs nginx to pass on: what we write, and what any right value has, if not a variable.
+UPGRADE = {"upgrade": ("Upgrade $http_upgrade", "websocket"), "connection": ('Connection "upgrade"', "upgrade")}
 
 
 @dataclass(frozen=True)
 class Site:
-    """sites-available/<name>, served as `domain`, and the ports on the host that it passes requests to."""
+    """sites-available/<name>, written where nothing serves `domain` yet; the host's ports that take its requests."""
 
     name: str
     domain: str
@@ -41,106 +39,203 @@ class Site:
     waiting_room: int
 
 
-def desired(now: Configuration, site: Site) -> bytes:
-    """The site's content as it must be. What sites-enabled holds is what serves: the base where the two differ."""
-    available, enabled = now["available"]["content"], now["enabled"]["content"]
-    base = available if enabled is None else enabled
-    if base is None:
-        if not now["certificate"]:
-            raise BadInput(
-                f"nginx: there is neither a site {site.name} nor a certificate for {site.domain}; run certbot first"
-            )
-        base = render("etc/nginx/sites-available/ai-admin.app", domain=site.domain, app_dir=site.app_dir)
-    return _desired(content(base), content(now["dump"]), site)
+@dataclass(frozen=True)
+class Change:
+    """`file`, which has `old`, becomes `new`; `link`, if any, becomes a symlink to it, in the place of `replaced`."""
+
+    file: str
+    old: bytes | None
+    new: bytes
+    link: str
+    replaced: bytes | None
+    lines: Sequence[str]  # of the plan
 
 
-@cache  # asked for by preflight and by the operation
-def _desired(base: bytes, dump: bytes, site: Site) -> bytes:
-    file = f"/etc/nginx/sites-available/{site.name}"
-    text = marked.without(base, file)
-    server = _tls_server(_parse(text), site.domain, file)
-    have = list(_locations(server["block"], _files(dump)))
-    lacking = [path for path in PATHS if not any(_serves(args, path) for args in have)]
-    return _with_block(text, server, lacking, site, file)
+@dataclass(frozen=True)
+class Addition:
+    """`body` is to be the last in the block that `directive` opens; `line` says so in the plan."""
+
+    directive: Directive
+    body: str
+    line: str
 
 
-def is_linked(now: Configuration, site: Site) -> bool:
-    target = posixpath.normpath(posixpath.join("/etc/nginx/sites-enabled", now["enabled"]["target"] or "."))
-    return now["enabled"]["type"] == "symlink" and target == f"/etc/nginx/sites-available/{site.name}"
+def desired(now: Configuration, site: Site) -> Change | None:
+    """What must change in the file that serves the domain; None when nothing. Raises BadInput."""
+    enabled = f"{ETC}/sites-enabled/{site.name}"
+    files = loaded = routing.files_of(content(now["dump"]))
+    if enabled not in loaded and not routing.named(routing.parse(loaded), site.domain):
+        files = {**loaded, enabled: _not_served_yet(now, site)}
+        if enabled not in routing.parse(files).files():
+            include = f"include {ETC}/sites-enabled/*;"
+            raise BadInput(f"nginx: nginx.conf does not load {enabled}; put `{include}` into its http block")
+    wanted, lines = _wanted(files, site)
+    unlinked = enabled in wanted and enabled not in now["links"]
+    changed = [file for file, new in wanted.items() if new != loaded.get(file) or (unlinked and file == enabled)]
+    if len(changed) > 1:
+        where = " and ".join(sorted(changed))
+        raise BadInput(f"nginx: {where} serve {site.domain}, each at another address; put both into one file")
+    if not changed:
+        return None
+    if unlinked:
+        available = None if now["available"] is None else content(now["available"])
+        return _linked(site, available, loaded.get(enabled), wanted[enabled], lines)
+    file = changed[0]
+    real = now["links"].get(file, file)
+    if not real.startswith(f"{ETC}/"):
+        only = f"only what is below {ETC} can be rolled back"
+        raise BadInput(f"nginx: {real} serves {site.domain}, but {only}; move it there")
+    return Change(file, loaded[file], wanted[file], "", None, lines)
 
 
-def _parse(text: bytes) -> Block:
-    """Without includes: those are taken from what nginx itself loaded, not from this machine."""
-    parsed = crossplane.parse_string(
-        text.decode(errors="replace"), single=True, check_ctx=False, check_args=False, catch_errors=False
-    )
-    block: Block = parsed["config"][0]["parsed"]
-    return block
+def _linked(site: Site, available: bytes | None, enabled: bytes | None, new: bytes, lines: list[str]) -> Change:
+    """sites-available gets the text, and sites-enabled a link to it: what may be there is a copy."""
+    if available is None and enabled is None:
+        lines = [f"nginx: write the whole site {site.name}", *lines]
+    if enabled is not None:
+        other = "" if enabled == available else "; the other goes to the backups"
+        lines = [*lines, f"nginx: sites-enabled/{site.name} is a copy: its text is kept{other}"]
+    lines = [*lines, f"nginx: sites-enabled/{site.name} becomes a symlink"]
+    file, link = f"{ETC}/sites-available/{site.name}", f"{ETC}/sites-enabled/{site.name}"
+    return Change(file, available, new, link, enabled, lines)
 
 
-def _tls_server(config: Block, domain: str, file: str) -> dict[str, Any]:
-    for server in config:
-        if server["directive"] != "server":
+def _wanted(files: Mapping[str, bytes], site: Site) -> tuple[dict[str, bytes], list[str]]:
+    """The files that serve the domain, as they must be, and what is new in them. Raises BadInput."""
+    own = {server.file: files[server.file] for _, server in _serving(files, site)}
+    bare = {file: marked.without(text, file) for file, text in own.items()}
+    files = {**files, **bare}
+    additions = [each for levels in _serving(files, site) for each in _additions(levels, site)]
+    for each in additions:
+        if each.directive.file not in own:  # others may include it too
+            body = " ".join(each.body.split("\n"))
+            raise BadInput(f"nginx: {each.directive.place}: this location lacks the upgrade; put into it: {body}")
+    wanted = {
+        file: _with(text, file, [each for each in additions if each.directive.file == file])
+        for file, text in bare.items()
+    }
+    lines = [each.line for each in additions]
+    gone = [file for file in own if wanted[file] == bare[file] != own[file]]
+    lines += [f"nginx: our block in {file} goes: the site has all that it was for" for file in gone]
+    return wanted, [*lines, *_passed_over(files, site)]
+
+
+def _not_served_yet(now: Configuration, site: Site) -> bytes:
+    """The site that is there and not enabled, else the whole one."""
+    if now["available"] is not None:
+        return content(now["available"])
+    if now["certificate"]:
+        whole = render("etc/nginx/sites-available/ai-admin.app", domain=site.domain, app_dir=site.app_dir)
+        return whole.encode()
+    raise BadInput(f"nginx: there is neither a site {site.name} nor a certificate for {site.domain}; run certbot first")
+
+
+def _serving(files: Mapping[str, bytes], site: Site) -> list[Levels]:
+    """The servers that answer for the domain on 443. Raises BadInput where there is none."""
+    root = routing.parse(files)
+    if servers := list(dict.fromkeys(routing.serving(root, site.domain).values())):
+        return servers
+    names = [server.file for _, server in routing.named(root, site.domain)]
+    file = names[0] if names else f"{ETC}/sites-enabled/{site.name}"
+    raise BadInput(f"nginx: {file} has no server on 443 for {site.domain}; run certbot first, or set domain")
+
+
+def _passed_over(files: Mapping[str, bytes], site: Site) -> list[str]:
+    """Those that have the name too, and never answer: nginx warns of a "conflicting server name"."""
+    root = routing.parse(files)
+    answering = set(routing.serving(root, site.domain).values())
+    idle = [levels[-1] for levels in routing.named(root, site.domain) if levels not in answering]
+    return [
+        f"nginx: {server.place} is for {site.domain} too, but nginx takes the first of the name; it stays as it is"
+        for server in idle
+        if any(routing.addresses(server))
+    ]
+
+
+# --- what a server lacks
+
+
+def _additions(levels: Levels, site: Site) -> Iterator[Addition]:
+    """Raises BadInput where the operator's own locations leave no place."""
+    server, lacking = levels[-1], []
+    for path in PATHS:
+        probe = path if path == SOCKET else f"{path}any"
+        taken = routing.take(levels, probe)
+        passing = routing.fallback(taken)
+        passes = routing.passes_to(passing, probe, site.api_port)
+        is_meant = taken != levels and routing.is_meant(taken[-1], path)
+        same = [each for each in server.all("location") if routing.matcher(each) in (("", path), ("^~", path))]
+        upgrade, wrong = _upgrade(passing) if passes and path == SOCKET else ([], [])
+        where = taken[-1].place
+        if passes and not upgrade:
             continue
-        lines = [(each["directive"], each["args"]) for each in server["block"]]
-        tls = any(name == "listen" and ("ssl" in args or args[0].endswith("443")) for name, args in lines)
-        if tls and any(name == "server_name" and domain in args for name, args in lines):
-            return server
-    raise BadInput(f"nginx: {file} has no server on 443 for {domain}; run certbot first, or set domain")
+        if path != SOCKET:
+            lacking += [] if is_meant or same else [path]  # the operator knows where these go
+        elif is_meant and not passes:
+            to = f"does not pass {path} to the API on port {site.api_port}"
+            raise BadInput(f"nginx: {where}: this location {to}; correct or remove it")
+        elif is_meant and wrong:
+            bad = _as_text(wrong[0])
+            raise BadInput(f"nginx: {wrong[0].place}: `{bad}` keeps WebSockets out of {path}; remove this line")
+        elif is_meant:
+            body = "\n".join(upgrade)
+            yield Addition(passing[-1], body, f"nginx: {where}: our block in this location: {' '.join(upgrade)}")
+        elif same:
+            raise BadInput(f"nginx: {where} takes {path} before {same[0].place}; write there: location ^~ {path}")
+        else:
+            lacking.append(path)
+    if lacking:
+        # `^~`: else a `location ~ \.js$` would take /socket.io/socket.io.js. But one for that very path is meant to.
+        safe = {path: not any(routing.is_meant(each, path) for each in server.all("location")) for path in lacking}
+        body = render(
+            "etc/nginx/sites-available/locations", paths=safe, port=site.api_port, room=site.waiting_room
+        ).strip("\n")
+        yield Addition(server, body, f"nginx: our block in {server.file}: the locations it lacks: {' '.join(lacking)}")
 
 
-def _files(dump: bytes) -> dict[str, bytes]:
-    """What `nginx -T` printed, by file."""
-    parts = re.split(rb"^# configuration file (.+):$\n", dump, flags=re.MULTILINE)
-    return {name.decode(errors="replace"): text for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+def _upgrade(levels: Levels) -> tuple[list[str], list[Directive]]:
+    """The lines that the location lacks to pass the upgrade to WebSocket, and its own that stand in their way."""
+    location, lines, wrong = levels[-1], [], []
+    if [each.args[0] for each in routing.in_force(levels, "proxy_http_version")] != ["1.1"]:
+        lines.append("proxy_http_version 1.1;")
+        wrong += location.all("proxy_http_version")
+    headers, own = routing.in_force(levels, "proxy_set_header"), location.all("proxy_set_header")
+    values = {each.args[0].lower(): each.args[1].lower() for each in headers}
+    lacking = [name for name, (_, word) in UPGRADE.items() if not re.search(rf"\$|{word}", values.get(name, ""))]
+    wrong += [each for each in own if each.args[0].lower() in lacking]
+    if lacking and not own:  # the first of its own ends what it inherits
+        lines += [_as_text(each) for each in headers if each.args[0].lower() not in lacking]
+    return [*lines, *(f"proxy_set_header {UPGRADE[name][0]};" for name in lacking)], wrong
 
 
-def _locations(block: Block, files: dict[str, bytes]) -> Iterator[list[str]]:
-    """The arguments of each `location` of a server, those in included files too."""
-    for each in block:
-        if each["directive"] == "location":
-            yield each["args"]
-        elif each["directive"] == "include":
-            pattern = posixpath.join("/etc/nginx", each["args"][0])
-            for name, text in files.items():
-                if fnmatch.fnmatch(name, pattern):
-                    yield from _locations(_parse(text), files)
+def _as_text(directive: Directive) -> str:
+    built: str = crossplane.build([{"directive": directive.name, "args": directive.args}])
+    return built
 
 
-def _serves(args: list[str], path: str) -> bool:
-    """Does a location with these arguments take the requests below `path`? (The last one, `/`, does not count.)"""
-    if len(args) == 1 or args[0] == "^~":
-        return args[-1].rstrip("/") == path.rstrip("/")
-    if args[0] in ("~", "~*"):
-        try:
-            return re.search(args[-1], path, re.IGNORECASE if args[0] == "~*" else 0) is not None
-        except re.error:
-            return False
-    return False
+# --- into the text
 
 
-def _with_block(text: bytes, server: dict[str, Any], lacking: list[str], site: Site, file: str) -> bytes:
-    if not lacking:
-        return text
+def _with(text: bytes, file: str, additions: Sequence[Addition]) -> bytes:
     lines = text.splitlines(keepends=True)
-    close = _closing_line(text, server["line"])
-    if lines[close - 1].strip() != b"}":
-        raise BadInput(f"nginx: {file} line {close}: put the closing brace of the server on a line of its own")
-    body = marked.indent(
-        render("etc/nginx/sites-available/locations", paths=lacking, port=site.api_port, room=site.waiting_room).strip(
-            "\n"
-        ),
-        "    ",
-    )
-    block = marked.wrap(body, "    #", marked.eol_of(text))
-    return b"".join(lines[: close - 1]) + block + b"".join(lines[close - 1 :])
+    places = sorted(((_closing_line(text, each.directive), each) for each in additions), key=lambda place: -place[0])
+    for close, each in places:  # the last first: the others' numbers stay right
+        brace = lines[close - 1]
+        if brace.strip() != b"}":
+            name = each.directive.name
+            raise BadInput(f"nginx: {file} line {close}: put the closing brace of the {name} on a line of its own")
+        indent = brace[: brace.index(b"}")].decode(errors="replace") + "    "
+        block = marked.wrap(marked.indent(each.body, indent), f"{indent}#", marked.eol_of(text))
+        lines.insert(close - 1, block)
+    return b"".join(lines)
 
 
-def _closing_line(text: bytes, start: int) -> int:
-    """The line of the brace that closes the block that opens on or after line `start`."""
+def _closing_line(text: bytes, directive: Directive) -> int:
+    """The line of the brace that closes the directive's block."""
     depth, inside = 0, False
     for token, line, quoted in crossplane.lex_string(text.decode(errors="replace")):
-        inside = inside or (token == "server" and line >= start)  # the one before may end on the same line
+        # the one before may end on the same line
+        inside = inside or (token == directive.name and line >= directive.line)
         if quoted or not inside:
             continue
         depth += {"{": 1, "}": -1}.get(token, 0)
@@ -149,28 +244,25 @@ def _closing_line(text: bytes, start: int) -> int:
     raise AssertionError("crossplane parsed the file, so its braces match")
 
 
+# --- operations
+
+
 @operation()
 def site(site: Site) -> Generator[Step[...]]:
-    """The site has a TLS server for its domain with every location of PATHS, and sites-enabled links to it."""
-    now = ask(host, remote.nginx.read, site=site.name, domain=site.domain)
-    new, linked = desired(now, site), is_linked(now, site)
-    available, enabled = now["available"]["content"], now["enabled"]["content"]
-    old = None if available is None else content(available)
-    if new == old and linked:
+    """The server that answers for the site's domain on 443 passes every path of PATHS to the API, with upgrade."""
+    change = desired(ask(host, remote.nginx.read, site=site.name, domain=site.domain), site)
+    if change is None:
         host.noop("nginx: the site is as it should be")
         return
-    lines = []
-    if available is None and enabled is None:
-        lines.append(f"nginx: write the whole site {site.name}")
-    elif new != old:
-        lines.append(f"nginx: our block in {site.name}: the locations it lacks")
-    if now["enabled"]["type"] == "file":
-        other = "" if enabled == available else "; the other goes to the backups"
-        lines.append(f"nginx: sites-enabled/{site.name} is a copy: its text is kept{other}")
-    if not linked:
-        lines.append(f"nginx: sites-enabled/{site.name} becomes a symlink")
-    Channel.of(host).say(lines, "nginx", "the site")
-    yield Step(remote.nginx.write_site, site=site.name, content=text(new), expected=sha256(old), linked=linked)
+    Channel.of(host).say([*change.lines], "nginx", "the site")
+    yield Step(
+        remote.nginx.write_site,
+        file=change.file,
+        content=text(change.new),
+        expected=sha256(change.old),
+        link=change.link,
+        replaced=sha256(change.replaced),
+    )
 
 
 @operation()

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from remote import Failure, backups, files, services
 from remote.processes import Done, Process, identify, run
-from remote.readings import Configuration, File
+from remote.readings import Configuration
 
 ETC = "/etc/nginx"
 AGAIN = 0.02  # seconds
@@ -42,23 +42,17 @@ def files_of(dump: str) -> list[str]:
     return [*loaded, *dict.fromkeys(os.path.dirname(file) for file in loaded)]
 
 
-def _described(path: str) -> File:
-    content = files.read(path)
-    kind = "symlink" if os.path.islink(path) else "file" if content is not None else "absent"
-    target = os.readlink(path) if kind == "symlink" else None
-    return {"type": kind, "target": target, "content": None if content is None else files.text(content)}
-
-
 def read(*, site: str, domain: str) -> Configuration:
     """A worker that crashed is replaced by one younger than what the master still holds: so the oldest one counts."""
     configuration, serving = dump(), workers()
+    loaded, available = files_of(configuration), files.read(f"{ETC}/sites-available/{site}")
     return {
         "dump": configuration,
-        "available": _described(f"{ETC}/sites-available/{site}"),
-        "enabled": _described(f"{ETC}/sites-enabled/{site}"),
+        "links": {file: real for file in loaded if (real := os.path.realpath(file)) != file},
+        "available": None if available is None else files.text(available),
         "certificate": os.path.exists(f"/etc/letsencrypt/live/{domain}/fullchain.pem"),
         "running": bool(serving),
-        "stale": bool(serving) and services.is_stale("nginx", serving, files_of(configuration)),
+        "stale": bool(serving) and services.is_stale("nginx", serving, loaded),
     }
 
 
@@ -69,14 +63,18 @@ def check() -> None:
         raise Failure(_complaint(done))
 
 
-def write_site(deploy: str, *, site: str, content: str, expected: str | None, linked: bool) -> None:
-    """Text into sites-available, a symlink to it into sites-enabled; `nginx -t` decides whether they stay."""
-    available, enabled = f"{ETC}/sites-available/{site}", f"{ETC}/sites-enabled/{site}"
+def write_site(deploy: str, *, file: str, content: str, expected: str | None, link: str, replaced: str | None) -> None:
+    """Text into `file`, and a symlink to it in the place of `link`, if given; `nginx -t` decides whether they stay.
+
+    `expected` and `replaced` are the SHA-256 of what the plan saw at the two. Raises Failure.
+    """
     serving = workers()
-    services.before_change("nginx", serving, {enabled: backups.keep(deploy, enabled)})
-    services.replace_file(deploy, "nginx", serving, available, files.content(content), expected, 0o644)
-    if not linked:
-        files.place_symlink(enabled, available)
+    if link and files.sha256(files.read(link)) != replaced:
+        raise Failure(f"{link} was changed by somebody else just now; run again")
+    services.replace_file(deploy, "nginx", serving, file, files.content(content), expected, 0o644)
+    if link:
+        services.before_change("nginx", serving, {link: backups.keep(deploy, link)})
+        files.place_symlink(link, file)
     try:
         check()
     except Failure as complaint:

@@ -68,20 +68,14 @@ class Applied(TypedDict):
     types: list[str]
 
 
-class File(TypedDict):
-    """`type`: absent, file or symlink. `content`, as text, of a symlink is its target's; None when nothing is there."""
-
-    type: str
-    target: str | None
-    content: str | None
-
-
 class Configuration(TypedDict):
-    """`dump` is what `nginx -T` printed; `stale`: the workers are older than the configuration on disk."""
+    """`dump` is what `nginx -T` printed; `links`: of the files in it those that are reached by a symlink, and what they
+    really are. `available` is the content of the site's file in sites-available, None when there is none.
+    `certificate`: is there one for the domain. `stale`: the workers are older than the configuration on disk."""
 
     dump: str
-    available: File
-    enabled: File
+    links: dict[str, str]
+    available: str | None
     certificate: bool
     running: bool
     stale: bool

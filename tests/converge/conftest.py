@@ -210,10 +210,10 @@ def health_check(host: Host) -> dict[str, bool]:
     return environment
 
 
-def through_nginx(host: Host, path: str) -> str:
+def through_nginx(host: Host, path: str, address: str = "127.0.0.1") -> str:
     """The body that the site answers with, through TLS."""
     return host.ssh(
-        f"curl -sk --max-time 60 --resolve ai-admin.app:443:127.0.0.1 'https://ai-admin.app{path}'", check=False
+        f"curl -sk --max-time 60 --resolve 'ai-admin.app:443:{address}' 'https://ai-admin.app{path}'", check=False
     ).stdout
 
 

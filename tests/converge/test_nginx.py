@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
 import pytest
 
+from operations import marked
 from tests.converge.conftest import (
     BACKUPS,
     ENGINE,
@@ -19,6 +26,7 @@ from tests.converge.conftest import (
     without,
     write,
 )
+from tests.detection.conftest import altered, verify
 from tests.rehearsal.host import Host
 from tests.rehearsal.story import deploy
 
@@ -117,6 +125,145 @@ def test_whole_site_where_there_is_none(host: Host) -> None:
     assert through_nginx(host, "/callback/yclients") == '{"success":true}'
     assert '"status":"ok"' in through_nginx(host, "/marketplace/health-check")
     assert host.ssh(f"stat -c %a {AVAILABLE}").stdout.strip() == "644"
+
+
+# --- other shapes of a site
+
+TLS = """
+    ssl_certificate /etc/letsencrypt/live/ai-admin.app/fullchain.pem;
+    ssl_certificate_key /etc/letsencrypt/live/ai-admin.app/privkey.pem;
+    root /opt/ai-admin/public/landing;
+    server_name ai-admin.app;
+"""
+LANDS = "    location / {\n        try_files $uri $uri/ /index.html;\n    }\n"
+TO_API = "proxy_pass http://localhost:3000; proxy_set_header Host $host; proxy_set_header X-Forwarded-Proto $scheme;"
+UPGRADES = 'proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";'
+
+
+def server(listen: str, *lines: str) -> str:
+    return f"server {{\n    listen {listen};{TLS}" + "".join(f"    {line}\n" for line in lines) + "}\n"
+
+
+PLAIN = "server {\n    listen 80;\n    listen [::]:80;\n    server_name ai-admin.app;\n    return 301 https://$host$request_uri;\n}\n"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """`texts` by file below /etc/nginx, in the place of the host's own; `edited` of them gets our blocks, which have
+    these `locations` (`^~ /x`) or directives."""
+
+    texts: dict[str, str]
+    edited: str = ""
+    blocks: tuple[str, ...] = ()
+    address: str = "127.0.0.1"
+
+
+SCRIPTS = "location ~* \\.(js|css)$ { root /nowhere; }"
+EVERY_PATH = tuple(
+    f"^~ {path}" for path in ("/socket.io/", "/api/", "/auth/", "/marketplace/", "/callback/", "/webhook/")
+)
+SHAPES = {
+    "conf.d, and another server before it": Shape(
+        {"conf.d/site.conf": PLAIN + server("8443 ssl", "return 404;") + server("443 ssl", SCRIPTS, LANDS)},
+        "conf.d/site.conf",
+        EVERY_PATH,
+    ),
+    "an include, its own /socket.io/ has no upgrade": Shape(
+        {
+            "conf.d/all.conf": "proxy_set_header X-Inherited yes;\ninclude vhosts/*/site;\n",
+            "vhosts/one/site": PLAIN
+            + server(
+                "443 ssl",
+                "location /socket.io/ {",
+                "proxy_pass http://127.0.0.1:3000;",
+                "}",
+                f"location / {{ {TO_API} }}",
+            ),
+        },
+        "vhosts/one/site",
+        ("proxy_http_version 1.1;", "proxy_set_header X-Inherited yes;", "proxy_set_header Upgrade $http_upgrade;"),
+    ),
+    "another name, all goes to the API without upgrade": Shape(
+        {"sites-enabled/site": PLAIN + server("443 ssl", f"location / {{ {TO_API} }}")},
+        "sites-enabled/site",
+        ("^~ /socket.io/",),
+    ),
+    "IPv6 only": Shape(
+        {"sites-enabled/other": PLAIN + server("[::]:443 ssl ipv6only=on", LANDS)},
+        "sites-enabled/other",
+        EVERY_PATH,
+        "[::1]",
+    ),
+    "all goes to an upstream, with upgrade": Shape(
+        {
+            "conf.d/upstream.conf": "upstream ai_admin { server 127.0.0.1:3000; }\n",
+            "sites-enabled/site": PLAIN
+            + server("443 ssl", "location / {", TO_API.replace("localhost:3000", "ai_admin"), UPGRADES, "}"),
+        }
+    ),
+}
+
+
+def plant(host: Host, texts: dict[str, str]) -> None:
+    host.ssh(f"rm {AVAILABLE} {ENABLED}")
+    for name, text in texts.items():
+        host.ssh(f"mkdir -p $(dirname /etc/nginx/{name})")
+        write(host, f"/etc/nginx/{name}", text)
+    host.ssh("nginx -t && systemctl restart nginx")
+
+
+@pytest.fixture
+def six(host: Host) -> Iterator[str]:
+    """An IPv6 address of the host, which this machine reaches."""
+    network = f"fd77:0:0:{host.slot:x}::"  # several hosts may be up
+    host.ssh(f"ip -6 address add {network}2/64 dev host0 nodad")
+    here = [f"{network}1/64", "dev", host.interface]
+    subprocess.run(["ip", "-6", "address", "add", *here, "nodad"], check=True)
+    yield f"{network}2"
+    subprocess.run(["ip", "-6", "address", "del", *here], check=True)
+    host.ssh(f"ip -6 address del {network}2/64 dev host0")
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_site_of_another_shape(host: Host, six: str, tmp_path: Path, shape: Shape) -> None:
+    plant(host, shape.texts)
+    before = tree(host, "/etc")
+    done = converge(host)
+    assert done.changed == (BOTH if shape.edited else [])
+    edited = {f"/etc/nginx/{shape.edited}"} if shape.edited else set()
+    assert differing(before, tree(host, "/etc")) == edited, "it is edited where it is"
+    if shape.edited:
+        text = read(host, f"/etc/nginx/{shape.edited}")
+        assert marked.without(text, "") == shape.texts[shape.edited].encode()
+        block = text.decode().partition(">>> ai-admin-deploy")[2]
+        assert set(re.findall(r"location (\^~ \S+)", block)) == {each for each in shape.blocks if each.startswith("^~")}
+        assert all(each in block for each in shape.blocks)
+    assert through_nginx(host, HANDSHAKE, shape.address).startswith(ENGINE)
+    assert "Socket.IO v" in through_nginx(host, "/socket.io/socket.io.js", shape.address)
+    address = six if shape.address != "127.0.0.1" else host.address
+    verified = verify(host, tmp_path, inventory=altered(tmp_path, verify_address=address))
+    rows = {row["component"]: row["status"] for row in verified.table["rows"]}
+    found = {name: rows[name] for name in ("Nginx WebSocket", "HTTPS/SSL", "HTML page", "Endpoints")}
+    assert set(found.values()) == {"ready"}, verified.output
+
+
+REFUSED = {
+    "line 13: this location does not pass /socket.io/ to the API on port 3000; correct or remove it": {
+        "conf.d/site.conf": PLAIN
+        + server("443 ssl", "location ^~ /socket.io/ { proxy_pass http://localhost:4000; }", LANDS)
+    },
+    "/etc/nginx/conf.d/site.conf has no server on 443 for ai-admin.app; run certbot first, or set domain": {
+        "conf.d/site.conf": PLAIN + server("8443 ssl", LANDS)
+    },
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_site_that_leaves_no_place_is_refused_in_the_plan(host: Host, message: str) -> None:
+    plant(host, REFUSED[message])
+    before = tree(host, "/etc", BACKUPS, STATE)
+    assert message in refuse(host, "--dry")
+    assert differing(before, tree(host, "/etc", BACKUPS, STATE)) == set()
 
 
 @pytest.mark.parametrize("linked", [False, True], ids=["copy", "link"])

@@ -395,11 +395,19 @@ FAULTS = [
     ),
     Fault(
         "the landing page for /socket.io/",
-        "edit $site 's,location /socket.io/,location /elsewhere/,'; reload",
+        "edit $site 's,\\^~ /socket.io/,/elsewhere/,'; reload",
         "back $site; reload",
         ("handshake_through_nginx", "upgrade_through_nginx", "socket_io_client_connects"),
         ("Nginx WebSocket",),
         "with the landing page",
+    ),
+    Fault(
+        "/socket.io/ goes to another port",
+        "edit $site '/location .*socket.io/,/}/s/:3000;/:9;/'; reload",
+        "back $site; reload",
+        ("handshake_through_nginx", "upgrade_through_nginx", "socket_io_client_connects"),
+        ("Nginx WebSocket",),
+        "/socket.io/ through nginx answers 502",
     ),
     Fault(
         "nginx drops the upgrade",

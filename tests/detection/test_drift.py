@@ -32,7 +32,7 @@ def test_no_drift(ver: Host, sound: Verified) -> None:
 @pytest.mark.slow
 def test_drift_is_named(ver: Host) -> None:
     try:
-        shell(ver, "edit $site 's,location /socket.io/,location /elsewhere/,'; touch $app/.env", "host")
+        shell(ver, "edit $site 's,\\^~ /socket.io/,/elsewhere/,'; touch $app/.env", "host")
         code, output = drift(ver)
     finally:
         shell(ver, "back $site; reload; restart", "host")

@@ -103,7 +103,7 @@ def test_reports(ver: Host, tmp_path: Path, broken: bool) -> None:
     html, junit = tmp_path / "report.html", tmp_path / "junit.xml"
     try:
         if broken:
-            shell(ver, "edit $site 's,location /socket.io/,location /elsewhere/,'; reload", "host")
+            shell(ver, "edit $site 's,\\^~ /socket.io/,/elsewhere/,'; reload", "host")
         found = verify(ver, tmp_path, "--html", str(html), "--junit", str(junit))
     finally:
         if broken:

@@ -9,7 +9,7 @@ const { execFile } = require('child_process');
 const { createRequire } = require('module');
 const { deflateSync } = require('zlib');
 
-const { APP_DIR, API_APP, API_PORT, DOMAIN, SITE, HOME, PM2_HOME = `${HOME}/.pm2` } = process.env;
+const { APP_DIR, API_APP, API_PORT, DOMAIN, SITE, SITE_ADDRESS, HOME, PM2_HOME = `${HOME}/.pm2` } = process.env;
 const { keys, packages, publicDefaults, healthCheck, ...rules } = JSON.parse(process.env.RULES); // rules.py
 const placeholder = new RegExp(rules.placeholder, 'iu');
 
@@ -81,7 +81,7 @@ function ask(name, module, options) {
 const direct = (name, path, more) => ask(`direct.${name}`, http, { port: API_PORT, path, ...more });
 const site = (name, path, more) => {
   const headers = { Host: DOMAIN, ...more?.headers };
-  return ask(`site.${name}`, https, { port: 443, servername: DOMAIN, path, ...more, headers });
+  return ask(`site.${name}`, https, { host: SITE_ADDRESS, port: 443, servername: DOMAIN, path, ...more, headers });
 };
 const upgrade = {
   headers: {
@@ -130,7 +130,7 @@ site('landing', '/', {
 part(() => {
   const folder = path.join(APP_DIR, 'node_modules/socket.io');
   const Ws = createRequire(createRequire(`${folder}/`).resolve('engine.io'))('ws');
-  const here = { address: '127.0.0.1', family: 4 };
+  const here = { address: SITE_ADDRESS, family: SITE_ADDRESS.includes(':') ? 6 : 4 };
   const lookup = (name, options, done) => (options.all ? done(null, [here]) : done(null, here.address, here.family));
   globalThis.WebSocket = class extends Ws {
     constructor(url, protocols) {
@@ -182,7 +182,14 @@ part(() => new Promise((resolve) => {
     const complaint = stderr.split('\n').find((line) => /\[(emerg|alert|crit)\]/.test(line)) ?? stderr;
     say('nginx.test', error ? complaint : 'successful');
     say('nginx.conflict', stderr.split('\n').find((line) => line.includes('conflicting server name')) ?? '');
-    const files = [...stdout.matchAll(/^# configuration file (.+):$/gm)].map((match) => match[1]);
+    const [, ...parts] = stdout.split(/^# configuration file (.+):$/m); // names and texts, by turns
+    const files = parts.filter((_, at) => at % 2 === 0);
+    part(() => { // a copy that serves, in the place of a link to what one would edit
+      const enabled = `/etc/nginx/sites-enabled/${SITE}`;
+      const names = new RegExp(`^[^#]*server_name[^;]*\\s${DOMAIN.replace(/\./g, '\\.')}[\\s;]`, 'm');
+      const first = files.find((_, at) => names.test(parts[2 * at + 1]) && /^[^#]*listen[^;]*443/m.test(parts[2 * at + 1]));
+      say('nginx.enabled', first === enabled && !fs.lstatSync(enabled).isSymbolicLink() ? 'copy' : first ?? '');
+    });
     part(() => {
       const master = text('/run/nginx.pid').trim();
       const serving = text(`/proc/${master}/task/${master}/children`).trim().split(' ')
@@ -193,12 +200,6 @@ part(() => new Promise((resolve) => {
     resolve();
   });
 }));
-
-part(() => {
-  const file = `/etc/nginx/sites-enabled/${SITE}`;
-  const enabled = fs.lstatSync(file, { throwIfNoEntry: false });
-  say('nginx.enabled', !enabled ? 'nothing' : enabled.isSymbolicLink() ? fs.realpathSync(file) : 'copy');
-});
 
 // --- packages
 part(() => {

@@ -5,6 +5,11 @@ export LC_ALL=C.UTF-8
 say() { name=$1; shift; printf '%s\t%s\n' "$name" "$*"; }
 say clock $(date +%s)
 node -e "$POOL_JS" 2>&1 & # first: it takes longest
+# Where nginx serves https: 127.0.0.1, unless it listens on other addresses only
+export SITE_ADDRESS=$(ss -Hltn 'sport = :443' 2>/dev/null | awk '
+    { sub(/:443$/, "", $4); gsub(/[][]|%.*/, "", $4); at[NR] = $4 == "::" ? "::1" : $4 }
+    $4 ~ /^(\*|0\.0\.0\.0|127\.0\.0\.1)$/ { at[1] = "127.0.0.1"; exit }
+    END { print at[1] ? at[1] : "127.0.0.1" }')
 node -e "$PROBE_JS" 2>&1 &
 ( set -- $(systemctl is-enabled pm2-root nginx 2>&1); say boot.pm2 $1; say boot.nginx $2 ) &
 ( say nginx.active $(systemctl is-active nginx) ) &

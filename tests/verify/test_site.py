@@ -127,20 +127,16 @@ def test_nginx_accepts_its_configuration(probe: Reading) -> None:
     assert probe["nginx.test"] == "successful", f"nginx -t fails, so a reload would be refused: {probe['nginx.test']}"
 
 
-@component("nginx", "move the second file out of /etc/nginx/sites-enabled, then reload nginx")
+@component("nginx", "move the second file out of /etc/nginx (sites-enabled, conf.d), then reload nginx")
 def test_no_site_hides_another(probe: Reading) -> None:
     assert not probe["nginx.conflict"], f"two sites have the same name, and one is ignored: {probe['nginx.conflict']}"
 
 
 @component("nginx")
-def test_enabled_site_is_the_one_to_edit(probe: Reading, target: Target) -> None:
-    found, wanted = probe["nginx.enabled"], f"/etc/nginx/sites-available/{target.settings.nginx_site}"
-    assert found not in ("copy", "nothing"), (
-        f"sites-enabled holds a {found} of the site: edits in sites-available have no effect"
-        if found == "copy"
-        else "the site is not enabled: sites-enabled has no file of its name"
+def test_enabled_site_is_the_one_to_edit(probe: Reading) -> None:
+    assert probe["nginx.enabled"] != "copy", (
+        "sites-enabled holds a copy of the site: edits in sites-available have no effect"
     )
-    assert found == wanted, f"sites-enabled points to {found}, not to {wanted}"
 
 
 @component("nginx")

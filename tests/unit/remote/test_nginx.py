@@ -1,0 +1,59 @@
+"""The site's file and the link to it are written whole, or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from remote import Failure, backups, nginx
+from remote.files import sha256
+
+
+@pytest.fixture
+def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two files that differ, and an nginx that runs nowhere and takes everything."""
+    monkeypatch.setattr(nginx, "workers", list)
+    monkeypatch.setattr(nginx, "check", lambda: None)
+    (tmp_path / "available").write_bytes(b"old")
+    (tmp_path / "enabled").write_bytes(b"copy")
+    return tmp_path
+
+
+def write(etc: Path, expected: bytes = b"old", replaced: bytes = b"copy") -> None:
+    nginx.write_site(
+        "20260101T000000Z",
+        file=f"{etc}/available",
+        content="new",
+        expected=sha256(expected),
+        link=f"{etc}/enabled",
+        replaced=sha256(replaced),
+    )
+
+
+def test_a_copy_becomes_a_link(etc: Path) -> None:
+    write(etc)
+    assert (etc / "available").read_bytes() == b"new"
+    assert (etc / "enabled").readlink() == etc / "available"
+    assert Path(f"{backups.BACKUPS}/20260101T000000Z{etc}/enabled").read_bytes() == b"copy"
+
+
+@pytest.mark.parametrize("seen", [{"expected": b"?"}, {"replaced": b"?"}])
+def test_neither_is_written_where_one_is_not_what_the_plan_saw(etc: Path, seen: dict[str, bytes]) -> None:
+    with pytest.raises(Failure, match=r"(available|enabled) was changed by somebody else just now; run again"):
+        write(etc, **seen)
+    assert (etc / "available").read_bytes() == b"old"
+    assert (etc / "enabled").read_bytes() == b"copy"
+    assert not (etc / "enabled").is_symlink()
+
+
+def test_what_nginx_refuses_is_put_back(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise Failure("emerg")
+
+    monkeypatch.setattr(nginx, "check", refuse)
+    with pytest.raises(Failure, match="nginx refuses the new site, so the old one was put back: emerg"):
+        write(etc)
+    assert (etc / "available").read_bytes() == b"old"
+    assert (etc / "enabled").read_bytes() == b"copy"
+    assert not (etc / "enabled").is_symlink()
