@@ -56,7 +56,8 @@ def expect_all(host: Host, settings: Settings, own: credentials.Credentials) -> 
     expect(host, remote.npm.read, app_dir=app_dir, packages=packages)
     expect(host, remote.migration.read, app_dir=app_dir, database=database, name=MIGRATION, columns=COLUMNS)
     expect(host, remote.nginx.read, site=settings.nginx_site, domain=settings.domain)
-    expect(host, remote.pm2.read, app=settings.api_app, app_dir=app_dir, packages=packages, keys=KEYS)
+    app, port = settings.api_app, settings.api_port
+    expect(host, remote.pm2.read, app=app, app_dir=app_dir, port=port, packages=packages, keys=KEYS)
     expect(host, remote.dotenv.read, path=settings.dotenv, values=own.keys, rules=DOTENV)
     expect(host, remote.source.read, app_dir=app_dir, paths=[ROUTES, SESSION_POOL], mention=MENTION)
 

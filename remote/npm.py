@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from remote import Failure, files, pm2, services
-from remote.processes import require, run
 from remote.readings import Package
 
 STAGING = ".ai-admin-deploy-npm"
@@ -27,7 +26,6 @@ def _json(path: str) -> Json:
 
 def read(*, app_dir: str, packages: Sequence[str]) -> dict[str, Package]:
     """Reads files: npm itself takes half a second. Raises Failure."""
-    require("node", "npm")
     if not os.path.exists(f"{app_dir}/package.json"):
         raise Failure(f"{app_dir}/package.json is not there: deploy the application first, or set app_dir")
     own, lock = _json(f"{app_dir}/package.json"), _json(f"{app_dir}/package-lock.json")
@@ -122,7 +120,7 @@ def versions(modules: str) -> dict[str, str]:
     return {name: version for name, version in found.items() if version}
 
 
-def stage(folder: str, name: str, range_: str, lock: Json, npmrc: str) -> None:
+def stage(app: str, folder: str, name: str, range_: str, lock: Json, npmrc: str) -> None:
     """Make the package in a folder of its own: as the lock has it, where it does, else by its range. Raises Failure."""
     os.makedirs(folder)
     if (own := files.read(npmrc)) is not None:
@@ -132,8 +130,9 @@ def stage(folder: str, name: str, range_: str, lock: Json, npmrc: str) -> None:
     for file, manifest in zip(("package.json", "package-lock.json"), manifests, strict=False):
         with open(f"{folder}/{file}", "w", encoding="utf-8") as target:
             json.dump(manifest, target)
+    files.give(folder, pm2.owner(app).ids)
     verb = ("ci",) if cut else ("install", "--install-strategy=nested")
-    done = run("npm", *verb, *OPTIONS, cwd=folder, timeout=600)
+    done = pm2.run_node(app, "npm", *verb, *OPTIONS, cwd=folder, timeout=600)
     if done.status != 0:
         errors = re.findall(r"npm (?:ERR!|error) (.*)", done.stderr)
         raise Failure(f"npm could not install {name}@{range_}: {'; '.join(errors[:3]) or done.stderr.strip()}")
@@ -170,9 +169,10 @@ def install(
     try:
         folders = {name: f"{staging}/{name.replace('/', '+')}" for name in ranges}
         for name, folder in folders.items():
-            stage(folder, name, ranges[name], lock if name in from_lock else {}, f"{app_dir}/.npmrc")
+            stage(app, folder, name, ranges[name], lock if name in from_lock else {}, f"{app_dir}/.npmrc")
         services.before_change("api", pm2.processes(app), {})
         for name, folder in folders.items():
+            files.give(folder, files.owner(modules))
             place(f"{folder}/node_modules/{name}", f"{modules}/{name}", f"{staging}/replaced")
     finally:
         files.remove_tree(staging)
