@@ -166,6 +166,7 @@ def install(
     before = versions(modules)
     files.remove_tree(staging)  # of a run that was killed
     os.mkdir(staging)
+    files.give(staging, pm2.owner(app).ids)
     try:
         folders = {name: f"{staging}/{name.replace('/', '+')}" for name in ranges}
         for name, folder in folders.items():

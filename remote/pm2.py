@@ -193,10 +193,10 @@ def read(*, app: str, app_dir: str, port: int, packages: Sequence[str], keys: Se
     else:
         status = (known(app, app_dir) or {"status": "unknown"})["status"] if daemon_runs(app) else "no daemon"
     if not serves(app, port) and (other := holder(port)):
-        remedy = "end that one and start the API with pm2, or correct api_app, api_port or _env PM2_HOME"
-        raise Failure(f"pm2 of {found} says {status} of {app}, but port {port} is held by {_told(other)}; {remedy}")
-    env = f"{app_dir}/.env"
-    if os.path.exists(env) and run("test", "-r", env, user=found.user).status != 0:
+        cause = f"but port {port} is held by {_told(other)}, which is not {app} of {found}"
+        raise Failure(f"pm2 says {status}, {cause}; let that pm2 run it, or correct api_app, api_port or _env PM2_HOME")
+    env, is_another = f"{app_dir}/.env", found.ids[0] != os.geteuid()
+    if is_another and os.path.exists(env) and run("test", "-r", env, user=found.user).status != 0:
         raise Failure(f"{env} cannot be read by {found.user}, who runs {app}: chown {found.user} {env}")
     if not running:
         return {"status": status, "stale": True, "shadowed": []}

@@ -121,11 +121,12 @@ def variable(name: str) -> str:
 
 
 def user_of(path: str) -> str:
-    """The owner of a file, or of a process: /proc/<pid>. root, where there is nothing."""
-    try:
-        return pwd.getpwuid(os.stat(path).st_uid).pw_name
-    except (OSError, KeyError):
-        return "root"
+    """The owner of a file, or of a process (/proc/<pid>): a name, else a number. root, where there is nothing."""
+    uid = 0
+    with suppress(OSError, KeyError):
+        uid = os.stat(path).st_uid
+        return pwd.getpwuid(uid).pw_name
+    return str(uid) if uid else "root"
 
 
 def is_of_this_host(pid: int | str) -> bool:

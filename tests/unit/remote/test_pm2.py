@@ -238,8 +238,8 @@ def read(app_dir: Path, app: str = "api", port: int = 0) -> Any:
     return pm2.read(app=app, app_dir=str(app_dir), port=port, packages=["p"], keys=["JWT_SECRET", "APP_ID", "A"])
 
 
-@pytest.mark.usefixtures("home", "client")
-def test_a_port_that_another_process_holds(start: Start, app_dir: Path) -> None:
+@pytest.mark.usefixtures("client")
+def test_a_port_that_another_process_holds(start: Start, home: Path, app_dir: Path) -> None:
     """Found before anything is changed, and told without its arguments, which may hold a secret."""
     program = (
         "import socket, sys; s = socket.create_server(('', 0)); print(s.getsockname()[1], flush=True); sys.stdin.read()"
@@ -248,9 +248,10 @@ def test_a_port_that_another_process_holds(start: Start, app_dir: Path) -> None:
     assert other.stdout
     port = int(other.stdout.readline())
     user, name = pwd.getpwuid(os.geteuid()).pw_name, Path(sys.executable).resolve().name
-    with pytest.raises(Failure, match=r"pm2 of .* says no daemon of api, but port") as failure:
+    with pytest.raises(Failure, match=r"^pm2 says no daemon, but port") as failure:
         read(app_dir, port=port)
     assert f"port {port} is held by {name} (pid {other.pid}, user {user}" in str(failure.value)
+    assert f"which is not api of {user} ({home})" in str(failure.value)
     assert "token" not in str(failure.value)
 
 
