@@ -51,7 +51,6 @@ ln -s $npm $to/bin/npm
 ln -s ../lib/node_modules/pm2/bin/pm2 $to/bin/pm2
 chown -R {USER}:{USER} /home/{USER}/.nvm
 export PATH=$to/bin:$PATH
-as pm2 delete all > /dev/null
 {STARTED}
 """
 
@@ -75,7 +74,7 @@ def not_of_the_user(host: Host) -> str:
     return host.ssh(f"find {APP} ! -user {USER}").stdout
 
 
-def story(host: Host, first: list[str], workers: int = 1) -> None:
+def story(host: Host, first: list[str]) -> None:
     """Deploy, again, tokens, verification, the way back: all with the one pm2 that served before."""
     before = daemons(host)
     done = deploy(host, *QUICK)
@@ -85,7 +84,7 @@ def story(host: Host, first: list[str], workers: int = 1) -> None:
     old = pids(host)
     done = deploy(host, *QUICK, environment=tokens())
     assert (done.code, done.changed) == (0, ["Secrets in .env", "API restart"]), done.output
-    assert len(pids(host)) == workers and not {*old} & {*pids(host)}
+    assert len(pids(host)) == len(old) and not {*old} & {*pids(host)}
     assert all(health_check(host).values())
     verified = verify(host)
     assert (verified.code, {*verified.rows.values()}) == (0, {"ready"}), verified.output
@@ -129,13 +128,13 @@ def test_cluster_mode(users: Host) -> None:
             "tr '\\0' ' ' < /proc/$(ss -Hltnp 'sport = :3000' | grep -o '[0-9]*,fd' | cut -d, -f1)/cmdline"
         ).stdout
     )
-    story(users, [], workers=2)
+    story(users, [])
 
 
 def test_node_of_nvm(users: Host) -> None:
     shape(users, NVM)
     assert users.ssh("command -v node npm pm2", check=False).stdout == ""
-    story(users, [], workers=2)
+    story(users, [])
 
 
 # --- stopped before any change
