@@ -13,7 +13,7 @@ from remote import Failure, files
 Environment = Mapping[str, str] | None
 
 TICKS = os.sysconf("SC_CLK_TCK")  # a second, in which /proc counts a process's start
-NVM = ".nvm/versions/node/*/bin"
+NVM = ("/root/.nvm/versions/node/*/bin", "/home/*/.nvm/versions/node/*/bin")
 REMEDY = {
     "node": "install Node.js 20 or newer, or put it on the PATH of a non-interactive ssh",
     "npm": "apt-get install npm",
@@ -71,7 +71,7 @@ def require(*programs: str, path: str | None = None) -> None:
         if not any(os.access(os.path.join(folder, program), os.X_OK) for folder in folders):
             import glob  # takes 2 ms, and a look needs none of it
 
-            elsewhere = glob.glob(f"/root/{NVM}/{program}") + glob.glob(f"/home/*/{NVM}/{program}")
+            elsewhere = [found for folder in NVM for found in glob.glob(f"{folder}/{program}")]
             if elsewhere:
                 remedy = (
                     "which a non-interactive ssh does not have on its PATH; start the API with pm2, and it is found"
