@@ -157,7 +157,7 @@ def test_two_pm2_have_the_api(users: Host) -> None:
     users.ssh(f"PATH={node}:$PATH pm2 kill")
     assert f"more than one pm2 may run {API}: " in message
     assert f"{USER} (/home/{USER}/.pm2)" in message and "root (/root/.pm2)" in message
-    assert "a second pm2, of user root, has ai-admin-api too" in verified.output
+    assert "a second pm2, of user root, has ai-admin-api too" in " ".join(verified.output.split())
     assert "(as root) pm2 delete ai-admin-api" in " ".join(verified.output.split())
 
 
@@ -178,6 +178,6 @@ def test_the_api_without_pm2(users: Host) -> None:
     verified = verify(users)
     users.ssh(f"systemctl stop ai-admin; runuser -u {USER} -- env PATH={node}:$PATH pm2 restart {API}")
     assert re.search(
-        rf"but port 3000 is held by node \(pid \d+, user {USER}, ai-admin.service\); end that one", message
+        rf"but port 3000 is held by node \(pid \d+, user {USER}, ai-admin.service\), which is not", message
     )
     assert "port 3000 is held by a process that is not pm2's" in " ".join(verified.output.split())
