@@ -191,6 +191,13 @@ def test_a_worker_that_ends_again_and_again(monkeypatch: pytest.MonkeyPatch) -> 
         restart.wait_until_stable(STABLE)
 
 
+def test_the_answer_of_another_process_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers(Clock(), monkeypatch, bool)
+    monkeypatch.setattr(pm2, "serves", lambda *_: False)
+    with pytest.raises(Failure, match="its port never opened"):
+        restart.wait_until_stable(STABLE)
+
+
 # --- restart, with a pm2 that answers as it is told
 
 
