@@ -131,6 +131,16 @@ def test_cluster_mode(users: Host) -> None:
     story(users, [])
 
 
+def test_shadowed_key_in_cluster_mode(users: Host) -> None:
+    """It is in pm2's record of each worker; the app is started anew, from its ecosystem file."""
+    shape(users, f"as env JWT_SECRET=x pm2 restart {API} --update-env > /dev/null")
+    done = deploy(users, *QUICK)
+    assert (done.code, done.changed) == (0, ["API restart"]), done.output
+    assert "hides JWT_SECRET of .env" in done.output
+    assert len(pids(users)) == 2
+    assert deploy(users, *QUICK).changed == []
+
+
 def test_node_of_nvm(users: Host) -> None:
     shape(users, NVM)
     assert users.ssh("command -v node npm pm2", check=False).stdout == ""
