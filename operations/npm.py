@@ -32,7 +32,7 @@ def satisfies(version: str | None, wanted: str) -> bool:
 @operation()
 def packages(app: str, app_dir: str, ranges: Mapping[str, str]) -> Generator[Step[...]]:
     """`ranges`: by package, the range where the application lists none. `app`: the pm2 app that loads them."""
-    now = ask(host, remote.npm.read, app_dir=app_dir, packages=list(ranges))
+    now = ask(host, remote.npm.read, app=app, app_dir=app_dir, packages=list(ranges))
     install = missing(now, ranges)
     if not install:
         host.noop("npm: the packages are there")

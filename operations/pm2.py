@@ -41,7 +41,15 @@ def reasons(now: Running, planned: Sequence[str]) -> list[str]:
 
 @operation()
 def current(api: Api) -> Generator[Step[...]]:
-    now = ask(host, remote.pm2.read, app=api["app"], app_dir=api["app_dir"], packages=api["packages"], keys=KEYS)
+    now = ask(
+        host,
+        remote.pm2.read,
+        app=api["app"],
+        app_dir=api["app_dir"],
+        port=api["port"],
+        packages=api["packages"],
+        keys=KEYS,
+    )
     channel = Channel.of(host)
     why = reasons(now, channel.ahead("api"))
     if not why:

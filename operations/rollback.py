@@ -21,7 +21,15 @@ def files(undo: str, api: Api, lock_wait: int) -> Generator[Step[...]]:
     channel = Channel.of(host)
     channel.lock_wait = lock_wait
     deploys = ask(host, remote.backups.read)
-    pm2 = ask(host, remote.pm2.read, app=api["app"], app_dir=api["app_dir"], packages=api["packages"], keys=KEYS)
+    pm2 = ask(
+        host,
+        remote.pm2.read,
+        app=api["app"],
+        app_dir=api["app_dir"],
+        port=api["port"],
+        packages=api["packages"],
+        keys=KEYS,
+    )
     undo = undo or max(deploys, default="")
     if undo not in deploys:
         known = ", ".join(deploys) or "none"

@@ -44,7 +44,7 @@ def keep(deploy: str, file: str, spare: str = "") -> Kept:
     elif (old := files.read(file)) is not None:
         kept = folder + file
         files.make_private_folder(os.path.dirname(kept))
-        files.write_whole(kept, old, 0o600)
+        files.write_whole(kept, old, 0o600, owner=files.owner(file))
     files.make_private_folder(folder)
     files.write_whole(f"{folder}/manifest.json", json.dumps({**known, file: kept}).encode(), 0o600)
     others = [each for each in files.names(BACKUPS) if each != deploy]  # never the one in hand, whatever the clock says
@@ -61,6 +61,7 @@ def restore(file: str, kept: Kept) -> None:
     elif isinstance(kept, dict):
         files.place_symlink(file, kept["link"])
     elif (old := files.read(kept)) is not None:
-        files.write_whole(file, old, 0o600)  # where it is gone; .env holds secrets
+        # where it is gone: .env holds secrets, and the copy has its owner
+        files.write_whole(file, old, 0o600, owner=files.owner(kept))
     else:
         raise Failure(f"{kept} is gone, so {file} cannot be put back")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from remote import Failure, files, pm2, services
 from remote.dotenv import SPACE, Assignment, assignments, line_feeds, parse
-from remote.processes import run
 
 Change = tuple[int, int, str]  # from, to, and what stands there instead
 
@@ -129,10 +128,10 @@ def edit(content: bytes, values: Mapping[str, str], literals: Mapping[str, str],
     return files.content(text)
 
 
-def judge(folder: str, *contents: bytes) -> list[dict[str, str]]:
+def judge(app: str, folder: str, *contents: bytes) -> list[dict[str, str]]:
     """What the dotenv of the application in `folder` reads in each of these files. Raises Failure."""
     question = json.dumps([base64.b64encode(content).decode() for content in contents]).encode()
-    done = run("node", "-e", _JUDGE, stdin=question, cwd=folder)
+    done = pm2.run_node(app, "node", "-e", _JUDGE, stdin=question, cwd=folder)
     if done.status != 0:
         why = done.line_with("Error")
         raise Failure(f"the application's own dotenv cannot be asked, so nothing was written (`npm ci` there?): {why}")
@@ -153,7 +152,7 @@ def write(
     """Write the edited `.env`. The application's own dotenv must read in it what we mean, and no other change."""
     old = files.read(path) or b""
     new = edit(old, values, literals, once)
-    before, after = judge(os.path.dirname(path), old, new)
+    before, after = judge(app, os.path.dirname(path), old, new)
     if after != {**before, **values}:
         raise Failure(".env: the application's own dotenv would read another value than ours, so nothing was written")
-    services.replace_file(deploy, "api", pm2.processes(app), path, new, expected, 0o600)
+    services.replace_file(deploy, "api", pm2.processes(app), path, new, expected, 0o600, pm2.owner(app).ids)

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from remote import Failure
 
+Ids = tuple[int, int]  # of user and group
 JAVASCRIPT = (".js", ".cjs", ".mjs", ".ts")
 
 
@@ -83,17 +84,19 @@ def why(error: Exception) -> str:
     return f"{type(error).__name__}: {error}{place}"
 
 
-def write_whole(path: str, content: bytes, mode: int, last: Callable[[], None] = lambda: None) -> None:
+def write_whole(
+    path: str, content: bytes, mode: int, last: Callable[[], None] = lambda: None, owner: Ids | None = None
+) -> None:
     """Whole or not at all, and on the disk when this returns. Raises Failure, and the old file stands.
 
-    Owner, group, mode and extended attributes (ACLs) stay those of the old file; a new one gets `mode`. `last` runs
-    when only the rename is left.
+    Owner, group, mode and extended attributes (ACLs) stay those of the old file; a new one gets `mode` and `owner`.
+    `last` runs when only the rename is left.
     """
     new = temporary(path)
     try:
         remove(new)  # of a step that was killed
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            _set_attributes(file.fileno(), path, mode)  # before there is content
+            _set_attributes(file.fileno(), path, mode, owner)  # before there is content
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -106,8 +109,23 @@ def write_whole(path: str, content: bytes, mode: int, last: Callable[[], None] =
     sync(os.path.dirname(path))
 
 
-def _set_attributes(descriptor: int, path: str, mode: int) -> None:
+def owner(path: str) -> Ids:
+    """Of the file that is there."""
+    stat = os.stat(path)
+    return stat.st_uid, stat.st_gid
+
+
+def give(folder: str, owner: Ids) -> None:
+    """The folder with all in it; of links themselves, not where they lead."""
+    for parent, folders, names in os.walk(folder):
+        for name in (".", *folders, *names):
+            os.chown(f"{parent}/{name}", *owner, follow_symlinks=False)
+
+
+def _set_attributes(descriptor: int, path: str, mode: int, owner: Ids | None) -> None:
     if not os.path.exists(path):
+        if owner:
+            os.fchown(descriptor, *owner)
         return os.fchmod(descriptor, mode)
     old = os.stat(path)
     os.fchown(descriptor, old.st_uid, old.st_gid)

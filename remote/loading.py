@@ -1,11 +1,10 @@
 """Does the application's Node load a package from the application's folder? Only then it counts as installed."""
 
 import json
-import os
 from collections.abc import Sequence
 from typing import Any
 
-from remote import Failure, files, services
+from remote import Failure, files, pm2, services
 from remote.processes import run
 
 TIMEOUT = 30  # seconds
@@ -33,16 +32,17 @@ const why = (error) => String(error?.message || error).split('\\n')[0];
 """.replace("SAYS", SAYS)
 
 
-def load(folder: str, packages: Sequence[str]) -> dict[str, str]:
-    """By package, why Node cannot load it from this folder; empty where it can.
+def load(app: str, folder: str, packages: Sequence[str]) -> dict[str, str]:
+    """By package, why the Node of this pm2 app cannot load it from this folder; empty where it can.
 
     With a clean environment: NODE_PATH or NODE_OPTIONS of this shell are not the application's.
     """
-    clean = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/root"), "LANG": "C.UTF-8"}
+    owner = pm2.owner(app)
+    clean = {**owner.environment, "LANG": "C.UTF-8"}
     found: dict[str, str] = {}
     waiting = list(packages)
     while waiting:
-        done = run("node", "-e", PROGRAM, "--", *waiting, cwd=folder, env=clean, timeout=TIMEOUT)
+        done = run("node", "-e", PROGRAM, "--", *waiting, cwd=folder, env=clean, user=owner.user, timeout=TIMEOUT)
         lines = done.stdout.decode(errors="replace").splitlines()
         found.update(json.loads(line.removeprefix(SAYS)) for line in lines if line.startswith(SAYS))
         waiting = [name for name in waiting if name not in found]
@@ -51,15 +51,15 @@ def load(folder: str, packages: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def require_all(folder: str, packages: Sequence[str]) -> None:
+def require_all(app: str, folder: str, packages: Sequence[str]) -> None:
     """Raises Failure, which names each that Node does not load from this folder, and why."""
-    _require(load(folder, packages))
+    _require(load(app, folder, packages))
 
 
-def check(app_dir: str, packages: Sequence[str]) -> None:
+def check(app: str, app_dir: str, packages: Sequence[str]) -> None:
     """As `require_all`, and the note that spares the next looks Node."""
-    fingerprint = _fingerprint(app_dir, packages)
-    causes = load(app_dir, packages)
+    fingerprint = _fingerprint(app, app_dir, packages)
+    causes = load(app, app_dir, packages)
     files.make_private_folder(services.STATE)
     files.write_whole(_note(), json.dumps({"fingerprint": fingerprint, "causes": causes}).encode(), 0o600)
     _require(causes)
@@ -70,22 +70,22 @@ def _require(causes: dict[str, str]) -> None:
         raise Failure("; ".join(failed))
 
 
-def known(app_dir: str, packages: Sequence[str]) -> dict[str, str]:
+def known(app: str, app_dir: str, packages: Sequence[str]) -> dict[str, str]:
     """As `load`, from the note. Node, a second of CPU, is only asked when something changed since."""
     note: dict[str, Any] = json.loads(files.read(_note()) or b"{}")
-    if {*packages} == {*note.get("causes", {})} and note.get("fingerprint") == _fingerprint(app_dir, packages):
+    if {*packages} == {*note.get("causes", {})} and note.get("fingerprint") == _fingerprint(app, app_dir, packages):
         return dict(note["causes"])
-    return load(app_dir, packages)
+    return load(app, app_dir, packages)
 
 
 def _note() -> str:
     return f"{services.STATE}/packages.json"
 
 
-def _fingerprint(app_dir: str, packages: Sequence[str]) -> str:
+def _fingerprint(app: str, app_dir: str, packages: Sequence[str]) -> str:
     """Of Node, and of the folders in which a package comes or goes that ours may need."""
     modules = f"{app_dir}/node_modules"
-    node = [f"{folder}/node" for folder in os.environ["PATH"].split(":")]
+    node = [f"{folder}/node" for folder in pm2.owner(app).path.split(":")]
     folders = [modules, *(f"{modules}/{name}/node_modules" for name in packages)]
     scopes = [f"{folder}/{name}" for folder in folders for name in files.names(folder) if name.startswith("@")]
     manifests = [f"{modules}/.package-lock.json", *(f"{modules}/{name}/package.json" for name in packages)]

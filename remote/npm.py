@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from remote import Failure, files, loading, pm2, services
-from remote.processes import Done, require, run
+from remote.processes import Done
 from remote.readings import Package
 
 STAGING = ".ai-admin-deploy-npm"
@@ -39,15 +39,14 @@ def _json(path: str) -> Json:
     return found
 
 
-def read(*, app_dir: str, packages: Sequence[str]) -> dict[str, Package]:
+def read(*, app: str, app_dir: str, packages: Sequence[str]) -> dict[str, Package]:
     """Reads files: npm itself takes half a second. Raises Failure."""
-    require("node", "npm")
     if not os.path.exists(f"{app_dir}/package.json"):
         raise Failure(f"{app_dir}/package.json is not there: deploy the application first, or set app_dir")
     own = _json(f"{app_dir}/package.json")
     ranges = {**own.get("optionalDependencies", {}), **own.get("dependencies", {})}
     found = {name: _json(f"{app_dir}/node_modules/{name}/package.json").get("version") for name in packages}
-    causes = loading.known(app_dir, [name for name in packages if found[name]])
+    causes = loading.known(app, app_dir, [name for name in packages if found[name]])
     return {
         name: {"version": found[name], "cause": causes.get(name, "not installed"), "range": ranges.get(name)}
         for name in packages
@@ -70,7 +69,7 @@ def from_git(lock: Json) -> dict[str, str]:
     return found
 
 
-def stage(folder: str, app_dir: str, ranges: Mapping[str, str]) -> list[str]:
+def stage(app: str, folder: str, app_dir: str, ranges: Mapping[str, str]) -> list[str]:
     """Let npm install these packages in the folder: as the application's lock has them, where it does.
 
     Where the lock needs a git host and npm fails with it, the registry must do. Returns what the operator should know.
@@ -82,7 +81,7 @@ def stage(folder: str, app_dir: str, ranges: Mapping[str, str]) -> list[str]:
     lock = _json(f"{app_dir}/package-lock.json")
     git, entries = from_git(lock), lock.get("packages", {})
     here = [name for name in ranges if name in git and f"node_modules/{name}" in entries]
-    done = _npm(folder, ranges, lock, GIT_TIMEOUT if here else TIMEOUT)
+    done = _npm(app, folder, ranges, lock, GIT_TIMEOUT if here else TIMEOUT)
     if done.status == 0:
         return []
     wanted, why = ", ".join(f"{name}@{range_}" for name, range_ in ranges.items()), complaint(done)
@@ -90,21 +89,22 @@ def stage(folder: str, app_dir: str, ranges: Mapping[str, str]) -> list[str]:
         raise Failure(f"npm could not install {wanted}: {why}")
     needed = "; ".join(f"{name} {entries[f'node_modules/{name}']['version']} needs {git[name]}" for name in here)
     rest = {key: each for key, each in entries.items() if key.rpartition("node_modules/")[2] not in git}
-    done = _npm(folder, ranges, {**lock, "packages": rest}, TIMEOUT)
+    done = _npm(app, folder, ranges, {**lock, "packages": rest}, TIMEOUT)
     if done.status != 0:
         raise Failure(f"npm could not install {wanted}: of the lock {needed}: {why}. Without it: {complaint(done)}")
     made = ", ".join(f"{name} {_json(f'{folder}/node_modules/{name}/package.json')['version']}" for name in here)
     return [f"npm: of the lock {needed}, which failed: {why}", f"npm: the registry's {made} instead"]
 
 
-def _npm(folder: str, ranges: Mapping[str, str], lock: Json, timeout: float) -> Done:
+def _npm(app: str, folder: str, ranges: Mapping[str, str], lock: Json, timeout: float) -> Done:
     """npm 9 keeps what a lock has where that satisfies the ranges, finds the rest, and drops what nothing needs."""
     files.remove_tree(f"{folder}/node_modules")  # of the first try
     for file, manifest in (("package.json", {"dependencies": {**ranges}}), ("package-lock.json", lock)):
         if manifest:
             with open(f"{folder}/{file}", "w", encoding="utf-8") as target:
                 json.dump(manifest, target)
-    return run("npm", "install", *OPTIONS, cwd=folder, timeout=timeout)
+    files.give(folder, pm2.owner(app).ids)
+    return pm2.run_node(app, "npm", "install", *OPTIONS, cwd=folder, timeout=timeout)
 
 
 def complaint(done: Done) -> str:
@@ -206,8 +206,7 @@ def _make_folder(path: str) -> None:
     """As its parent: owned by the same, and readable to others."""
     if not os.path.isdir(path):
         os.makedirs(path)
-        owner = os.stat(os.path.dirname(path))
-        os.chown(path, owner.st_uid, owner.st_gid)
+        os.chown(path, *files.owner(os.path.dirname(path)))
 
 
 def install(
@@ -222,16 +221,14 @@ def install(
     os.umask(0o022)  # another user than root may run the application
     modules = os.path.realpath(f"{app_dir}/node_modules")  # it may be a link, and on a file system of its own
     _make_folder(modules)
-    owner, before, staging = os.stat(modules), versions(modules), f"{modules}/{STAGING}"
+    before, staging = versions(modules), f"{modules}/{STAGING}"
     files.remove_tree(staging)  # of a run that was killed
     os.mkdir(staging)
     try:
-        said = stage(f"{staging}/npm", app_dir, ranges)
+        said = stage(app, f"{staging}/npm", app_dir, ranges)
         gather(f"{staging}/npm", staging, ranges)
-        loading.require_all(staging, [*ranges])  # what is not in it, Node finds in node_modules, as it will later
-        for folder, below, names in os.walk(f"{staging}/node_modules"):
-            for name in [*below, *names]:
-                os.lchown(f"{folder}/{name}", owner.st_uid, owner.st_gid)
+        loading.require_all(app, staging, [*ranges])  # what is not in it, Node finds in node_modules, as it will later
+        files.give(f"{staging}/node_modules", files.owner(modules))
         services.before_change("api", pm2.processes(app), {})
         for name in ranges:
             _make_folder(os.path.dirname(f"{modules}/{name}"))
@@ -242,5 +239,5 @@ def install(
     moved = [name for name in before if before[name] != after.get(name) and name not in ranges]
     if moved:
         raise Failure(f"packages that are not ours changed meanwhile: {', '.join(moved)}; did somebody run npm?")
-    loading.check(app_dir, packages)
+    loading.check(app, app_dir, packages)
     return {"said": said}

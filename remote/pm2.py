@@ -1,44 +1,163 @@
-"""The API's process under pm2 (7.0), found by pid files and /proc: each of pm2's own commands takes half a second."""
+"""The API's processes under pm2 (7.0), found by pid files and /proc: each of pm2's own commands takes half a second.
+
+Whoever runs the API is found too: a host may have several pm2, each with its own daemon, user and PM2_HOME, and a
+Node that only an interactive shell has on its PATH (nvm).
+"""
 
 import json
 import os
-from collections.abc import Sequence
-from typing import Any
+import pwd
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from typing import Any, NamedTuple
 
 from remote import Failure, files, services
-from remote.processes import Done, Process, environment, identify, require, run
+from remote.processes import (
+    Done,
+    Process,
+    environment,
+    holder,
+    identify,
+    is_of_this_host,
+    listens,
+    require,
+    run,
+    user_of,
+)
 from remote.readings import Running
 
+BOOT = "/etc/systemd/system/multi-user.target.wants"  # where `pm2 startup` enables a pm2-<user>.service
+_DAEMON = re.compile(r"PM2 v\S+: God Daemon \(")  # what a daemon calls itself, before its PM2_HOME
 
-def home() -> str:
-    return os.environ.get("PM2_HOME") or f"{os.environ.get('HOME', '/root')}/.pm2"
+
+class Owner(NamedTuple):
+    """Whose pm2 it is. `path` is a PATH with the Node that its daemon, and the app, run on in front."""
+
+    user: str
+    home: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.user} ({self.home})"
+
+    @property
+    def ids(self) -> tuple[int, int]:
+        """Of its user and group."""
+        return pwd.getpwnam(self.user)[2:4]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes a program run as its own."""
+        home = pwd.getpwnam(self.user).pw_dir
+        return {"PATH": self.path, "HOME": home, "USER": self.user, "LOGNAME": self.user, "PM2_HOME": self.home}
+
+
+@cache
+def owner(app: str) -> Owner:
+    """Whose pm2 runs the app, or would start it. Raises Failure where that cannot be told."""
+    running, booted, own = _running(), _at_boot(), os.environ.get("PM2_HOME")
+
+    def saved(owners: Sequence[Owner]) -> list[Owner]:
+        return [each for each in owners if f'"name": "{app}"' in files.read_text(f"{each.home}/dump.pm2")]
+
+    if own:  # somebody said which: `_env` in the inventory, or the host's own settings
+        known = [*running, *booted, Owner(user_of(own), own, "")]
+        found = [each for each in known if each.home == own][:1]
+    else:
+        serving = [each for each in running if _processes(each.home, app)]
+        found = serving or saved(running) or saved(booted) or running or booted
+    if len(found) > 1:
+        remedy = f"take it out of the wrong one (`pm2 delete {app}; pm2 save`), or set _env PM2_HOME in the inventory"
+        raise Failure(f"more than one pm2 may run {app}: {', '.join(map(str, found))}; {remedy}")
+    own_name, own_folder = pwd.getpwuid(os.geteuid())[0:6:5]
+    user, home, path = found[0] if found else (own_name, f"{own_folder}/.pm2", "")
+    folders = [_folder_of_node(process.pid) for process in _processes(home, app)]
+    return Owner(user, home, ":".join(filter(None, [*folders[:1], path, os.environ["PATH"]])))
+
+
+def _running() -> list[Owner]:
+    """By the daemons' processes. A container's are not ours: their root is another folder."""
+    found = {}
+    for pid in files.names("/proc"):
+        if pid.isdigit() and _DAEMON.match(files.read_text(f"/proc/{pid}/cmdline")) and is_of_this_host(pid):
+            variables = _variables(pid)
+            home = variables.get("PM2_HOME", "")
+            path = f"{_folder_of_node(pid)}:{variables.get('PATH', '')}"
+            found[home] = Owner(user_of(f"/proc/{pid}"), home, path)
+    return list(found.values())
+
+
+def _at_boot() -> list[Owner]:
+    """By the units that `pm2 startup` made and enabled."""
+    found = []
+    for name in files.names(BOOT):
+        unit = files.read_text(f"{BOOT}/{name}") if name.startswith("pm2-") else ""
+        lines = dict(line.removeprefix("Environment=").partition("=")[::2] for line in unit.splitlines())
+        if "PM2_HOME" in lines:
+            found.append(Owner(lines.get("User", "root"), lines["PM2_HOME"], lines.get("PATH", "")))
+    return found
+
+
+def _folder_of_node(pid: int | str) -> str:
+    folder, program = os.path.split(files.link(f"/proc/{pid}/exe"))
+    return folder if program.startswith("node") else ""
+
+
+def _variables(pid: int | str) -> Mapping[str, Any]:
+    """What a process was started with. In cluster mode a worker gets it as JSON (7.0: lib/God/ClusterMode.js)."""
+    found: dict[str, Any] = dict(line.partition("=")[::2] for line in environment(pid))
+    with suppress(ValueError):
+        found.update(json.loads(found.get("pm2_env", "{}")))
+    return found
 
 
 def processes(app: str) -> list[Process]:
-    """The app's running process, or none: by pm2's pid files and the name in its environment.
+    """The app's running processes: by pm2's pid files and the name in their environment. Several in cluster mode.
 
     A file's name says less: pm2 makes `a_b` and `a-2` into `a-b-<pm_id>.pid` and `a-<pm_id>.pid` (7.0: lib/Common.js,
     lib/God.js). And it outlives its process, whose number another may have by now.
     """
-    pids = [files.read_text(f"{home()}/pids/{name}") for name in files.names(f"{home()}/pids") if name.endswith(".pid")]
-    found = [identify(pid) for pid in pids if f"name={app}" in environment(pid)]
-    return [process for process in found if process][:1]
+    return _processes(owner(app).home, app)
 
 
-def daemon_runs() -> bool:
+def _processes(home: str, app: str) -> list[Process]:
+    pids = {files.read_text(f"{home}/pids/{name}") for name in files.names(f"{home}/pids") if name.endswith(".pid")}
+    found = [identify(pid) for pid in sorted(pids) if _variables(pid).get("name") == app]
+    return [process for process in found if process]
+
+
+def serves(app: str, port: int) -> bool:
+    """Does the app hold the listening port? Another one's answer on it would prove nothing.
+
+    In cluster mode its daemon holds the port, and hands the connections on to the workers.
+    """
+    pids = [process.pid for process in processes(app)]
+    if any("pm2_env" in _variables(pid) for pid in pids):
+        pids.append(int(files.read_text(f"{owner(app).home}/pm2.pid") or 0))
+    return any(listens(pid, port) for pid in pids)
+
+
+def daemon_runs(app: str) -> bool:
     """By its pid file, which may be an old one: the process must at least be a node."""
-    return os.path.basename(files.link(f"/proc/{files.read_text(f'{home()}/pm2.pid')}/exe")).startswith("node")
+    return bool(_folder_of_node(files.read_text(f"{owner(app).home}/pm2.pid")))
 
 
-def command(app_dir: str, *arguments: str) -> Done:
+def command(app: str, app_dir: str, *arguments: str) -> Done:
     """pm2 with a clean environment: what is in it when an app is started stays in pm2's record of the app."""
-    env = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/root"), "PM2_HOME": home(), "LANG": "C.UTF-8"}
-    return run("pm2", *arguments, cwd=app_dir, env=env, timeout=60)
+    env = {**owner(app).environment, "LANG": "C.UTF-8"}
+    return run("pm2", *arguments, cwd=app_dir, env=env, user=owner(app).user, timeout=60)
 
 
-def apps(app_dir: str) -> list[dict[str, Any]]:
-    """pm2's list; it holds secrets. What the client says of a new daemon comes before it. Raises Failure."""
-    listed = command(app_dir, "jlist")
+def run_node(app: str, *program: str, **options: Any) -> Done:
+    """`run` for node and npm: the Node that the app runs on, as the user who runs it."""
+    return run(*program, env={**os.environ, **owner(app).environment}, user=owner(app).user, **options)
+
+
+def apps(app: str, app_dir: str) -> list[dict[str, Any]]:
+    """Its pm2's list, which holds secrets. What the client says of a new daemon comes before it. Raises Failure."""
+    listed = command(app, app_dir, "jlist")
     if listed.status != 0:
         raise Failure(f"pm2 does not answer: {listed.line_with('Error')}")
     text = listed.stdout.decode(errors="replace")
@@ -51,7 +170,7 @@ def apps(app_dir: str) -> list[dict[str, Any]]:
 
 def known(app: str, app_dir: str) -> dict[str, Any] | None:
     """pm2's own record of the app, of which `status` and `pm_err_log_path` are used. Raises Failure."""
-    return next((each["pm2_env"] for each in apps(app_dir) if each["name"] == app), None)
+    return next((each["pm2_env"] for each in apps(app, app_dir) if each["name"] == app), None)
 
 
 def files_read_at_start(app_dir: str, packages: Sequence[str]) -> list[str]:
@@ -61,13 +180,38 @@ def files_read_at_start(app_dir: str, packages: Sequence[str]) -> list[str]:
     return own + files.below(f"{app_dir}/src")
 
 
-def read(*, app: str, app_dir: str, packages: Sequence[str], keys: Sequence[str]) -> Running:
-    """Only when the app does not run is pm2 asked why: its command starts a daemon where there is none."""
-    require("pm2")
+def read(*, app: str, app_dir: str, port: int, packages: Sequence[str], keys: Sequence[str]) -> Running:
+    """Only when the app does not run is pm2 asked why: its command starts a daemon where there is none.
+
+    Raises Failure where a restart could only do harm: another process holds the port, or the app cannot read its .env.
+    """
+    found = owner(app)
+    require("node", "npm", "pm2", path=found.path)
     running = processes(app)
+    if running:
+        status = "online"
+    else:
+        status = (known(app, app_dir) or {"status": "unknown"})["status"] if daemon_runs(app) else "no daemon"
+    if not serves(app, port) and (other := holder(port)):
+        cause = f"but port {port} is held by {_told(other)}, which is not {app} of {found}"
+        raise Failure(f"pm2 says {status}, {cause}; let that pm2 run it, or correct api_app, api_port or _env PM2_HOME")
+    env, is_another = f"{app_dir}/.env", found.ids[0] != os.geteuid()
+    if is_another and os.path.exists(env) and run("test", "-r", env, user=found.user).status != 0:
+        raise Failure(f"{env} cannot be read by {found.user}, who runs {app}: chown {found.user} {env}")
     if not running:
-        status = (known(app, app_dir) or {"status": "unknown"})["status"] if daemon_runs() else "no daemon"
         return {"status": status, "stale": True, "shadowed": []}
-    names = {line.partition("=")[0] for line in environment(running[0].pid)}
+    names = {name for process in running for name in _variables(process.pid)}
     stale = services.is_stale("api", running, files_read_at_start(app_dir, packages))
-    return {"status": "online", "stale": stale, "shadowed": [key for key in keys if key in names]}
+    return {"status": status, "stale": stale, "shadowed": [key for key in keys if key in names]}
+
+
+def _told(pid: str) -> str:
+    """A process in words. Not its arguments, which may hold a secret."""
+    variables = _variables(pid)
+    unit = os.path.basename(files.read_text(f"/proc/{pid}/cgroup").rpartition("\n")[2])
+    words = [
+        f"pid {pid}, user {user_of(f'/proc/{pid}')}",
+        f"app {variables['name']} of pm2 {variables['PM2_HOME']}" if {"name", "PM2_HOME"} <= {*variables} else "",
+        unit if unit.endswith(".service") else "",
+    ]
+    return f"{os.path.basename(files.link(f'/proc/{pid}/exe'))} ({', '.join(filter(None, words))})"

@@ -1,9 +1,11 @@
 """Processes: run a program to its end, and tell one process from another."""
 
 import os
+import pwd
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from subprocess import PIPE, Popen, TimeoutExpired
 
 from remote import Failure, files
@@ -11,6 +13,7 @@ from remote import Failure, files
 Environment = Mapping[str, str] | None
 
 TICKS = os.sysconf("SC_CLK_TCK")  # a second, in which /proc counts a process's start
+NVM = ("/root/.nvm/versions/node/*/bin", "/home/*/.nvm/versions/node/*/bin")
 REMEDY = {
     "node": "install Node.js 20 or newer, or put it on the PATH of a non-interactive ssh",
     "npm": "apt-get install npm",
@@ -39,13 +42,18 @@ def run(
     cwd: str = "/",
     env: Environment = None,
     fds: Sequence[int] = (),
+    user: str = "",
 ) -> Done:
-    """To its end. After `timeout` seconds it and all its children are killed, and its errors say so.
+    """To its end, as `user` where that is not us. After `timeout` seconds it and all its children are killed, and its
+    errors say so.
 
     Its umask is 022 whatever ours is: others than root read what npm installs.
     """
-    require(command[0])
+    require(command[0], path=(env or {}).get("PATH"))
     group = {"start_new_session": True, "umask": 0o022, "pass_fds": fds}
+    if user and pwd.getpwnam(user).pw_uid != os.geteuid():
+        gid = pwd.getpwnam(user).pw_gid
+        group |= {"user": user, "group": gid, "extra_groups": os.getgrouplist(user, gid)}
     process = Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=cwd, env=env, **group)  # type: ignore[call-overload]
     try:
         stdout, stderr = process.communicate(stdin, timeout)
@@ -56,10 +64,19 @@ def run(
     return Done(process.returncode, stdout, stderr.decode(errors="replace"))
 
 
-def require(*programs: str) -> None:
-    """Raises Failure for the first that is not installed."""
+def require(*programs: str, path: str | None = None) -> None:
+    """Raises Failure for the first that is not in a folder of `path`, by default our own PATH."""
+    folders = (path or os.environ["PATH"]).split(":")
     for program in programs:
-        if not any(os.access(os.path.join(folder, program), os.X_OK) for folder in os.environ["PATH"].split(":")):
+        if not any(os.access(os.path.join(folder, program), os.X_OK) for folder in folders):
+            import glob  # takes 2 ms, and a look needs none of it
+
+            elsewhere = [found for folder in NVM for found in glob.glob(f"{folder}/{program}")]
+            if elsewhere:
+                remedy = (
+                    "which a non-interactive ssh does not have on its PATH; start the API with pm2, and it is found"
+                )
+                raise Failure(f"{program} is only in {os.path.dirname(elsewhere[-1])}, {remedy}")
             raise Failure(f"{program} is not installed: {REMEDY.get(program, f'apt-get install {program}')}")
 
 
@@ -101,3 +118,41 @@ def variable(name: str) -> str:
                 return line.partition("=")[2]
         pid = int((_stat(pid) or ["", "0"])[1])
     return ""
+
+
+def user_of(path: str) -> str:
+    """The owner of a file, or of a process (/proc/<pid>): a name, else a number. root, where there is nothing."""
+    uid = 0
+    with suppress(OSError, KeyError):
+        uid = os.stat(path).st_uid
+        return pwd.getpwuid(uid).pw_name
+    return str(uid) if uid else "root"
+
+
+def is_of_this_host(pid: int | str) -> bool:
+    """And not of a container on it, whose root is another folder."""
+    with suppress(OSError):
+        return os.path.samefile(f"/proc/{pid}/root", "/")
+    return False
+
+
+def listens(pid: int | str, port: int) -> bool:
+    """Does this very process hold the listening port?"""
+    return _holds(pid, _sockets(port))
+
+
+def holder(port: int) -> str | None:
+    """The pid of a process that holds the listening port."""
+    sockets = _sockets(port)
+    pids = [pid for pid in files.names("/proc") if pid.isdigit()] if sockets else []
+    return next((pid for pid in pids if _holds(pid, sockets)), None)
+
+
+def _sockets(port: int) -> set[str]:
+    tables = files.read_text("/proc/net/tcp") + "\n" + files.read_text("/proc/net/tcp6")
+    rows = [line.split() for line in tables.splitlines()]
+    return {f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"}
+
+
+def _holds(pid: int | str, sockets: set[str]) -> bool:
+    return any(files.link(f"/proc/{pid}/fd/{name}") in sockets for name in files.names(f"/proc/{pid}/fd"))

@@ -98,8 +98,8 @@ class Api(TypedDict):
 
 class Running(TypedDict):
     """`status`: pm2's own word (online, errored, stopped, launching), `unknown` for an app that pm2 does not know, or
-    `no daemon`. `stale`: it does not run, or is older than its files. `shadowed`: keys of .env that it ignores, as they
-    are in the process's first environment, which wins (dotenv 17)."""
+    `no daemon`. `stale`: it does not run, or its oldest process is older than its files. `shadowed`: keys of .env that
+    it ignores, as they are in the process's first environment, which wins (dotenv 17)."""
 
     status: str
     stale: bool

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from remote import Failure, dotenv, files, loading, nginx, pm2, services
-from remote.processes import run
+from remote.processes import Done, run
 from remote.readings import Api
 from remote.waiting_room import open_room
 
@@ -25,20 +25,21 @@ def restart(deploy: str, *, api: Api, status: str, shadowed: Sequence[str]) -> d
     `status` and `shadowed` are what `pm2.read` found. Raises Failure, with the cause and the end of the app's log.
     """
     try:
-        loading.check(api["app_dir"], api["packages"])
+        loading.check(api["app"], api["app_dir"], api["packages"])
     except Failure as error:
         raise Failure(f"{api['app']} is not restarted, for it would not come up: {error}") from None
     with open_room(api["waiting_room"], api["port"], api["start_timeout"]):
-        if status == "no daemon" and run("systemctl", "restart", "pm2-root.service", timeout=90).status != 0:
-            pm2.command(api["app_dir"], "resurrect")
+        unit = f"pm2-{pm2.owner(api['app']).user}.service"  # as `pm2 startup` names it
+        if status == "no daemon" and run("systemctl", "restart", unit, timeout=90).status != 0:
+            _pm2(api, "resurrect")
         # Each command of pm2 takes half a second: two are spared where its daemon runs the app, or seems to.
-        seems_known = bool(pm2.processes(api["app"])) and pm2.daemon_runs()
+        seems_known = bool(pm2.processes(api["app"])) and pm2.daemon_runs(api["app"])
         is_known = seems_known or _is_known(api)
         fresh = not is_known or bool(shadowed)
         if fresh:
             _check_ecosystem(api)
         if is_known and fresh:
-            pm2.command(api["app_dir"], "delete", api["app"])
+            _pm2(api, "delete", api["app"])
         fingerprint = services.fingerprint(pm2.files_read_at_start(api["app_dir"], api["packages"]))
         begun = time.monotonic()
         fresh = _start(api, fresh, seems_known)
@@ -47,15 +48,19 @@ def restart(deploy: str, *, api: Api, status: str, shadowed: Sequence[str]) -> d
         except Exception as error:  # whatever it is, the old files go back
             raise Failure(_recover(api, str(error))) from None
         if fresh:
-            pm2.command(api["app_dir"], "save")
+            _pm2(api, "save")
         services.after_start("api", pm2.processes(api["app"]), fingerprint)
         return {"restart_seconds": round(time.monotonic() - begun, 3)}  # for bin/bench
 
 
+def _pm2(api: Api, *arguments: str) -> Done:
+    return pm2.command(api["app"], api["app_dir"], *arguments)
+
+
 def _is_known(api: Api) -> bool:
     """A daemon with no app at all was started by a mere `pm2 ls`: saving it would lose the others at the next boot."""
-    if not pm2.apps(api["app_dir"]):
-        pm2.command(api["app_dir"], "resurrect")
+    if not pm2.apps(api["app"], api["app_dir"]):
+        _pm2(api, "resurrect")
     return pm2.known(api["app"], api["app_dir"]) is not None
 
 
@@ -66,9 +71,8 @@ def _check_ecosystem(api: Api) -> None:
         raise Failure(f"{start} is not there to start it from")
     # pm2 7.0 takes `apps`, `pm2` or the whole, a list or a single one (lib/API.js)
     names = "const c = require('./ecosystem.config.js'); const list = [c.apps || c.pm2 || c].flat();"
-    done = run(
-        "node", "-e", f"{names} console.log('\\n' + JSON.stringify(list.map((app) => app.name)))", cwd=api["app_dir"]
-    )
+    script = f"{names} console.log('\\n' + JSON.stringify(list.map((app) => app.name)))"
+    done = pm2.run_node(api["app"], "node", "-e", script, cwd=api["app_dir"])
     if done.status != 0:
         raise Failure(f"{start} does not load: {done.line_with('Error')}")
     if api["app"] not in json.loads(done.stdout.splitlines()[-1]):
@@ -79,7 +83,7 @@ def _start(api: Api, fresh: bool, seemed_known: bool) -> bool:
     """Returns whether it was started anew, from its ecosystem file. Raises Failure."""
     for attempt in (1, 2):
         arguments = ["start", "ecosystem.config.js", "--only", api["app"]] if fresh else ["restart", api["app"]]
-        done = pm2.command(api["app_dir"], *arguments)
+        done = _pm2(api, *arguments)
         if done.status == 0:
             return fresh
         # pm2 7.0 on a busy machine: "Process with pid … already exists", and the app is down. Or another daemon than
@@ -104,7 +108,7 @@ def _recover(api: Api, cause: str) -> str:
     lines = last_lines(log, hidden)  # before the next start adds its own
     if undone:
         try:
-            pm2.command(api["app_dir"], "restart", api["app"])
+            _pm2(api, "restart", api["app"])
             wait_until_stable(api)
             after = "\nwith these it runs as before"
         except (Failure, OSError) as again:
@@ -121,14 +125,6 @@ def last_lines(log: str, hidden: Sequence[str]) -> str:
     return lines
 
 
-def listens(pid: int, port: int) -> bool:
-    """Does this very process hold the listening port? Another one's answer on it would prove nothing."""
-    tables = files.read_text("/proc/net/tcp") + "\n" + files.read_text("/proc/net/tcp6")
-    rows = [line.split() for line in tables.splitlines()]
-    listening = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"}
-    return any(files.link(f"/proc/{pid}/fd/{name}") in listening for name in files.names(f"/proc/{pid}/fd"))
-
-
 def health(port: int) -> str:
     """Empty when GET /health is answered below 500, else what is wrong."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=HEALTH)
@@ -143,21 +139,21 @@ def health(port: int) -> str:
 
 
 def wait_until_stable(api: Api) -> None:
-    """Returns when the app is up: its port answers /health below 500, and the process stays the same.
+    """Returns when the app is up: its port answers /health below 500, and its processes stay the same.
 
     Raises Failure after `start_timeout` without an answer; at once when pm2 has given up, as it does after
     `max_restarts` starts that ended within a second (pm2 7.0: in 4 s at best).
     """
     begun = seen = time.monotonic()  # `seen`: when a process of the app was last there
-    answered: float | None = None  # when the process now running first answered
-    cause, last = "its port never opened", ""
+    answered: float | None = None  # when the processes now running first answered
+    cause, last = "its port never opened", set[str]()
     while time.monotonic() - begun < api["start_timeout"] + (0 if answered is None else api["settle_time"]):
-        running = next(iter(pm2.processes(api["app"])), None)
-        if running is None or running.id != last:
+        running = {process.id for process in pm2.processes(api["app"])}
+        if not running or running != last:
             if last and answered is not None:
                 cause = "it answered, then ended and was started again"
-            answered, last = None, running.id if running else ""
-        if running and answered is None and listens(running.pid, api["port"]):
+            answered, last = None, running
+        if running and answered is None and pm2.serves(api["app"], api["port"]):
             wrong = health(api["port"])
             if wrong:
                 cause = wrong

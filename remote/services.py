@@ -70,10 +70,18 @@ def after_start(service: str, processes: Sequence[Process], fingerprint: str) ->
 
 
 def replace_file(
-    deploy: str, service: str, processes: Sequence[Process], path: str, content: bytes, expected: str | None, mode: int
+    deploy: str,
+    service: str,
+    processes: Sequence[Process],
+    path: str,
+    content: bytes,
+    expected: str | None,
+    mode: int,
+    owner: files.Ids | None = None,
 ) -> None:
     """Replace a file that the service reads at its start, and keep the old one. A symlink stays one.
 
+    A new one gets `mode` and `owner`.
     `expected` is the SHA-256 that the plan saw (None: no file). Where it is another now, somebody else is at work:
     raises Failure, and nothing is written.
     """
@@ -81,7 +89,7 @@ def replace_file(
     if files.sha256(files.read(target)) != expected:
         raise Failure(f"{path} was changed by somebody else just now; run again")
     kept = {target: backups.keep(deploy, target)}
-    files.write_whole(target, content, mode, lambda: before_change(service, processes, kept))
+    files.write_whole(target, content, mode, lambda: before_change(service, processes, kept), owner)
 
 
 def undo(service: str) -> list[str]:

@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping, Sequence
 
 from remote import Failure, files, pm2, services
-from remote.processes import run
 
 LARGE = 500_000  # bytes; nobody wrote such a file by hand
 
@@ -22,10 +21,10 @@ def read(*, app_dir: str, paths: Sequence[str], mention: str) -> dict[str, str |
     return {path: None if content is None else files.text(content) for path, content in contents.items()}
 
 
-def check(path: str, content: bytes) -> None:
+def check(app: str, path: str, content: bytes) -> None:
     """`node --check` reads the new text on its standard input, beside nothing that runs. Raises Failure."""
     kind = "module" if path.endswith(".mjs") else "commonjs"
-    done = run("node", f"--input-type={kind}", "--check", "-", stdin=content)
+    done = pm2.run_node(app, "node", f"--input-type={kind}", "--check", "-", stdin=content)
     if done.status != 0:
         error = done.line_with("Error")
         raise Failure(f"{path}: with our block it is not valid JavaScript ({error}); nothing was written")
@@ -37,7 +36,7 @@ def write(
     """Replace the files, each by its path below `app_dir`; every one is checked before the first is written."""
     new = {path: files.content(text) for path, text in contents.items()}
     for path, content in new.items():
-        check(path, content)
+        check(app, path, content)
     running = pm2.processes(app)
     for path, content in new.items():
         file = os.path.join(app_dir, path)

@@ -10,7 +10,19 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.load import ask
-from tests.converge.conftest import APP, QUICK, App, apps, converge, health_check, read, refuse, replace, write
+from tests.converge.conftest import (
+    APP,
+    QUICK,
+    App,
+    apps,
+    converge,
+    differing,
+    health_check,
+    owned,
+    read,
+    refuse,
+    write,
+)
 from tests.rehearsal.host import Host, until
 from tests.rehearsal.story import deploy, tokens
 
@@ -141,17 +153,17 @@ def test_crash_after_the_first_answer_is_noticed(host: Host, index: str) -> None
     assert "it answered, then ended and was started again" in output
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("index")
-def test_port_held_by_another_process_is_no_proof(host: Host) -> None:
-    """Something else answers on the port; the API itself never listens."""
-    replace(host, INDEX, "server.listen(config.port", "server.listen(3999")
+def test_port_held_by_another_process(host: Host) -> None:
+    """A restart could only fail, so it stops before any change."""
     host.ssh(f"pm2 stop {API}")
     answer = "require('http').createServer((q, r) => r.end('ok')).listen(3000)"
     squatter = host.ssh(f'node -e "{answer}" > /dev/null 2>&1 & echo $!').stdout.strip()
-    output = refuse(host, "--data", "start_timeout=2")
+    before = owned(host)
+    output = refuse(host, environment=tokens())
+    assert differing(before, owned(host)) == set()
     host.ssh(f"kill {squatter}")
-    assert "its port never opened" in output
+    assert f"pm2 says stopped, but port 3000 is held by node (pid {squatter}, user root" in output
+    assert deploy(host, *QUICK).changed == RESTART
 
 
 def test_shadowed_key_is_freed(host: Host) -> None:

@@ -61,6 +61,27 @@ FAULTS = [
         "stop the process",
     ),
     Fault(
+        "it runs without pm2",
+        "pm2 stop ai-admin-api >/dev/null; cd $app;"
+        " setsid node src/index.js >/dev/null 2>&1 & echo $! > /root/copy; on 3000",
+        "kill -9 $(cat /root/copy); restart; reload",
+        ("pm2_runs_the_api", "the_port_is_held_by_pm2s_process"),
+        ("Endpoints",),
+        "held by a process that is not pm2's",
+        "stop the process",
+        hides=True,
+    ),
+    Fault(
+        "another user's pm2 has it too",
+        "useradd -m app; cd $app;"
+        " runuser -u app -- pm2 start src/index.js --name ai-admin-api -o /dev/null -e /dev/null >/dev/null",
+        "cd /; runuser -u app -- pm2 kill >/dev/null; userdel -rf app 2>/dev/null",
+        ("no_other_pm2_has_the_api",),
+        ("Endpoints",),
+        "a second pm2, of user app, has ai-admin-api too",
+        "(as app) pm2 delete",
+    ),
+    Fault(
         "it crashes",
         "for i in 1 2 3; do kill -9 $(cat $pids/ai-admin-api-*.pid); sleep 0.5; on 3000; done",
         ": > /root/.pm2/pm2.log",
@@ -656,8 +677,10 @@ FAULTS = [
     ),
     Fault(
         "node is too old",  # `node --version` is faked
-        'fake node \'[ "$1" = --version ] && echo v18.20.4 || exec /usr/bin/node "$@"\'',
-        "rm /usr/local/bin/node",
+        "mv /usr/bin/node /usr/bin/nodejs20;"
+        ' fake node \'[ "$1" = --version ] && echo v18.20.4 || exec /usr/bin/nodejs20 "$@"\';'
+        " mv /usr/local/bin/node /usr/bin/node",
+        "mv /usr/bin/nodejs20 /usr/bin/node",
         ("node_is_new_enough",),
         ("Baileys integration",),
         "node is v18.20.4, @whiskeysockets/baileys needs >=20",

@@ -15,7 +15,7 @@ Seen = Callable[[str], None]
 
 
 def component(name: str, action: str = DEPLOY) -> pytest.MarkDecorator:
-    """Which row of the table a check belongs to, and what to type when it fails."""
+    """Which row of the table a check belongs to, and what to type when it fails: see `_filled`."""
     return pytest.mark.component(name, action=action)
 
 
@@ -89,7 +89,7 @@ class Verification:
                 return report  # pytest's placeholder for a check without cases: no host has packages to check
             host = target.name
             name = item.name.replace(f"{host}-", "").replace(f"[{host}]", "").removeprefix("test_")
-            verdict = _verdict(report, call, marker.kwargs["action"])
+            verdict = _verdict(report, call, _filled(marker.kwargs["action"], target.probe))
             self.tables[host].rows[marker.args[0]].add(*verdict, name=name)
         return report
 
@@ -97,6 +97,15 @@ class Verification:
 def _package_case(target: Target, package: str) -> object:
     row = component(PACKAGE_ROWS.get(package, "endpoints"))
     return pytest.param(target, package, marks=row, id=f"{target.name}-{package}")
+
+
+def _filled(action: str, probe: Reading) -> str:
+    """With what the host has for `{pm2}`, typed by whoever runs it, `{user}` and `{home}` of that, and `{other}`."""
+    user, home = [*probe.get("pm2.user", "").split(), "root", "/root"][:2]
+    pm2 = "pm2" if user == "root" else f"(as {user}) pm2"
+    for name, value in {"pm2": pm2, "user": user, "home": home, "other": probe.get("pm2.other", "")}.items():
+        action = action.replace(f"{{{name}}}", value)
+    return action
 
 
 def _message(excinfo: pytest.ExceptionInfo[BaseException]) -> str:

@@ -9,7 +9,7 @@ const { execFile } = require('child_process');
 const { createRequire } = require('module');
 const { deflateSync } = require('zlib');
 
-const { APP_DIR, API_APP, API_PORT, DOMAIN, SITE, SITE_ADDRESS, HOME, PM2_HOME = `${HOME}/.pm2` } = process.env;
+const { APP_DIR, API_APP, API_PORT, DOMAIN, SITE, SITE_ADDRESS, PM2_HOME } = process.env;
 const { keys, packages, publicDefaults, healthCheck, ...rules } = JSON.parse(process.env.RULES); // rules.py
 const placeholder = new RegExp(rules.placeholder, 'iu');
 
@@ -152,18 +152,22 @@ function started(pid) { // in ms since the epoch, precise to 20 ms: Linux counts
 const changed = (file) => Math.max(fs.statSync(file).ctimeMs, fs.lstatSync(file).ctimeMs);
 const newer = (files, since) => files.find((file) => fs.existsSync(file) && changed(file) > since) ?? '';
 part(() => {
-  const environment = (pid) => (pid && fs.existsSync(`/proc/${pid}`) ? text(`/proc/${pid}/environ`).split('\0') : []);
+  const environment = (pid) => { // in cluster mode pm2 passes a worker's as JSON
+    const all = pid && fs.existsSync(`/proc/${pid}`) ? text(`/proc/${pid}/environ`).split('\0') : [];
+    const own = Object.fromEntries(all.map((each) => [each.split('=', 1)[0], each.slice(each.indexOf('=') + 1)]));
+    return { ...own, ...JSON.parse(own.pm2_env ?? '{}') };
+  };
   const folder = `${PM2_HOME}/pids`;
   const pids = (fs.existsSync(folder) ? fs.readdirSync(folder) : [])
     .filter((name) => name.startsWith(`${API_APP}-`) && /^\d+\.pid$/.test(name.slice(API_APP.length + 1)))
     .map((name) => text(`${folder}/${name}`).trim())
     // pm2's pid file may be older than its process, and the pid may belong to another one by now
-    .filter((pid) => environment(pid).includes(`name=${API_APP}`));
+    .filter((pid) => environment(pid).name === API_APP);
   say('pm2.pid', ...pids);
   if (pids.length === 0) return;
-  const since = started(pids[0]);
-  const variables = environment(pids[0]).map((each) => each.split('=', 1)[0]);
-  say('pm2.shadowed', ...keys.filter((key) => variables.includes(key)));
+  say('pm2.cluster', pids.some((pid) => environment(pid).pm2_env) ? 'yes' : 'no');
+  const since = Math.min(...pids.map(started)); // the oldest worker counts
+  say('pm2.shadowed', ...keys.filter((key) => pids.some((pid) => key in environment(pid))));
   say('pm2.older_than_env', newer([`${APP_DIR}/.env`], since));
   say('pm2.older_than_source', newer(below(`${APP_DIR}/src`), since));
   const installed = ['.package-lock.json', ...packages.map((name) => `${name}/package.json`)];

@@ -138,7 +138,7 @@ def test_session_pool_is_not_recursive(probe: Reading) -> None:
     assert probe["pool.recursion"] == "none", "createSession and getOrCreateSession call each other in an endless loop"
 
 
-@component("baileys", "install Node.js 20 or newer, then pm2 restart ai-admin-api")
+@component("baileys", "install Node.js 20 or newer, then {pm2} restart ai-admin-api")
 def test_node_is_new_enough(probe: Reading) -> None:
     found = probe["node.version"]
     major, package, wanted = probe["node.wanted"].split(" ", 2)

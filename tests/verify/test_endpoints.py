@@ -10,8 +10,8 @@ from tests.verify.plugin import DEPLOY, Seen, component, needs
 from tests.verify.target import Reading, Target
 
 ENTRY = "/auth/yclients/redirect"
-FIRST = f"mount {ROUTES} before the other router in the application's source, then pm2 restart ai-admin-api"
-LOG = "pm2 logs ai-admin-api --lines 50"
+FIRST = f"mount {ROUTES} before the other router in the application's source, then {{pm2}} restart ai-admin-api"
+LOG = "{pm2} logs ai-admin-api --lines 50"
 FULL = 95  # percent
 
 
@@ -20,12 +20,22 @@ def test_pm2_runs_the_api(probe: Reading) -> None:
     assert probe["pm2.pid"], "pm2 does not run ai-admin-api"
 
 
-@component("endpoints", "stop the process that holds the port, then pm2 restart ai-admin-api")
+@component("endpoints", "stop the process that holds the port, then {pm2} restart ai-admin-api")
 def test_the_port_is_held_by_pm2s_process(probe: Reading, target: Target) -> None:
-    needs(bool(probe["pm2.pid"]), "pm2 does not run the API")
+    """In cluster mode pm2's daemon holds it, and hands the connections to the workers."""
+    workers = probe["pm2.pid"].split()
+    own = [*workers, probe["pm2.daemon"]] if workers and probe["pm2.cluster"] == "yes" else workers
     holder = probe["port.holder"]
-    assert not holder or f"pid={probe['pm2.pid']}," in holder, (
+    assert not holder or any(f"pid={pid}," in holder for pid in own), (
         f"port {target.settings.api_port} is held by a process that is not pm2's: a copy of the API started by hand?"
+    )
+
+
+@component("endpoints", "(as {other}) pm2 delete ai-admin-api; pm2 save --force")
+def test_no_other_pm2_has_the_api(probe: Reading) -> None:
+    other = probe["pm2.other"]
+    assert not other, (
+        f"a second pm2, of user {other}, has ai-admin-api too: both start it, and one cannot have the port"
     )
 
 
@@ -52,7 +62,7 @@ def test_health_check_route(probe: Reading, target: Target) -> None:
     assert code != "404", f"there is no route {HEALTH_CHECK}"
 
 
-@component("endpoints", "remove the older route from the application's source, then pm2 restart ai-admin-api")
+@component("endpoints", "remove the older route from the application's source, then {pm2} restart ai-admin-api")
 def test_no_older_route_answers(probe: Reading, target: Target) -> None:
     if not target.settings.health_check:
         return
@@ -123,12 +133,14 @@ def test_runs_what_is_on_disk(probe: Reading, kind: str) -> None:
     assert not file, f"{file} was changed after the API started: the API still runs the old one"
 
 
-@component("endpoints", "pm2 startup systemd -u root --hp /root && pm2 save")
+@component("endpoints", "pm2 startup systemd -u {user} --hp {home}; {pm2} save")
 def test_starts_at_boot(probe: Reading) -> None:
-    assert probe["boot.pm2"] == "enabled", f"pm2 does not start at boot: pm2-root.service is {probe['boot.pm2']}"
+    assert probe["boot.pm2"] == "enabled", (
+        f"pm2 does not start at boot: pm2-{probe['pm2.user'].split()[0]}.service is {probe['boot.pm2']}"
+    )
 
 
-@component("endpoints", "pm2 save")
+@component("endpoints", "{pm2} save")
 def test_is_in_pm2s_saved_list(probe: Reading) -> None:
     needs(bool(probe["pm2.pid"]), "pm2 does not run the API")
     assert probe["boot.saved"].isdigit() and probe["boot.saved"] != "0", (
@@ -146,7 +158,7 @@ def test_port_is_closed_to_the_world(outside: Reading, target: Target, seen: See
     )
 
 
-@component("endpoints", "du -xh / | sort -h | tail -20; journalctl --vacuum-size=200M; pm2 flush")
+@component("endpoints", "du -xh / | sort -h | tail -20; journalctl --vacuum-size=200M; {pm2} flush")
 @pytest.mark.parametrize("what", ["used", "inodes"])
 def test_disk_has_room(probe: Reading, what: str) -> None:
     fields = probe[f"disk.{what}"].split()

@@ -12,7 +12,7 @@ from tests.verify.target import Reading, Target
 UNKNOWN = ("23503", "23514")
 
 
-@component("database", "pm2 logs ai-admin-api --lines 50 --nostream")
+@component("database", "{pm2} logs ai-admin-api --lines 50 --nostream")
 def test_the_entry_can_write_its_salon(probe: Reading, target: Target, seen: Seen) -> None:
     needs(probe["database"].startswith(("complete", "without ")), "the table companies cannot be read")
     upsert = target.contract.upsert

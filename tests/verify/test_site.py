@@ -98,7 +98,7 @@ def test_onboarding_page(probe: Reading, seen: Seen) -> None:
 # --- WebSocket: the server, then through nginx
 
 
-@component("websocket", f"pm2 logs ai-admin-api --lines 50; then {DEPLOY}")
+@component("websocket", f"{{pm2}} logs ai-admin-api --lines 50; then {DEPLOY}")
 @pytest.mark.parametrize("way", ["polling", "upgrade"])
 def test_server(probe: Reading, seen: Seen, way: str) -> None:
     if way == "polling":

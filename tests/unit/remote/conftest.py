@@ -15,7 +15,7 @@ from subprocess import PIPE
 import pytest
 
 import channel
-from remote import backups, lock, services
+from remote import backups, lock, pm2, services
 from tests.unit.conftest import ROOT
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
@@ -31,9 +31,18 @@ def var(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """A test's own processes: no other pm2 of this machine is seen, whoever's."""
+    found: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setattr(pm2, "is_of_this_host", lambda pid: int(pid) in [each.pid for each in found])
+    monkeypatch.setattr(pm2, "BOOT", f"{tmp_path}/boot")
+    pm2.owner.cache_clear()
+    return found
+
+
+@pytest.fixture(autouse=True)
+def start(started: list[subprocess.Popen[bytes]]) -> Iterator[Start]:
     """Start a program, with pipes and in a session of its own; killed at the test's end."""
-    started: list[subprocess.Popen[bytes]] = []
 
     def begin(*command: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         started.append(

@@ -44,6 +44,15 @@ def test_a_file_that_is_gone_comes_back_for_root_alone(file: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+def test_a_file_that_is_gone_comes_back_for_its_owner(file: Path) -> None:
+    """The .env of an application that another user than root runs."""
+    os.chown(file, 1234, 567)
+    kept = backups.keep("1", str(file))
+    file.unlink()
+    backups.restore(str(file), kept)
+    assert (file.stat().st_uid, file.stat().st_gid, stat.S_IMODE(file.stat().st_mode)) == (1234, 567, 0o600)
+
+
 @pytest.mark.parametrize("now", ["a file", "nothing", "another link"])
 def test_a_symlink_comes_back(file: Path, now: str) -> None:
     link = file.parent / "L"

@@ -50,6 +50,23 @@ def test_a_new_file_gets_the_mode_whatever_the_umask(folder: Path) -> None:
     assert names(folder) == ["F"]
 
 
+def test_a_new_file_gets_the_owner_and_an_old_one_keeps_its(folder: Path) -> None:
+    for owner in ((1234, 567), (0, 0)):
+        files.write_whole(f"{folder}/new", b"a", 0o600, owner=owner)
+        assert files.owner(f"{folder}/new") == (1234, 567)
+
+
+def test_a_folder_is_given_away_and_not_where_its_links_lead(folder: Path) -> None:
+    (folder / "given/below").mkdir(parents=True)
+    (folder / "given/below/file").touch()
+    (folder / "other").mkdir()
+    (folder / "given/link").symlink_to(folder / "other")
+    files.give(f"{folder}/given", (1234, 567))
+    given = [path for path in [folder / "given", *folder.glob("given/**/*")] if path.lstat().st_uid == 1234]
+    assert len(given) == 4
+    assert files.owner(f"{folder}/other")[0] != 1234
+
+
 def test_an_old_files_mode_and_owner_stay(folder: Path) -> None:
     file = folder / "F"
     file.write_bytes(b"old")

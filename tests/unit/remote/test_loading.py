@@ -52,7 +52,7 @@ def test_what_loads(app: Path) -> None:
     at_exit = f"process.on('exit', () => require('fs').writeFileSync('{ended}', ''))"
     install(app, "busy", f"setInterval(() => {{}}, 1000); console.log('ready'); {at_exit}")
     names = ["common", "@s/late", "only-import", "busy"]
-    assert loading.load(str(app), names) == dict.fromkeys(names, "")
+    assert loading.load("api", str(app), names) == dict.fromkeys(names, "")
     assert ended.exists(), "Node was killed, for what they leave running"
 
 
@@ -65,7 +65,7 @@ def test_what_does_not(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(app, "throws", "throw null")
     install(app, "hangs", "for (;;);")
     install(app, "fine")
-    found = loading.load(str(app), ["needs", "imports", "exits", "throws", "gone", "hangs", "fine"])
+    found = loading.load("api", str(app), ["needs", "imports", "exits", "throws", "gone", "hangs", "fine"])
     assert found == {
         "needs": "Cannot find module 'long'",
         "imports": f"Cannot find package 'long' imported from {app}/node_modules/imports/index.js",
@@ -81,7 +81,7 @@ def test_the_shells_environment_is_not_the_applications(app: Path, monkeypatch: 
     install(app, "needs", "require('long')")
     install(app, "elsewhere/node_modules/long")
     monkeypatch.setenv("NODE_PATH", f"{app}/node_modules/elsewhere/node_modules")
-    assert loading.load(str(app), ["needs"]) == {"needs": "Cannot find module 'long'"}
+    assert loading.load("api", str(app), ["needs"]) == {"needs": "Cannot find module 'long'"}
 
 
 # --- the note that spares a look Node
@@ -91,13 +91,13 @@ def test_node_is_not_asked_twice(app: Path, asked: Callable[[], int]) -> None:
     install(app, "good")
     install(app, "bad", "require('long')")
     why = {"good": "", "bad": "Cannot find module 'long'"}
-    assert loading.known(str(app), ["good", "bad"]) == why
+    assert loading.known("api", str(app), ["good", "bad"]) == why
     with pytest.raises(Failure, match=r"^bad does not load: Cannot find module 'long'$"):
-        loading.check(str(app), ["good", "bad"])
+        loading.check("api", str(app), ["good", "bad"])
     assert asked() == 2, "a look writes no note"
-    assert loading.known(str(app), ["bad", "good"]) == why
+    assert loading.known("api", str(app), ["bad", "good"]) == why
     assert asked() == 2
-    assert loading.known(str(app), ["good"]) == {"good": ""}
+    assert loading.known("api", str(app), ["good"]) == {"good": ""}
     assert asked() == 3, "the note is of other packages"
 
 
@@ -119,27 +119,27 @@ def test_what_may_have_changed_is_asked_again(app: Path, asked: Callable[[], int
     for name in names:
         install(app, name)
     (app / "node_modules/.package-lock.json").touch()
-    loading.check(str(app), ["ours"])
-    assert loading.known(str(app), ["ours"]) == {"ours": ""}
+    loading.check("api", str(app), ["ours"])
+    assert loading.known("api", str(app), ["ours"]) == {"ours": ""}
     assert asked() == 1
     assert os.system(f"cd {app} && {change}") == 0  # noqa: S605 -- of the table above
-    assert bool(loading.known(str(app), ["ours"])["ours"]) == change.startswith("rm")
+    assert bool(loading.known("api", str(app), ["ours"])["ours"]) == change.startswith("rm")
     assert asked() == 2
 
 
 def test_a_restart_asks_whatever_the_note_says(app: Path) -> None:
     package = install(app, "ours")
-    loading.check(str(app), ["ours"])
+    loading.check("api", str(app), ["ours"])
     with (package / "index.js").open("a") as source:
         source.write("; require('long')")
-    assert loading.known(str(app), ["ours"]) == {"ours": ""}, "the note does not cover all that there is"
+    assert loading.known("api", str(app), ["ours"]) == {"ours": ""}, "the note does not cover all that there is"
     with pytest.raises(Failure, match="ours does not load"):
-        loading.check(str(app), ["ours"])
-    assert loading.known(str(app), ["ours"]) == {"ours": "Cannot find module 'long'"}
+        loading.check("api", str(app), ["ours"])
+    assert loading.known("api", str(app), ["ours"]) == {"ours": "Cannot find module 'long'"}
 
 
 def test_the_note_is_roots(app: Path) -> None:
-    loading.check(str(app), [])
+    loading.check("api", str(app), [])
     assert [oct(path.stat().st_mode & 0o777) for path in (Path(services.STATE), Path(loading._note()))] == [
         "0o700",
         "0o600",

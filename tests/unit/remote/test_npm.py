@@ -18,6 +18,7 @@ from tests.unit.remote.conftest import names
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
+    """The application's folder."""
     write(tmp_path / "app", name="app")
     return tmp_path / "app"
 
@@ -39,7 +40,7 @@ def test_read(app: Path) -> None:
     write(app, dependencies={"a": "^1.0.0", "both": "^2"}, optionalDependencies={"both": "^1", "may": "^3"})
     install(app, "a", "1.0.5", "require('gone')")
     install(app, "b", "2.0.0")
-    assert read(app_dir=str(app), packages=["a", "b", "both", "may"]) == {
+    assert read(app="api", app_dir=str(app), packages=["a", "b", "both", "may"]) == {
         "a": {"version": "1.0.5", "cause": "Cannot find module 'gone'", "range": "^1.0.0"},
         "b": {"version": "2.0.0", "cause": "", "range": None},
         "both": {"version": None, "cause": "not installed", "range": "^2"},
@@ -48,20 +49,14 @@ def test_read(app: Path) -> None:
 
 
 def test_read_without_node_modules(app: Path) -> None:
-    found = read(app_dir=str(app), packages=["@s/a"])
+    found = read(app="api", app_dir=str(app), packages=["@s/a"])
     assert found == {"@s/a": {"version": None, "cause": "not installed", "range": None}}
 
 
 def test_read_without_an_application(app: Path) -> None:
     (app / "package.json").unlink()
     with pytest.raises(Failure, match=r"/app/package.json is not there: deploy the application first, or set app_dir"):
-        read(app_dir=str(app), packages=["a"])
-
-
-def test_read_without_npm(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(Failure, match="node is not installed"):
-        read(app_dir=str(app), packages=["a"])
+        read(app="api", app_dir=str(app), packages=["a"])
 
 
 def test_versions(app: Path) -> None:
@@ -163,7 +158,7 @@ def test_the_registry_does_where_the_locks_git_host_cannot_be_reached(app: Path,
     del no_git
     (app / "package-lock.json").write_text(json.dumps(LOCK))
     (app / ".npmrc").write_text("x=1\n")
-    said = stage(f"{app}/staging", str(app), {"top": "^1.0.0"})
+    said = stage("api", f"{app}/staging", str(app), {"top": "^1.0.0"})
     assert said == [
         "npm: of the lock top 1.0.0 needs git.example.test, which failed: code ENOTFOUND; network request to "
         "https://git.example.test/x failed, reason: getaddrinfo",
@@ -177,12 +172,12 @@ def test_the_registry_does_where_the_locks_git_host_cannot_be_reached(app: Path,
 def test_both_fail(app: Path, no_git: Path) -> None:
     (no_git / "broken").touch()
     with pytest.raises(Failure) as plain:
-        stage(f"{app}/first", str(app), {"top": "^1.0.0"})
+        stage("api", f"{app}/first", str(app), {"top": "^1.0.0"})
     registry = "code ENOTFOUND; network request to https://registry.example.test/x failed, reason: getaddrinfo"
     assert str(plain.value) == f"npm could not install top@^1.0.0: {registry}"
     (app / "package-lock.json").write_text(json.dumps(LOCK))
     with pytest.raises(Failure, match=r"needs git\.example\.test: .*git\.example.* Without it: .*registry\.example"):
-        stage(f"{app}/second", str(app), {"top": "^1.0.0"})
+        stage("api", f"{app}/second", str(app), {"top": "^1.0.0"})
 
 
 @pytest.mark.parametrize(
@@ -269,7 +264,10 @@ def test_install(app: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert {(path.stat().st_uid, path.stat().st_gid) for path in new} == {(65534, 65534)}
     assert all(path.stat().st_mode & 0o044 == 0o044 for path in new)
     monkeypatch.setattr(loading, "load", None)
-    assert [each["cause"] for each in read(app_dir=str(app), packages=["@s/ours", "theirs"]).values()] == ["", ""]
+    assert [each["cause"] for each in read(app="api", app_dir=str(app), packages=["@s/ours", "theirs"]).values()] == [
+        "",
+        "",
+    ]
 
 
 def test_what_does_not_load_is_not_installed(app: Path, made: Path) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pwd
+import socket
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from remote import Failure, pm2, services
-from tests.unit.remote.conftest import Start
+from tests.unit.remote.conftest import Start, free_port
 
 
 @pytest.fixture
@@ -93,29 +98,117 @@ def test_a_pid_file_with_something_else_in_it(home: Path, content: str) -> None:
 def test_no_pm2_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PM2_HOME", "/nowhere")
     assert found("api") == []
-    assert not pm2.daemon_runs()
+    assert not pm2.daemon_runs("api")
 
 
-def test_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PM2_HOME", "/a")
-    assert pm2.home() == "/a"
-    monkeypatch.delenv("PM2_HOME")
-    monkeypatch.setenv("HOME", "/h")
-    assert pm2.home() == "/h/.pm2"
-    monkeypatch.delenv("HOME")
-    assert pm2.home() == "/root/.pm2"
+def test_a_worker_in_cluster_mode(start: Start, home: Path) -> None:
+    """pm2 7.0 passes it the app's record, with its name and its environment, as JSON."""
+    record = {"name": "api", "JWT_SECRET": "x", "env": {"A": "b"}}
+    workers = [start("sleep", "60", env={"PM2_HOME": str(home), "pm2_env": json.dumps(record)}).pid for _ in "12"]
+    for number, pid in enumerate(workers):
+        (home / f"pids/api-{number}.pid").write_text(str(pid))
+    (home / "pids/other-3.pid").write_text(str(start("sleep", "60", env={"pm2_env": '{"name": "oth'}).pid))
+    assert sorted(found("api")) == sorted(workers)
 
 
-def test_daemon_runs(start: Start, home: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cluster", [False, True])
+def test_the_daemon_holds_the_port_in_cluster_mode_alone(start: Start, home: Path, cluster: bool) -> None:
+    (home / "pm2.pid").write_text(str(os.getpid()))
+    run_app(start, home, "api", "api-0.pid", **({"pm2_env": '{"name": "api"}'} if cluster else {}))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert pm2.serves("api", server.getsockname()[1]) == cluster
+    assert not pm2.serves("api", free_port())
+
+
+# --- whose pm2
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Path:
+    """A program that sleeps, in a folder that is on no PATH."""
+    program = tmp_path / "nvm/node"
+    program.parent.mkdir()
+    program.write_bytes(Path("/bin/sleep").read_bytes())
+    program.chmod(0o755)
+    return program
+
+
+@pytest.fixture
+def hosts_pm2(start: Start, node: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """A pm2 of the host with its daemon; its home. `app` runs, `saved` is in its list."""
+    monkeypatch.delenv("PM2_HOME", raising=False)
+
+    def make(user: str, app: str = "", saved: str = "") -> Path:
+        home = tmp_path / user
+        (home / "pids").mkdir(parents=True)
+        (home / "dump.pm2").write_text(json.dumps([{"name": saved}], indent=2))
+        title = f"PM2 v7.0.4: God Daemon ({home})"
+        daemon = start(
+            "/bin/bash", "-c", f'exec -a "{title}" {node} 60', env={"PM2_HOME": str(home), "PATH": f"/{user}"}
+        )
+        while not Path(f"/proc/{daemon.pid}/cmdline").read_bytes().startswith(title.encode()):
+            time.sleep(0.001)
+        if app:
+            run_app(start, home, app, f"{app}-0.pid")
+        return home
+
+    return make
+
+
+def test_the_pm2_that_runs_the_app(hosts_pm2: Callable[..., Path], node: Path) -> None:
+    hosts_pm2("a", app="other", saved="api")
+    home = hosts_pm2("b", app="api")
+    found = pm2.owner("api")
+    assert found.home == str(home)
+    assert found.path == f"{node.parent}:/b:{os.environ['PATH']}"
+    assert [each.pid for each in pm2.processes("api")] == [int((home / "pids/api-0.pid").read_text())]
+    assert pm2.owner("other").home != str(home)
+
+
+def test_the_pm2_that_has_saved_the_app(hosts_pm2: Callable[..., Path], tmp_path: Path) -> None:
+    """Where it does not run. Then the one that boot would start comes before another that happens to run."""
+    hosts_pm2("a", app="other", saved="other")
+    assert pm2.owner("api").home == f"{tmp_path}/a"
+    pm2.owner.cache_clear()
+    unit = tmp_path / "boot/pm2-root.service"
+    unit.parent.mkdir()
+    unit.write_text(f"[Service]\nUser=root\nEnvironment=PATH=/c:/bin\nEnvironment=PM2_HOME={tmp_path}/c\n")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/dump.pm2").write_text('[\n  {\n    "name": "api"\n')
+    assert pm2.owner("api") == pm2.Owner("root", f"{tmp_path}/c", f"/c:/bin:{os.environ['PATH']}")
+    pm2.owner.cache_clear()
+    hosts_pm2("d", saved="api")
+    assert pm2.owner("api").home == f"{tmp_path}/d"
+
+
+@pytest.mark.parametrize("has", [{"app": "api"}, {"saved": "api"}, {}])
+def test_two_that_may_run_the_app(
+    hosts_pm2: Callable[..., Path], tmp_path: Path, has: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts_pm2("a", **has)
+    hosts_pm2("b", **has)
+    with pytest.raises(
+        Failure, match=r"more than one pm2 may run api: \w+ \(.*/a\), \w+ \(.*/b\); take it out"
+    ) as failure:
+        pm2.processes("api")
+    assert "\n" not in str(failure.value)
+    monkeypatch.setenv("PM2_HOME", f"{tmp_path}/b")
+    assert pm2.owner("api").home == f"{tmp_path}/b"
+
+
+def test_no_pm2_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PM2_HOME", raising=False)
+    own = pwd.getpwuid(os.geteuid())
+    assert pm2.owner("api") == pm2.Owner(own.pw_name, f"{own.pw_dir}/.pm2", os.environ["PATH"])
+
+
+def test_daemon_runs(start: Start, home: Path, node: Path) -> None:
     """The number in an old file may be another program's; the daemon is a node."""
     (home / "pm2.pid").write_text(str(start("sleep", "60").pid))
-    assert not pm2.daemon_runs()
-    node = tmp_path / "node"
-    node.write_bytes(Path("/bin/sleep").read_bytes())
-    node.chmod(0o755)
+    assert not pm2.daemon_runs("api")
     (home / "pm2.pid").write_text(str(start(str(node), "60").pid))
     time.sleep(0.05)
-    assert pm2.daemon_runs()
+    assert pm2.daemon_runs("api")
 
 
 def test_files_read_at_start(app_dir: Path) -> None:
@@ -140,8 +233,26 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "list"
 
 
-def read(app_dir: Path, app: str = "api") -> Any:
-    return pm2.read(app=app, app_dir=str(app_dir), packages=["p"], keys=["JWT_SECRET", "APP_ID", "A"])
+def read(app_dir: Path, app: str = "api", port: int = 0) -> Any:
+    port = port or free_port()
+    return pm2.read(app=app, app_dir=str(app_dir), port=port, packages=["p"], keys=["JWT_SECRET", "APP_ID", "A"])
+
+
+@pytest.mark.usefixtures("client")
+def test_a_port_that_another_process_holds(start: Start, home: Path, app_dir: Path) -> None:
+    """Found before anything is changed, and told without its arguments, which may hold a secret."""
+    program = (
+        "import socket, sys; s = socket.create_server(('', 0)); print(s.getsockname()[1], flush=True); sys.stdin.read()"
+    )
+    other = start(sys.executable, "-S", "-c", program, "--token=x")
+    assert other.stdout
+    port = int(other.stdout.readline())
+    user, name = pwd.getpwuid(os.geteuid()).pw_name, Path(sys.executable).resolve().name
+    with pytest.raises(Failure, match=r"^pm2 says no daemon, but port") as failure:
+        read(app_dir, port=port)
+    assert f"port {port} is held by {name} (pid {other.pid}, user {user}" in str(failure.value)
+    assert f"which is not api of {user} ({home})" in str(failure.value)
+    assert "token" not in str(failure.value)
 
 
 def test_read_a_running_one_without_asking_pm2(start: Start, home: Path, app_dir: Path, client: Path) -> None:
@@ -179,7 +290,7 @@ LIST = """[PM2] Spawning PM2 daemon
 
 
 def test_read_one_that_does_not_run(home: Path, app_dir: Path, client: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pm2, "daemon_runs", lambda: True)
+    monkeypatch.setattr(pm2, "daemon_runs", bool)
     monkeypatch.setenv("JWT_SECRET", "of the operator's shell")
     client.write_text(LIST)
     assert read(app_dir) == {"status": "errored", "stale": True, "shadowed": []}
@@ -192,6 +303,12 @@ def test_read_one_that_does_not_run(home: Path, app_dir: Path, client: Path, mon
 
 @pytest.mark.usefixtures("home")
 def test_pm2_is_not_installed(app_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
+    for program in ("node", "npm"):
+        (app_dir / program).touch(0o755)
+    monkeypatch.setenv("PATH", str(app_dir))
     with pytest.raises(Failure, match="pm2 is not installed: npm install --global pm2"):
+        read(app_dir)
+    pm2.owner.cache_clear()
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(Failure, match="node is not installed"):
         read(app_dir)

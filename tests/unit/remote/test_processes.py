@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import sys
 import time
 from pathlib import Path
@@ -81,6 +82,16 @@ def test_only_the_descriptors_that_are_given() -> None:
     assert str(ours).encode() not in listed
 
 
+def test_as_another_user() -> None:
+    """With its groups and no others. As ourselves nothing changes."""
+    nobody = pwd.getpwnam("nobody")
+    assert run("id", "-u", user="nobody").stdout == f"{nobody.pw_uid}\n".encode()
+    groups = {int(each) for each in run("id", "-G", user="nobody").stdout.split()}
+    assert groups == {*os.getgrouplist("nobody", nobody.pw_gid)}
+    own = pwd.getpwuid(os.geteuid()).pw_name
+    assert run("id", "-G", user=own).stdout == run("id", "-G").stdout
+
+
 @pytest.mark.parametrize(
     ("program", "remedy"), [("pm2", "npm install --global pm2"), ("setfacl", "apt-get install setfacl")]
 )
@@ -90,6 +101,14 @@ def test_a_missing_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, prog
     with pytest.raises(Failure) as failure:
         run(program, "list")
     assert str(failure.value) == f"{program} is not installed: {remedy}"
+
+
+def test_a_program_that_an_interactive_shell_alone_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "v20/bin").mkdir(parents=True)
+    (tmp_path / "v20/bin/npm").touch()
+    monkeypatch.setattr(processes, "NVM", ("/nowhere/*/bin", f"{tmp_path}/*/bin"))
+    with pytest.raises(Failure, match=f"^npm is only in {tmp_path}/v20/bin, which a non-interactive ssh does not have"):
+        processes.require("npm", path=str(tmp_path))
 
 
 def test_line_with() -> None:
@@ -122,6 +141,29 @@ def test_a_name_with_blanks_and_brackets(start: Start, tmp_path: Path) -> None:
     found = identify(child.pid)
     assert own and found
     assert own.started <= found.started + 0.05
+
+
+def test_a_process_in_a_container_is_not_of_this_host(start: Start, tmp_path: Path) -> None:
+    inside = f"import os, sys; os.chroot({str(tmp_path)!r}); print(flush=True); sys.stdin.read()"
+    child = start(sys.executable, "-S", "-c", inside)
+    assert child.stdout
+    child.stdout.readline()
+    assert not processes.is_of_this_host(child.pid)
+    assert processes.is_of_this_host(start("sleep", "60").pid)
+    assert not processes.is_of_this_host("99999999")
+
+
+def test_holder(start: Start) -> None:
+    program = (
+        "import socket, sys; s = socket.create_server(('', 0)); print(s.getsockname()[1], flush=True); sys.stdin.read()"
+    )
+    child = start(sys.executable, "-S", "-c", program)
+    assert child.stdout
+    port = int(child.stdout.readline())
+    assert processes.holder(port) == str(child.pid)
+    child.kill()
+    child.wait()
+    assert processes.holder(port) is None
 
 
 def test_environment(start: Start) -> None:

@@ -8,12 +8,12 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from remote import Failure, pm2, restart, services
+from remote import Failure, nginx, pm2, processes, restart, services
 from remote.files import sha256
 from remote.processes import Done, Process
 from remote.readings import Api
@@ -50,13 +50,13 @@ def test_listens(start: Start, family: socket.AddressFamily, address: str) -> No
     port = free_port()
     with socket.socket(family) as server:
         server.bind((address, port))
-        assert not restart.listens(os.getpid(), port)  # bound, and not listening
+        assert not processes.listens(os.getpid(), port)  # bound, and not listening
         server.listen()
-        assert restart.listens(os.getpid(), port)
-        assert not restart.listens(start("sleep", "60").pid, port)
+        assert processes.listens(os.getpid(), port)
+        assert not processes.listens(start("sleep", "60").pid, port)
         with socket.create_connection(("localhost", port)) as guest:
-            assert not restart.listens(os.getpid(), guest.getsockname()[1])  # connected, and not listening
-    assert not restart.listens(os.getpid(), port)
+            assert not processes.listens(os.getpid(), guest.getsockname()[1])  # connected, and not listening
+    assert not processes.listens(os.getpid(), port)
 
 
 def test_the_port_of_another_process_proves_nothing(start: Start) -> None:
@@ -68,11 +68,11 @@ sys.stdin.read()"""
     other = start(sys.executable, "-S", "-c", program, str(port))
     assert other.stdout
     other.stdout.readline()
-    assert restart.listens(other.pid, port)
-    assert not restart.listens(os.getpid(), port)
+    assert processes.listens(other.pid, port)
+    assert not processes.listens(os.getpid(), port)
     other.kill()
     other.wait()
-    assert not restart.listens(other.pid, port)
+    assert not processes.listens(other.pid, port)
 
 
 # --- health
@@ -139,6 +139,65 @@ def test_health_of_a_closed_port() -> None:
     assert "Connection refused" in restart.health(free_port())
 
 
+# --- wait_until_stable
+
+
+class Clock:
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def workers(clock: Clock, monkeypatch: pytest.MonkeyPatch, second: Callable[[float], object]) -> None:
+    """Two workers that answer. The second one's number is that of the process which is it at this time."""
+
+    def now(app: str) -> list[Process]:
+        return [Process(1, app, 0.0), Process(2, f"{second(clock.now)}", 0.0)]
+
+    monkeypatch.setattr(restart, "time", clock)
+    monkeypatch.setattr(restart, "health", lambda port: "" if port else "no port")
+    monkeypatch.setattr(nginx, "retry_upstreams", str)
+    monkeypatch.setattr(pm2, "serves", lambda app, port: bool(app and port))
+    monkeypatch.setattr(pm2, "processes", now)
+
+
+STABLE: Api = {
+    "app": "api",
+    "app_dir": "/app",
+    "port": 3000,
+    "packages": [],
+    "waiting_room": 13000,
+    "start_timeout": 20,
+    "settle_time": 5,
+}
+
+
+def test_every_worker_must_stay_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    workers(clock, monkeypatch, lambda now: now > 3)
+    restart.wait_until_stable(STABLE)
+    assert 8 < clock.now < 9
+
+
+def test_a_worker_that_ends_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one answers all the while."""
+    clock = Clock()
+    workers(clock, monkeypatch, lambda now: now // 2)
+    with pytest.raises(Failure, match="it answered, then ended and was started again"):
+        restart.wait_until_stable(STABLE)
+
+
+def test_the_answer_of_another_process_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers(Clock(), monkeypatch, bool)
+    monkeypatch.setattr(pm2, "serves", lambda *_: False)
+    with pytest.raises(Failure, match="its port never opened"):
+        restart.wait_until_stable(STABLE)
+
+
 # --- restart, with a pm2 that answers as it is told
 
 
@@ -149,8 +208,8 @@ class Pm2:
         self.asked: list[str] = []
         self.restarts = restarts
 
-    def command(self, app_dir: str, *arguments: str) -> Done:
-        del app_dir
+    def command(self, app: str, app_dir: str, *arguments: str) -> Done:
+        del app, app_dir
         self.asked.append(" ".join(arguments))
         return Done(0 if self.restarts or arguments[0] != "restart" else 1, b"", "[PM2][ERROR] not found")
 
@@ -158,8 +217,8 @@ class Pm2:
 @pytest.fixture
 def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Api:
     monkeypatch.setattr(pm2, "processes", lambda app: [Process(1, f"boot/1/{app}", 0.0)])
-    monkeypatch.setattr(pm2, "daemon_runs", lambda: True)
-    monkeypatch.setattr(pm2, "apps", lambda app_dir: [{"name": f"another in {app_dir}", "pm2_env": {}}])
+    monkeypatch.setattr(pm2, "daemon_runs", bool)
+    monkeypatch.setattr(pm2, "apps", lambda *of: [{"name": f"another in {of}", "pm2_env": {}}])
     monkeypatch.setattr(restart, "_check_ecosystem", str)
     monkeypatch.setattr(restart, "wait_until_stable", str)
     return {
