@@ -83,17 +83,17 @@ def why(error: Exception) -> str:
     return f"{type(error).__name__}: {error}{place}"
 
 
-def write_whole(path: str, content: bytes, mode: int, last: Callable[[], None] = lambda: None) -> None:
+def write_whole(path: str, content: bytes, mode: int, last: Callable[[], None] = lambda: None, like: str = "") -> None:
     """Whole or not at all, and on the disk when this returns. Raises Failure, and the old file stands.
 
-    Owner, group, mode and extended attributes (ACLs) stay those of the old file; a new one gets `mode`. `last` runs
-    when only the rename is left.
+    Owner, group, mode and extended attributes (ACLs) stay those of the old file; a new one gets those of the file
+    `like`, or else `mode`. `last` runs when only the rename is left.
     """
     new = temporary(path)
     try:
         remove(new)  # of a step that was killed
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            _set_attributes(file.fileno(), path, mode)  # before there is content
+            _set_attributes(file.fileno(), path if os.path.exists(path) else like, mode)  # before there is content
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -106,15 +106,15 @@ def write_whole(path: str, content: bytes, mode: int, last: Callable[[], None] =
     sync(os.path.dirname(path))
 
 
-def _set_attributes(descriptor: int, path: str, mode: int) -> None:
-    if not os.path.exists(path):
+def _set_attributes(descriptor: int, like: str, mode: int) -> None:
+    if not os.path.exists(like):
         return os.fchmod(descriptor, mode)
-    old = os.stat(path)
+    old = os.stat(like)
     os.fchown(descriptor, old.st_uid, old.st_gid)
     os.fchmod(descriptor, old.st_mode & 0o7777)
     try:
-        for name in os.listxattr(path):
-            os.setxattr(descriptor, name, os.getxattr(path, name))
+        for name in os.listxattr(like):
+            os.setxattr(descriptor, name, os.getxattr(like, name))
     except OSError as error:
         if error.errno != errno.ENOTSUP:
             raise

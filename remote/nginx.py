@@ -62,34 +62,28 @@ def read(*, site: str, domain: str) -> Configuration:
     }
 
 
-def check() -> None:
-    """Raises Failure with what `nginx -t` complains of."""
+def complaint() -> str:
+    """What `nginx -t` complains of; empty when it takes the configuration on disk."""
     done = run("nginx", "-t")
-    if done.status != 0:
-        raise Failure(_complaint(done))
+    return "" if done.status == 0 else _complaint(done)
 
 
 def write_site(deploy: str, *, site: str, content: str, expected: str | None, linked: bool) -> None:
     """Text into sites-available, a symlink to it into sites-enabled; `nginx -t` decides whether they stay."""
     available, enabled = f"{ETC}/sites-available/{site}", f"{ETC}/sites-enabled/{site}"
     serving = workers()
-    services.before_change("nginx", serving, {enabled: backups.keep(deploy, enabled)})
+    services.before_change("nginx", serving, {enabled: backups.keep(deploy, enabled, wrote=f"-> {available}")})
     services.replace_file(deploy, "nginx", serving, available, files.content(content), expected, 0o644)
     if not linked:
         files.place_symlink(enabled, available)
-    try:
-        check()
-    except Failure as complaint:
-        services.undo("nginx")
-        raise Failure(f"nginx refuses the new site, so the old one was put back: {complaint}") from None
+    if refused := complaint():
+        raise Failure(f"nginx refuses the new site{services.put_back(services.undo('nginx'))}: {refused}")
 
 
 def reload(deploy: str, *, timeout: float) -> None:
     """Make nginx run what is on disk, and wait for its new workers: `systemctl reload` returns before they come."""
-    try:
-        check()
-    except Failure as complaint:
-        raise Failure(f"nginx refuses its configuration, so it was not reloaded: {complaint}") from None
+    if refused := complaint():
+        raise Failure(f"nginx refuses its configuration, so it was not reloaded: {refused}")
     old = {worker.id for worker in workers()}
     fingerprint = services.fingerprint(files_of(dump()))
     verb = "reload" if old else "start"

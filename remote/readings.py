@@ -40,6 +40,13 @@ class Package(TypedDict):
     locked: str | None
 
 
+class Undone(TypedDict):
+    """What undoing a deploy means for a file: was it `changed` by somebody else since; keys that a .env `loses`."""
+
+    changed: bool
+    loses: list[str]
+
+
 class Applied(TypedDict):
     """`companies`: is there such a table. `columns`: how many of those asked for. `applied` is the ledger's SHA-256 of
     the migration, `file` that of the application's own file; None where there is none."""
