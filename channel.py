@@ -163,7 +163,7 @@ class Channel:
     looked: float = 0.0
     planned: dict[str, list[str]] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
-    session: Callable[[str], None] | None = None
+    session: Callable[[str], list[str]] | None = None
 
     @classmethod
     def of(cls, host: Host) -> Self:
@@ -246,7 +246,7 @@ class Channel:
         stdin.flush()
         while line := stdout.readline():
             if text := _text(line).strip():  # else the host's sign of life while it waits for a lock
-                self.session = partial(_close, stdin, end)
+                self.session = partial(_close, stdin, stdout, end)
                 if not any(isinstance(each, _AtTheEnd) for each in self.host.state.callback_handlers):
                     self.host.state.add_callback_handler(_AtTheEnd())
                 return 0, CommandOutput([OutputLine("stdout", text)])
@@ -270,13 +270,16 @@ def _said(output: CommandOutput) -> list[str]:
     return [wire.printable(line) for line in said]
 
 
-def _close(stdin: Any, end: Callable[[], None], said: str) -> None:
-    """The host then writes its audit line and lets go of the lock."""
-    # The lock was another's, or the connection is gone.
-    with suppress(OSError, EOFError, SSHException, subprocess.TimeoutExpired):
+def _close(stdin: Any, stdout: Any, end: Callable[[], None], said: str) -> list[str]:
+    """The host then writes its audit line and lets go of the lock. Returns the files that it has put back."""
+    # The lock was another's, the connection is gone, or the host still waits for a step.
+    with suppress(OSError, EOFError, SSHException, subprocess.TimeoutExpired, ValueError, IndexError):
         stdin.write(said.encode())
         stdin.flush()
         end()
+        back: list[str] = wire.unpack(_text(stdout.read()).split()[-1])["put_back"]
+        return back
+    return []
 
 
 class _AtTheEnd(BaseStateCallback):
@@ -285,7 +288,8 @@ class _AtTheEnd(BaseStateCallback):
         channel = Channel.of(host)
         fine = state.current_stage == StateStage.Disconnect and host not in state.failed_hosts
         if channel.session:
-            channel.session(json.dumps({"result": "ok" if fine else "failed", "changed": channel.changed}))
+            for file in channel.session(json.dumps({"result": "ok" if fine else "failed", "changed": channel.changed})):
+                host.log(f"  put back, as nothing has loaded it yet: {file}")
             channel.session = None
 
 

@@ -6,12 +6,11 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 import remote.backups
-import remote.pm2
 import remote.rollback
 from channel import Channel, Step
 from facts.look import ask
 from remote.readings import Api
-from rules import KEYS
+from rules import JWT_SECRET, KEYS
 from settings import BadInput
 
 
@@ -20,21 +19,23 @@ def files(undo: str, api: Api, lock_wait: int) -> Generator[Step[...]]:
     """`undo` is the deploy's UTC time, empty for the last; `lock_wait` seconds to wait while somebody else deploys."""
     channel = Channel.of(host)
     channel.lock_wait = lock_wait
-    deploys = ask(host, remote.backups.read)
-    pm2 = ask(
-        host,
-        remote.pm2.read,
-        app=api["app"],
-        app_dir=api["app_dir"],
-        port=api["port"],
-        packages=api["packages"],
-        keys=KEYS,
-    )
+    deploys = ask(host, remote.backups.read, keys=KEYS)
     undo = undo or max(deploys, default="")
     if undo not in deploys:
         known = ", ".join(deploys) or "none"
         raise BadInput(f"rollback: {host.name} keeps no files of deploy {undo or '(any)'}; it has: {known}")
-    lines = [f"  back as it was before: {file}" for file in deploys[undo]]
-    stay = "  the migration and the npm packages stay: they only added something"
-    channel.say([f"rollback of deploy {undo}:", *lines, stay])
-    yield Step(remote.rollback.roll_back, undo=undo, api=api, status=pm2["status"], shadowed=pm2["shadowed"])
+    lines = [f"rollback of deploy {undo}:"]
+    for file, found in deploys[undo].items():
+        lines.append(f"  back as it was before: {file}")
+        later = [deploy for deploy in deploys if deploy > undo and file in deploys[deploy]]
+        if later:
+            lines.append(f"    later deploys changed it too, and are undone in it: {', '.join(later)}")
+        elif found["changed"]:
+            lines.append("    somebody else has changed it since: their text goes to the backups of this rollback")
+        if found["loses"]:
+            public = "; the application then signs with its public default" if JWT_SECRET in found["loses"] else ""
+            lines.append(f"    it had no {', '.join(found['loses'])} then{public}")
+    if any(not file.startswith("/etc/") for file in deploys[undo]):
+        lines.append(f"  {api['app']} is restarted")
+    channel.say([*lines, "  the migration and the npm packages stay: they only added something"])
+    yield Step(remote.rollback.roll_back, undo=undo, api=api, keys=KEYS)

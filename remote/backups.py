@@ -3,15 +3,23 @@
 import json
 import os
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypedDict
 
-from remote import Failure, files
+from remote import Failure, dotenv, files
+from remote.readings import Undone
 
 BACKUPS = "/var/backups/ai-admin-deploy"
 KEEP = 10  # deploys whose old files are kept
 
-# How `restore` brings a file back: the path of a 0600 copy, {"link": target} for a symlink, None for nothing.
-Kept = Any
+
+class Entry(TypedDict):
+    """`kept`: how `restore` brings the file back: the path of a copy, {"link": target} for a symlink, None for nothing.
+    `wrote`: the `state` that we gave the file then; None is unknown, of the bundle before 2026-11-24."""
+
+    deploy: str
+    kept: Any
+    wrote: str | None
 
 
 def new_deploy() -> str:
@@ -22,46 +30,95 @@ def new_deploy() -> str:
     return deploy
 
 
-def read() -> dict[str, list[str]]:
-    """By deploy, oldest first: the files that it changed. One killed before it kept any is passed over."""
-    return {deploy: list(kept) for deploy in files.names(BACKUPS) if (kept := manifest(deploy))}
+def read(*, keys: Sequence[str]) -> dict[str, dict[str, Undone]]:
+    """By deploy, oldest first, and by file that it changed: what its undoing means. `keys` are of a `.env`.
+
+    A deploy killed before it kept any file is passed over.
+    """
+    manifests = {deploy: found for deploy in files.names(BACKUPS) if (found := manifest(deploy))}
+    return {deploy: {file: _undone(file, found[file], keys) for file in found} for deploy, found in manifests.items()}
 
 
-def manifest(deploy: str) -> dict[str, Kept]:
-    found: dict[str, Kept] = json.loads(files.read(f"{BACKUPS}/{deploy}/manifest.json") or b"{}")
-    return found
+def _undone(file: str, entry: Entry, keys: Sequence[str]) -> Undone:
+    kept = entry["kept"]
+    old, now = ({}, {})
+    if os.path.basename(file) == ".env":
+        old, now = dotenv.load(kept if isinstance(kept, str) else ""), dotenv.load(file)
+    loses = [key for key in keys if now.get(key) and not old.get(key)]
+    return {"changed": entry["wrote"] not in (None, state(file)), "loses": loses}
 
 
-def keep(deploy: str, file: str, spare: str = "") -> Kept:
-    """Back up what is at `file`, once per deploy. Of older deploys the newest stay, and always the one to `spare`."""
+def manifest(deploy: str) -> dict[str, Entry]:
+    found: dict[str, Any] = json.loads(files.read(f"{BACKUPS}/{deploy}/manifest.json") or b"{}")
+    return {file: entry(deploy, each) for file, each in found.items()}
+
+
+def entry(deploy: str, found: Any) -> Entry:
+    """As it is now; the bundle before 2026-11-24 wrote `kept` alone."""
+    is_whole = isinstance(found, dict) and "kept" in found
+    whole: Entry = found if is_whole else {"deploy": deploy, "kept": found, "wrote": None}
+    return whole
+
+
+def state(file: str) -> str:
+    """What is there, to be compared: a digest, `-> target` for a symlink, empty for nothing."""
+    return f"-> {os.readlink(file)}" if os.path.islink(file) else files.sha256(files.read(file)) or ""
+
+
+def keep(deploy: str, file: str, wrote: str, spare: str = "") -> Entry:
+    """Back up what is at `file`, once per deploy, before `wrote` is there. Of older deploys the newest stay, and always
+    the one to `spare`."""
     folder = f"{BACKUPS}/{deploy}"
     known = manifest(deploy)
+    kept: Any = known[file]["kept"] if file in known else None
     if file in known:
-        return known[file]
-    kept: Kept = None
-    if os.path.islink(file):
+        pass
+    elif os.path.islink(file):
         kept = {"link": os.readlink(file)}
     elif (old := files.read(file)) is not None:
         kept = folder + file
         files.make_private_folder(os.path.dirname(kept))
-        files.write_whole(kept, old, 0o600, owner=files.owner(file))
+        files.write_whole(kept, old, 0o600, like=file)  # mode, owner and ACLs too, in a folder for root alone
     files.make_private_folder(folder)
-    files.write_whole(f"{folder}/manifest.json", json.dumps({**known, file: kept}).encode(), 0o600)
+    mine: Entry = {"deploy": deploy, "kept": kept, "wrote": wrote}
+    files.write_whole(f"{folder}/manifest.json", json.dumps({**known, file: mine}).encode(), 0o600)
     others = [each for each in files.names(BACKUPS) if each != deploy]  # never the one in hand, whatever the clock says
     for other in others[: 1 - KEEP]:
         if other != spare:
             files.remove_tree(f"{BACKUPS}/{other}")
-    return kept
+    return mine
 
 
-def restore(file: str, kept: Kept) -> None:
+def require(entry: Entry, file: str) -> None:
+    """Raises Failure where `restore` would."""
+    kept = entry["kept"]
+    if isinstance(kept, str) and not os.path.exists(kept):
+        raise Failure(f"{kept} is gone, so {file} cannot be put back")
+
+
+def old_state(entry: Entry) -> str:
+    """The `state` that `restore` brings back."""
+    kept = entry["kept"]
+    return f"-> {kept['link']}" if isinstance(kept, dict) else state(kept) if kept else ""
+
+
+def restore(file: str, entry: Entry) -> None:
     """Put back what `keep` kept. Raises Failure."""
+    require(entry, file)
+    kept = entry["kept"]
     if kept is None:
         files.remove(file)
     elif isinstance(kept, dict):
         files.place_symlink(file, kept["link"])
-    elif (old := files.read(kept)) is not None:
-        # where it is gone: .env holds secrets, and the copy has its owner
-        files.write_whole(file, old, 0o600, owner=files.owner(kept))
     else:
-        raise Failure(f"{kept} is gone, so {file} cannot be put back")
+        files.write_whole(file, files.read(kept) or b"", 0o600, like=kept)
+
+
+def set_aside(file: str, entry: Entry) -> str:
+    """A copy of what somebody else has made of the file since we wrote it; its path, empty where nobody has."""
+    if entry["wrote"] is None or state(file) in ("", entry["wrote"], old_state(entry)):
+        return ""
+    found = f"{BACKUPS}/{entry['deploy']}{file}.found"
+    files.make_private_folder(os.path.dirname(found))
+    files.write_whole(found, files.read(file) or b"", 0o600, like=file)
+    return found

@@ -85,18 +85,24 @@ def why(error: Exception) -> str:
 
 
 def write_whole(
-    path: str, content: bytes, mode: int, last: Callable[[], None] = lambda: None, owner: Ids | None = None
+    path: str,
+    content: bytes,
+    mode: int,
+    last: Callable[[], None] = lambda: None,
+    like: str = "",
+    owner: Ids | None = None,
 ) -> None:
     """Whole or not at all, and on the disk when this returns. Raises Failure, and the old file stands.
 
-    Owner, group, mode and extended attributes (ACLs) stay those of the old file; a new one gets `mode` and `owner`.
-    `last` runs when only the rename is left.
+    Owner, group, mode and extended attributes (ACLs) stay those of the old file; a new one gets those of the file
+    `like`, or else `mode` and `owner`. `last` runs when only the rename is left.
     """
     new = temporary(path)
     try:
         remove(new)  # of a step that was killed
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            _set_attributes(file.fileno(), path, mode, owner)  # before there is content
+            attributes = path if os.path.exists(path) else like
+            _set_attributes(file.fileno(), attributes, mode, owner)  # before there is content
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -122,17 +128,17 @@ def give(folder: str, owner: Ids) -> None:
             os.chown(f"{parent}/{name}", *owner, follow_symlinks=False)
 
 
-def _set_attributes(descriptor: int, path: str, mode: int, owner: Ids | None) -> None:
-    if not os.path.exists(path):
+def _set_attributes(descriptor: int, like: str, mode: int, owner: Ids | None) -> None:
+    if not os.path.exists(like):
         if owner:
             os.fchown(descriptor, *owner)
         return os.fchmod(descriptor, mode)
-    old = os.stat(path)
+    old = os.stat(like)
     os.fchown(descriptor, old.st_uid, old.st_gid)
     os.fchmod(descriptor, old.st_mode & 0o7777)
     try:
-        for name in os.listxattr(path):
-            os.setxattr(descriptor, name, os.getxattr(path, name))
+        for name in os.listxattr(like):
+            os.setxattr(descriptor, name, os.getxattr(like, name))
     except OSError as error:
         if error.errno != errno.ENOTSUP:
             raise

@@ -56,11 +56,10 @@ def read(*, site: str, domain: str) -> Configuration:
     }
 
 
-def check() -> None:
-    """Raises Failure with what `nginx -t` complains of."""
+def complaint() -> str:
+    """What `nginx -t` complains of; empty when it takes the configuration on disk."""
     done = run("nginx", "-t")
-    if done.status != 0:
-        raise Failure(_complaint(done))
+    return "" if done.status == 0 else _complaint(done)
 
 
 def write_site(deploy: str, *, file: str, content: str, expected: str | None, link: str, replaced: str | None) -> None:
@@ -73,21 +72,16 @@ def write_site(deploy: str, *, file: str, content: str, expected: str | None, li
         raise Failure(f"{link} was changed by somebody else just now; run again")
     services.replace_file(deploy, "nginx", serving, file, files.content(content), expected, 0o644)
     if link:
-        services.before_change("nginx", serving, {link: backups.keep(deploy, link)})
+        services.before_change("nginx", serving, {link: backups.keep(deploy, link, wrote=f"-> {file}")})
         files.place_symlink(link, file)
-    try:
-        check()
-    except Failure as complaint:
-        services.undo("nginx")
-        raise Failure(f"nginx refuses the new site, so the old one was put back: {complaint}") from None
+    if refused := complaint():
+        raise Failure(f"nginx refuses the new site{services.put_back(services.undo('nginx'))}: {refused}")
 
 
 def reload(deploy: str, *, timeout: float) -> None:
     """Make nginx run what is on disk, and wait for its new workers: `systemctl reload` returns before they come."""
-    try:
-        check()
-    except Failure as complaint:
-        raise Failure(f"nginx refuses its configuration, so it was not reloaded: {complaint}") from None
+    if refused := complaint():
+        raise Failure(f"nginx refuses its configuration, so it was not reloaded: {refused}")
     old = {worker.id for worker in workers()}
     fingerprint = services.fingerprint(files_of(dump()))
     verb = "reload" if old else "start"

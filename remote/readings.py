@@ -52,6 +52,13 @@ class Relation(TypedDict):
     denied: list[str]
 
 
+class Undone(TypedDict):
+    """What undoing a deploy means for a file: was it `changed` by somebody else since; keys that a .env `loses`."""
+
+    changed: bool
+    loses: list[str]
+
+
 class Applied(TypedDict):
     """What the database holds of what the migration names, as the application's role finds it: `search_path`.
 

@@ -19,10 +19,12 @@ LINES = 20  # of the app's error log
 HIDDEN = 6  # characters from which on a value of .env is masked in them
 
 
-def restart(deploy: str, *, api: Api, status: str, shadowed: Sequence[str]) -> dict[str, float]:
+def restart(deploy: str, *, api: Api, status: str, shadowed: Sequence[str], worst: int = 500) -> dict[str, float]:
     """Restart it, or start it when pm2 does not know it; returns the seconds until it had proved stable.
 
-    `status` and `shadowed` are what `pm2.read` found. Raises Failure, with the cause and the end of the app's log.
+    `status` and `shadowed` are what `pm2.read` found; /health must answer below `worst` (an HTTP status).
+
+    Raises Failure, with the cause and the end of the app's log.
     """
     try:
         loading.check(api["app"], api["app_dir"], api["packages"])
@@ -44,7 +46,7 @@ def restart(deploy: str, *, api: Api, status: str, shadowed: Sequence[str]) -> d
         begun = time.monotonic()
         fresh = _start(api, fresh, seems_known)
         try:
-            wait_until_stable(api)
+            wait_until_stable(api, worst)
         except Exception as error:  # whatever it is, the old files go back
             raise Failure(_recover(api, str(error))) from None
         if fresh:
@@ -125,8 +127,8 @@ def last_lines(log: str, hidden: Sequence[str]) -> str:
     return lines
 
 
-def health(port: int) -> str:
-    """Empty when GET /health is answered below 500, else what is wrong."""
+def health(port: int, worst: int = 500) -> str:
+    """Empty when GET /health is answered below `worst`, else what is wrong."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=HEALTH)
     try:
         connection.request("GET", "/health")
@@ -135,11 +137,11 @@ def health(port: int) -> str:
         return f"/health does not answer: {error or type(error).__name__}"
     finally:
         connection.close()
-    return "" if status < 500 else f"/health answers {status}"
+    return "" if status < worst else f"/health answers {status}"
 
 
-def wait_until_stable(api: Api) -> None:
-    """Returns when the app is up: its port answers /health below 500, and its processes stay the same.
+def wait_until_stable(api: Api, worst: int = 500) -> None:
+    """Returns when the app is up: its port answers /health below `worst`, and its processes stay the same.
 
     Raises Failure after `start_timeout` without an answer; at once when pm2 has given up, as it does after
     `max_restarts` starts that ended within a second (pm2 7.0: in 4 s at best).
@@ -154,7 +156,7 @@ def wait_until_stable(api: Api) -> None:
                 cause = "it answered, then ended and was started again"
             answered, last = None, running
         if running and answered is None and pm2.serves(api["app"], api["port"]):
-            wrong = health(api["port"])
+            wrong = health(api["port"], worst)
             if wrong:
                 cause = wrong
             else:

@@ -1,25 +1,54 @@
-"""Roll back: the files that one deploy changed become what they were before it, and nginx and the API run them."""
+"""Roll back: the files that one deploy changed become what they were before it, all or none, and nginx and the API run
+them."""
 
 from collections.abc import Sequence
 
 from remote import Failure, backups, nginx, pm2, restart, services
+from remote.processes import Process
 from remote.readings import Api
 
+ANY_ANSWER = 600  # an HTTP status below: the database, say, may be the reason for the rollback
 
-def roll_back(deploy: str, *, undo: str, api: Api, status: str, shadowed: Sequence[str]) -> None:
-    """Put back what the deploy `undo` changed; what stands there now is kept first. Raises Failure."""
-    manifest = backups.manifest(undo)
-    if not manifest:
+
+def roll_back(deploy: str, *, undo: str, api: Api, keys: Sequence[str]) -> None:
+    """Put back what the deploy `undo` changed; what stands there now is kept first. `keys` are the secrets of the API.
+
+    It needs nothing but the backups. Raises Failure: nothing was changed, or, where nginx refused its configuration
+    before already, all but the reload is done.
+    """
+    entries = backups.manifest(undo)
+    if not entries:
         raise Failure(f"there is no backup of deploy {undo}: it was pruned, or never was")
-    of_nginx = {file: kept for file, kept in manifest.items() if file.startswith(nginx.ETC)}
-    of_api = {file: kept for file, kept in manifest.items() if file not in of_nginx}
-    running = pm2.processes(api["app"])
-    for service, processes, old in (("nginx", nginx.workers(), of_nginx), ("api", running, of_api)):
-        if old:
-            services.before_change(service, processes, {file: backups.keep(deploy, file, spare=undo) for file in old})
-        for file, kept in old.items():
-            backups.restore(file, kept)
+    for file, entry in entries.items():
+        backups.require(entry, file)
+    of_nginx = [file for file in entries if file.startswith(nginx.ETC)]
+    of_api = [file for file in entries if file not in of_nginx]
+    now = pm2.read(app=api["app"], app_dir=api["app_dir"], port=api["port"], packages=api["packages"], keys=keys)
+    before = nginx.complaint() if of_nginx else ""
+    try:
+        _put_back(deploy, undo, "nginx", nginx.workers(), of_nginx)
+        after = nginx.complaint() if of_nginx else ""
+        if after and not before:
+            raise Failure(f"nginx refuses the files as they were before deploy {undo}, so nothing was changed: {after}")
+        _put_back(deploy, undo, "api", pm2.processes(api["app"]), of_api)
+        if of_api:
+            restart.restart(deploy, api=api, status=now["status"], shadowed=now["shadowed"], worst=ANY_ANSWER)
+    except Exception:
+        for file, entry in backups.manifest(deploy).items():
+            if backups.state(file) != backups.old_state(entry):  # a restart that failed has put back what the API reads
+                backups.restore(file, entry)
+        raise
+    if after:
+        raise Failure(f"the files are back, but nginx refuses its configuration as before, so it runs the old: {after}")
     if of_nginx:
         nginx.reload(deploy, timeout=api["start_timeout"])
-    if of_api:
-        restart.restart(deploy, api=api, status=status, shadowed=shadowed)
+
+
+def _put_back(deploy: str, undo: str, service: str, processes: Sequence[Process], of_service: Sequence[str]) -> None:
+    entries = {file: entry for file, entry in backups.manifest(undo).items() if file in of_service}
+    if entries:
+        states = {file: backups.old_state(entry) for file, entry in entries.items()}
+        kept = {file: backups.keep(deploy, file, wrote=states[file], spare=undo) for file in entries}
+        services.before_change(service, processes, kept)
+    for file, entry in entries.items():
+        backups.restore(file, entry)

@@ -53,12 +53,16 @@ def is_stale(service: str, processes: Sequence[Process], paths: Sequence[str]) -
     return any(stat[2] > since for stat in stats if stat)
 
 
-def before_change(service: str, processes: Sequence[Process], kept: dict[str, backups.Kept]) -> None:
+def before_change(service: str, processes: Sequence[Process], kept: dict[str, backups.Entry]) -> None:
     """These processes run what was there before the change; `kept` are the backups of the files that change."""
     ids = [process.id for process in processes]
     old = _load(service)
     if not ids or set(ids) & set(old["processes"]):  # nothing was restarted since
-        ids, kept = old["processes"] or ids, {**kept, **old["files"]}
+        ids = old["processes"] or ids
+        earlier = {file: backups.entry("", found) for file, found in old["files"].items()}
+        for file, entry in kept.items():
+            earlier[file] = {**entry, "kept": earlier.get(file, entry)["kept"]}
+        kept = earlier
     _save(service, {"processes": ids, "files": kept})
 
 
@@ -88,17 +92,21 @@ def replace_file(
     target = os.path.realpath(path)
     if files.sha256(files.read(target)) != expected:
         raise Failure(f"{path} was changed by somebody else just now; run again")
-    kept = {target: backups.keep(deploy, target)}
-    files.write_whole(target, content, mode, lambda: before_change(service, processes, kept), owner)
+    kept = {target: backups.keep(deploy, target, wrote=files.sha256(content) or "")}
+    files.write_whole(target, content, mode, lambda: before_change(service, processes, kept), owner=owner)
 
 
 def undo(service: str) -> list[str]:
-    """The files that the service has not run yet become what they were. Returns their names."""
-    changed = _load(service)["files"]
-    for file, kept in changed.items():
-        backups.restore(file, kept)
+    """The files that the service has not run yet become what they were. Returns their names, for `put_back`: each with
+    the place where it left what somebody else had made of the file meanwhile."""
+    undone = []
+    for file, found in _load(service)["files"].items():
+        entry = backups.entry("", found)
+        aside = backups.set_aside(file, entry)
+        backups.restore(file, entry)
+        undone.append(f"{file} (somebody else had changed it since: their text is in {aside})" if aside else file)
     files.remove(f"{STATE}/{service}.json")
-    return list(changed)
+    return undone
 
 
 def put_back(undone: list[str]) -> str:

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from remote import Failure, backups, files, lock, step, wire
+from remote import Failure, backups, files, lock, services, step, wire
 from remote.look import Questions, look, require_root
 from remote.processes import run, variable
 
@@ -27,6 +27,9 @@ def session(*, who: str, bundle: str, wait: int, questions: Questions) -> None:
 
     Prints one line: `{"deploy": id, "readings": …}`; or `{"locked": its holder}` when somebody still deploys after
     `wait` seconds; or `{"busy": true}` while a step of a deploy, whose connection was cut, still runs.
+
+    A deploy that was cut off or failed may have written what no service has loaded yet, and what none may survive: at
+    some later restart the site would be down. So that is put back, and printed at the end: `{"put_back": files}`.
     """
     require_root()
     step.outlive_the_client()
@@ -50,9 +53,19 @@ def session(*, who: str, bundle: str, wait: int, questions: Questions) -> None:
         said = {"result": "cut off", "changed": []}
         with suppress(ValueError):  # nothing, or half of it
             said = json.loads(sys.stdin.buffer.read())
+        if said["result"] != "ok":
+            said["put_back"] = _put_back()
+            _print({"put_back": said["put_back"]})
         changed = list(backups.manifest(deploy))
         entry = {"at": began, "deploy": deploy, "who": who, "from": holder["from"], "key": key, "bundle": bundle}
         _audit({**entry, **said, "files": changed})
+
+
+def _put_back() -> list[str]:
+    """What is written and not loaded, once the step that may still run is done: it may be the one that loads it."""
+    with lock.held(step.LOCK, step.WAIT) as quiet, suppress(Failure, OSError):
+        return [file for service in ("nginx", "api") for file in services.undo(service)] if quiet is not None else []
+    return []
 
 
 def _print(answer: dict[str, Any]) -> None:

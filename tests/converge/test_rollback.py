@@ -59,6 +59,60 @@ def test_undo_the_last_and_a_named_deploy(leak_host: Host) -> None:
     assert deploy(leak_host, *FAST).changed == []
 
 
+def test_it_needs_nothing_but_ssh_and_its_backups(leak_host: Host) -> None:
+    """When it is needed, the database, redis, nginx, the API, the operator's secrets may be out of reach."""
+    assert deploy(leak_host, *FAST).code == 0
+    before = state(leak_host)
+    assert deploy(leak_host, *FAST, environment=tokens()).code == 0
+    leak_host.ssh("echo THEIRS=1 >> /opt/ai-admin/.env")
+    services = "postgresql redis-server nginx"
+    leak_host.ssh(f"systemctl stop {services}; pm2 kill >/dev/null")
+    try:
+        plan = deploy(leak_host, "--dry", runbook=ROLLBACK)
+        assert "somebody else has changed it since: their text goes to the backups of this rollback" in plan.output
+        assert "it had no YCLIENTS_PARTNER_TOKEN, YCLIENTS_APP_ID then" in plan.output
+        assert "ai-admin-api is restarted" in plan.output
+        back = deploy(leak_host, *FAST, runbook=ROLLBACK, environment={"YCLIENTS_SECRETS_COMMAND": "false"})
+        assert back.code == 0, back.output
+        assert state(leak_host) == before
+        assert leak_host.ssh("curl -s localhost:3000/marketplace/health-check").stdout.startswith('{"status":"ok"')
+        kept = "/var/backups/ai-admin-deploy/*/opt/ai-admin/.env"
+        assert leak_host.ssh(f"grep -l THEIRS=1 {kept}").stdout.count("\n") == 1
+    finally:
+        leak_host.ssh(f"systemctl start {services}")
+    assert deploy(leak_host, *FAST).changed in ([], ["nginx reload"])
+    assert deploy(leak_host, *FAST).changed == []
+
+
+def test_all_or_nothing(leak_host: Host) -> None:
+    """nginx refuses what stood there before, or the API does not start with it."""
+    assert deploy(leak_host, *FAST, environment=tokens()).code == 0
+    leak_host.ssh("sed -i '/ai-admin-deploy/d' /etc/nginx/sites-available/ai-admin.app")
+    leak_host.ssh("sed -i 's/^JWT_SECRET=.*/JWT_SECRET=/' /opt/ai-admin/.env")
+    leak_host.ssh("sed -i '/location .socket.io/,/^    }/d' /etc/nginx/sites-available/ai-admin.app")
+    assert deploy(leak_host, *FAST).code == 0
+    last = leak_host.ssh("ls /var/backups/ai-admin-deploy").stdout.split()[-1]
+    backup = f"/var/backups/ai-admin-deploy/{last}"
+    assert "sites-available" in leak_host.ssh(f"find {backup} -type f").stdout
+    now = state(leak_host)
+
+    leak_host.ssh(f"echo 'bogus on;' >> {backup}/etc/nginx/sites-available/ai-admin.app")
+    refused = deploy(leak_host, *FAST, "--data", f"undo={last}", runbook=ROLLBACK)
+    assert refused.code == 1
+    assert 'so nothing was changed: [emerg] unknown directive "bogus"' in refused.output
+    assert state(leak_host) == now
+
+    leak_host.ssh(
+        f"sed -i '/bogus/d' {backup}/etc/nginx/sites-available/ai-admin.app; echo PORT=1 >> {backup}/opt/ai-admin/.env"
+    )
+    refused = deploy(leak_host, *FAST, "--data", f"undo={last}", "--data", "start_timeout=6", runbook=ROLLBACK)
+    assert refused.code == 1
+    assert "put back as they were: /opt/ai-admin/.env" in refused.output
+    assert state(leak_host) == now
+    assert socket_answer(leak_host) == "0{"
+    assert deploy(leak_host, *FAST).changed in ([], ["nginx reload"])
+
+
 def test_an_unknown_deploy_is_refused(leak_host: Host) -> None:
     done = deploy(leak_host, "--data", "undo=20010101T000000Z", runbook=ROLLBACK)
     assert done.code == 1

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from tests.converge.conftest import only
 from tests.rehearsal.host import Host, until
-from tests.rehearsal.story import INVENTORY, ROOT, deploy, tokens
+from tests.rehearsal.story import INVENTORY, ROOT, copy_of_repository, deploy, tokens
 
 pytestmark = pytest.mark.slow
 
@@ -68,6 +70,32 @@ def test_a_killed_deploy_leaves_no_lock_but_a_line(leak_host: Host) -> None:
         until(PATIENCE, "the line", lambda: audit(leak_host)[-1]["result"] == "cut off")
         assert audit(leak_host)[-1]["files"] == ["/opt/ai-admin/.env"]
         assert deploy(leak_host, *FAST).code == 0
+
+
+def test_what_a_dead_client_left_half_done_is_put_back(leak_host: Host) -> None:
+    """Killed between `.env` and the restart: a token that the API does not survive would take it down months later."""
+    secrets = "sha256sum /opt/ai-admin/.env"
+    before = leak_host.ssh(secrets).stdout
+    wait = (
+        '\nfrom pyinfra.operations import server\nserver.shell(name="Wait", commands=["touch /run/here; sleep 600"])\n'
+    )
+    pyinfra = str(Path(sys.executable).with_name("pyinfra"))
+    command = [pyinfra, INVENTORY, "deploy.py", "--limit", leak_host.name, "-y"]
+    with copy_of_repository(ROOT, None, only("Secrets in .env") + wait) as folder:
+        client = subprocess.Popen(command, cwd=folder, env=tokens(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        until(PATIENCE, "the step after", lambda: leak_host.ssh("rm /run/here", check=False).returncode == 0)
+        assert leak_host.ssh(secrets).stdout != before
+        client.kill()
+        client.wait()
+    died = time.monotonic()
+    until(PATIENCE, "the old .env", lambda: leak_host.ssh(secrets).stdout == before)
+    print(f"put back {time.monotonic() - died:.1f} s after the client's death")
+    leak_host.ssh("pkill -f '[s]leep 600'", check=False)
+    until(PATIENCE, "the line", lambda: audit(leak_host)[-1].get("put_back") == ["/opt/ai-admin/.env"])
+    assert audit(leak_host)[-1]["result"] == "cut off"
+    leak_host.ssh("pm2 restart ai-admin-api")
+    until(PATIENCE, "the API", lambda: leak_host.ssh("curl -sf localhost:3000/health", check=False).returncode == 0)
+    assert deploy(leak_host, *FAST).code == 0
 
 
 def test_it_can_wait(leak_host: Host) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import time
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from remote import Failure, backups
+from remote import Failure, backups, files
+
+NEW = "the state that we write"
 
 
 @pytest.fixture
@@ -21,44 +24,46 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_file_comes_back_with_its_bytes(file: Path) -> None:
-    kept = backups.keep("1", str(file))
-    assert kept == f"{backups.BACKUPS}/1{file}"
+    kept = backups.keep("1", str(file), NEW)
+    assert kept == {"deploy": "1", "kept": f"{backups.BACKUPS}/1{file}", "wrote": NEW}
     file.write_bytes(b"new")
     backups.restore(str(file), kept)
     assert file.read_bytes() == b"old \xff\x00"
 
 
 def test_a_restored_file_has_the_mode_of_the_one_it_replaces(file: Path) -> None:
-    kept = backups.keep("1", str(file))
+    kept = backups.keep("1", str(file), NEW)
     file.chmod(0o640)
     backups.restore(str(file), kept)
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
 
 
-def test_a_file_that_is_gone_comes_back_for_root_alone(file: Path) -> None:
-    """A `.env` that somebody removed meanwhile: its mode is in no record, and its secrets are for nobody else."""
-    file.chmod(0o600)
-    kept = backups.keep("1", str(file))
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o755])
+def test_a_file_that_is_gone_comes_back_as_it_was(file: Path, mode: int) -> None:
+    """A `.env` that somebody removed meanwhile: mode, owner and ACLs are those of its backup."""
+    file.chmod(mode)
+    os.setxattr(file, "user.acl", b"x")
+    kept = backups.keep("1", str(file), NEW)
     file.unlink()
     backups.restore(str(file), kept)
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert (stat.S_IMODE(file.stat().st_mode), os.getxattr(file, "user.acl")) == (mode, b"x")
 
 
 def test_a_file_that_is_gone_comes_back_for_its_owner(file: Path) -> None:
     """The .env of an application that another user than root runs."""
     os.chown(file, 1234, 567)
-    kept = backups.keep("1", str(file))
+    kept = backups.keep("1", str(file), NEW)
     file.unlink()
     backups.restore(str(file), kept)
-    assert (file.stat().st_uid, file.stat().st_gid, stat.S_IMODE(file.stat().st_mode)) == (1234, 567, 0o600)
+    assert (file.stat().st_uid, file.stat().st_gid, stat.S_IMODE(file.stat().st_mode)) == (1234, 567, 0o644)
 
 
 @pytest.mark.parametrize("now", ["a file", "nothing", "another link"])
 def test_a_symlink_comes_back(file: Path, now: str) -> None:
     link = file.parent / "L"
     link.symlink_to("F")
-    kept = backups.keep("1", str(link))
-    assert kept == {"link": "F"}
+    kept = backups.keep("1", str(link), NEW)
+    assert kept["kept"] == {"link": "F"}
     link.unlink()
     if now == "a file":
         link.write_bytes(b"new")
@@ -71,8 +76,8 @@ def test_a_symlink_comes_back(file: Path, now: str) -> None:
 
 def test_nothing_comes_back(file: Path) -> None:
     file.unlink()
-    kept = backups.keep("1", str(file))
-    assert kept is None
+    kept = backups.keep("1", str(file), NEW)
+    assert kept["kept"] is None
     file.write_bytes(b"new")
     backups.restore(str(file), kept)
     backups.restore(str(file), kept)
@@ -81,66 +86,105 @@ def test_nothing_comes_back(file: Path) -> None:
 
 def test_a_backup_that_is_gone(file: Path) -> None:
     with pytest.raises(Failure, match=r"/gone is gone, so .*/etc/F cannot be put back"):
-        backups.restore(str(file), "/gone")
+        backups.restore(str(file), {"deploy": "1", "kept": "/gone", "wrote": None})
     assert file.read_bytes() == b"old \xff\x00"
 
 
 def test_the_first_state_in_a_deploy_counts(file: Path) -> None:
-    first = backups.keep("1", str(file))
+    first = backups.keep("1", str(file), NEW)
     file.write_bytes(b"between")
-    assert backups.keep("1", str(file)) == first
+    assert backups.keep("1", str(file), NEW) == first
     backups.restore(str(file), first)
     assert file.read_bytes() == b"old \xff\x00"
 
 
 def test_manifest(file: Path) -> None:
     other = file.parent / "other"
-    kept = backups.keep("1", str(file))
-    backups.keep("1", str(other))
-    assert backups.manifest("1") == {str(file): kept, str(other): None}
+    kept = backups.keep("1", str(file), NEW)
+    backups.keep("1", str(other), NEW)
+    assert backups.manifest("1") == {str(file): kept, str(other): {"deploy": "1", "kept": None, "wrote": NEW}}
     assert backups.manifest("2") == {}
-    assert backups.read() == {"1": [str(file), str(other)]}
+    assert list(backups.read(keys=[])["1"]) == [str(file), str(other)]
+
+
+def test_a_manifest_of_the_bundle_before(file: Path) -> None:
+    """Its backups are on hosts."""
+    kept = backups.keep("1", str(file), NEW)["kept"]
+    old = {str(file): kept, "/L": {"link": "F"}, "/N": None}
+    Path(f"{backups.BACKUPS}/1/manifest.json").write_text(json.dumps(old))
+    assert {name: entry["kept"] for name, entry in backups.manifest("1").items()} == old
+    file.write_bytes(b"new")
+    assert backups.read(keys=[])["1"][str(file)] == {"changed": False, "loses": []}
+    entry = backups.manifest("1")[str(file)]
+    assert backups.set_aside(str(file), entry) == ""
+    backups.restore(str(file), entry)
+    assert file.read_bytes() == b"old \xff\x00"
+
+
+def test_what_somebody_else_wrote_is_set_aside(file: Path) -> None:
+    entry = backups.keep("1", str(file), files.sha256(b"ours") or "")
+    assert backups.set_aside(str(file), entry) == "", "not written yet"
+    file.write_bytes(b"ours")
+    assert backups.set_aside(str(file), entry) == ""
+    assert not backups.read(keys=[])["1"][str(file)]["changed"]
+    file.write_bytes(b"ours and theirs")
+    file.chmod(0o640)
+    assert backups.read(keys=[])["1"][str(file)]["changed"]
+    found = Path(backups.set_aside(str(file), entry))
+    assert (found.read_bytes(), stat.S_IMODE(found.stat().st_mode)) == (b"ours and theirs", 0o640)
+    backups.restore(str(file), entry)
+    assert file.read_bytes() == b"old \xff\x00"
+    file.unlink()
+    assert backups.set_aside(str(file), entry) == ""
+
+
+def test_the_keys_that_a_dotenv_loses(file: Path) -> None:
+    dotenv = file.parent / ".env"
+    dotenv.write_text("A=1\nB=\n")
+    backups.keep("1", str(dotenv), NEW)
+    dotenv.write_text("A=2\nB=1\nC=1\nD=1\n")
+    assert backups.read(keys=["A", "B", "C", "E"])["1"][str(dotenv)]["loses"] == ["B", "C"]
 
 
 def test_all_is_for_root_alone(file: Path) -> None:
     old = os.umask(0)
     try:
-        backups.keep("1", str(file))
+        backups.keep("1", str(file), NEW)
     finally:
         os.umask(old)
     for folder, _, names in os.walk(backups.BACKUPS):
         assert stat.S_IMODE(Path(folder).stat().st_mode) == 0o700
-        assert {stat.S_IMODE(Path(f"{folder}/{name}").stat().st_mode) for name in names} <= {0o600}
+        assert {stat.S_IMODE(Path(f"{folder}/{name}").stat().st_mode) for name in names} <= {0o600, 0o644}
     assert (Path(f"{backups.BACKUPS}/1{file}")).is_file()
 
 
 def test_the_newest_deploys_stay(file: Path) -> None:
     for number in range(backups.KEEP + 5):
-        backups.keep(f"{number:02}", str(file))
-    assert list(backups.read()) == [f"{number:02}" for number in range(5, backups.KEEP + 5)]
+        backups.keep(f"{number:02}", str(file), NEW)
+    assert list(backups.read(keys=[])) == [f"{number:02}" for number in range(5, backups.KEEP + 5)]
 
 
 def test_the_deploy_that_is_undone_stays(file: Path) -> None:
     """A rollback of the oldest one keeps files of its own before it reads the old ones."""
     for number in range(10, 10 + backups.KEEP):
-        backups.keep(f"{number}", str(file))
-    backups.keep("99", str(file), spare="10")
-    assert "10" in backups.read()
+        backups.keep(f"{number}", str(file), NEW)
+    backups.keep("99", str(file), NEW, spare="10")
+    assert "10" in backups.read(keys=[])
 
 
 def test_a_deploy_killed_before_it_kept_anything_is_passed_over(file: Path) -> None:
     (Path(backups.BACKUPS) / "20260101T000000Z").mkdir(parents=True)
-    backups.keep("10", str(file))
-    assert list(backups.read()) == ["10"]
+    backups.keep("10", str(file), NEW)
+    assert list(backups.read(keys=[])) == ["10"]
 
 
 def test_the_deploy_in_hand_stays_though_the_clock_was_set_back(file: Path) -> None:
     for number in range(10, 10 + backups.KEEP):
-        backups.keep(f"{number}", str(file))
+        backups.keep(f"{number}", str(file), NEW)
     file.write_bytes(b"later")
-    kept = backups.keep("00", str(file))
-    backups.keep("00", f"{file}2")
-    assert list(backups.read()) == ["00", *(f"{number}" for number in range(11, 10 + backups.KEEP))]
+    kept = backups.keep("00", str(file), NEW)
+    backups.keep("00", f"{file}2", NEW)
+    assert list(backups.read(keys=[])) == ["00", *(f"{number}" for number in range(11, 10 + backups.KEEP))]
     file.write_bytes(b"new")
     backups.restore(str(file), kept)
     assert file.read_bytes() == b"later"
@@ -151,5 +195,5 @@ def test_a_new_deploy_never_has_the_id_of_an_old_one(file: Path, monkeypatch: py
     found = []
     for _ in range(3):
         found.append(backups.new_deploy())
-        backups.keep(found[-1], str(file))
+        backups.keep(found[-1], str(file), NEW)
     assert found == ["20261231T235959Z", "20270101T000000Z", "20270101T000001Z"]

@@ -14,7 +14,7 @@ from remote.files import sha256
 def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two files that differ, and an nginx that runs nowhere and takes everything."""
     monkeypatch.setattr(nginx, "workers", list)
-    monkeypatch.setattr(nginx, "check", lambda: None)
+    monkeypatch.setattr(nginx, "complaint", str)
     (tmp_path / "available").write_bytes(b"old")
     (tmp_path / "enabled").write_bytes(b"copy")
     return tmp_path

@@ -220,7 +220,7 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Api:
     monkeypatch.setattr(pm2, "daemon_runs", bool)
     monkeypatch.setattr(pm2, "apps", lambda *of: [{"name": f"another in {of}", "pm2_env": {}}])
     monkeypatch.setattr(restart, "_check_ecosystem", str)
-    monkeypatch.setattr(restart, "wait_until_stable", str)
+    monkeypatch.setattr(restart, "wait_until_stable", lambda *_: None)
     return {
         "app": "api",
         "app_dir": str(tmp_path),
@@ -247,8 +247,8 @@ def test_the_files_go_back_whatever_went_wrong(
     client, outcomes = Pm2(restarts=True), [error]
     monkeypatch.setattr(pm2, "command", client.command)
 
-    def wait(api: Api) -> None:
-        del api
+    def wait(api: Api, worst: int = 500) -> None:
+        del api, worst
         if outcomes:
             raise outcomes.pop()
 

@@ -28,6 +28,10 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "etc/F"
 
 
+def digest(content: bytes) -> str:
+    return files.sha256(content) or ""
+
+
 def note(name: str) -> object:
     return json.loads(Path(f"{services.STATE}/{name}.json").read_text())
 
@@ -155,28 +159,33 @@ def test_the_notes_of_one_service_say_nothing_of_another(file: Path) -> None:
 # --- the notes
 
 
+def entry(kept: str | None, wrote: str = "") -> backups.Entry:
+    return {"deploy": "1", "kept": kept, "wrote": wrote}
+
+
 def test_a_second_change_before_a_restart_keeps_the_first_backup(file: Path) -> None:
     running = [process(1)]
-    services.before_change("api", running, {str(file): "first"})
-    services.before_change("api", running, {str(file): "second", "other": None})
-    assert note("api") == {"processes": [process(1).id], "files": {str(file): "first", "other": None}}
+    services.before_change("api", running, {str(file): entry("first", "a")})
+    services.before_change("api", running, {str(file): entry("second", "b"), "other": entry(None)})
+    changed = {str(file): entry("first", "b"), "other": entry(None)}
+    assert note("api") == {"processes": [process(1).id], "files": changed}
 
 
 def test_a_second_change_while_nothing_runs_keeps_the_first_backup_too(file: Path) -> None:
-    services.before_change("api", [process(1)], {str(file): "first"})
-    services.before_change("api", [], {str(file): "second"})
-    assert note("api") == {"processes": [process(1).id], "files": {str(file): "first"}}
+    services.before_change("api", [process(1)], {str(file): entry("first")})
+    services.before_change("api", [], {str(file): entry("second")})
+    assert note("api") == {"processes": [process(1).id], "files": {str(file): entry("first")}}
 
 
 def test_after_a_restart_a_new_note_starts(file: Path) -> None:
     """By somebody else: nothing removed our note, but these processes read what we wrote."""
-    services.before_change("api", [process(1)], {str(file): "first"})
-    services.before_change("api", [process(2)], {"other": "second"})
-    assert note("api") == {"processes": [process(2).id], "files": {"other": "second"}}
+    services.before_change("api", [process(1)], {str(file): entry("first")})
+    services.before_change("api", [process(2)], {"other": entry("second")})
+    assert note("api") == {"processes": [process(2).id], "files": {"other": entry("second")}}
 
 
 def test_after_start(file: Path) -> None:
-    services.before_change("api", [process(1)], {str(file): None})
+    services.before_change("api", [process(1)], {str(file): entry(None)})
     services.after_start("api", [process(2)], "f")
     assert note("api.started") == {"processes": [process(2).id], "fingerprint": "f"}
     assert services.undo("api") == []
@@ -186,7 +195,7 @@ def test_after_start(file: Path) -> None:
 def test_undo(file: Path) -> None:
     link, new = file.parent / "L", file.parent / "new"
     link.symlink_to("F")
-    kept = {str(each): backups.keep("1", str(each)) for each in (file, link, new)}
+    kept = {str(each): backups.keep("1", str(each), digest(b"changed")) for each in (file, link, new)}
     services.before_change("nginx", [process(1)], kept)
     for each in (file, link, new):
         files.write_whole(str(each), b"changed", 0o644)
@@ -197,6 +206,31 @@ def test_undo(file: Path) -> None:
     assert str(link.readlink()) == "F"
     assert not new.exists()
     assert services.undo("nginx") == []
+
+
+def test_undo_keeps_what_somebody_else_wrote_meanwhile(file: Path) -> None:
+    """A line that was appended while the API failed to start: it was in neither the file nor a backup."""
+    services.replace_file("1", "api", [process(1)], str(file), b"new", digest(b"old"), 0o600)
+    file.write_bytes(b"new\nTHEIRS=1\n")
+
+    (said,) = services.undo("api")
+
+    assert file.read_bytes() == b"old"
+    where = f"{backups.BACKUPS}/1{file}.found"
+    assert said == f"{file} (somebody else had changed it since: their text is in {where})"
+    assert Path(where).read_bytes() == b"new\nTHEIRS=1\n"
+
+
+def test_a_note_of_the_bundle_before(file: Path) -> None:
+    kept = backups.keep("1", str(file), "")["kept"]
+    services._save("api", {"processes": [process(1).id], "files": {str(file): kept}})
+    file.write_bytes(b"new")
+    services.before_change("api", [process(1)], {str(file): entry("x", "b")})
+    services.before_change("api", [process(1)], {})
+    assert note("api") == {"processes": [process(1).id], "files": {str(file): entry(kept, "b")}}
+    services._save("api", {"processes": [process(1).id], "files": {str(file): kept}})
+    assert services.undo("api") == [str(file)]
+    assert file.read_bytes() == b"old"
 
 
 def test_put_back() -> None:
@@ -210,7 +244,7 @@ def test_put_back() -> None:
 def test_replace_file(file: Path) -> None:
     services.replace_file("1", "api", [process(1)], str(file), b"new", files.sha256(b"old"), 0o600)
     assert file.read_bytes() == b"new"
-    assert backups.read() == {"1": [str(file)]}
+    assert list(backups.read(keys=[])["1"]) == [str(file)]
     assert services.is_stale("api", [process(1)], [])
     assert services.undo("api") == [str(file)]
     assert file.read_bytes() == b"old"

@@ -12,15 +12,18 @@ from typing import Any
 
 import pytest
 
-from remote import backups, lock, step, wire
+from remote import backups, lock, services, step, wire
+from remote.files import sha256
 from remote.lock import held
+from remote.processes import Process
 from tests.unit.remote.conftest import Start, names
 
 # argv: the folder of it all, and session's arguments as JSON
 DRIVER = """import json, sys
-from remote import backups, lock, session, step
+from remote import backups, lock, services, session, step
 folder = sys.argv[1]
 lock.FOLDER, backups.BACKUPS, session.AUDIT = f"{folder}/var/run", f"{folder}/var/backups", f"{folder}/audit.jsonl"
+services.STATE = f"{folder}/var/lib"
 session.AUDIT_SIZE, session.ALIVE, step.WAIT = 1000, float(sys.argv[3]), 0.1
 session.require_root = lambda: None
 session.session(**json.loads(sys.argv[2]))
@@ -76,7 +79,8 @@ def line(process: subprocess.Popen[bytes]) -> Any:
 
 def end(process: subprocess.Popen[bytes], said: str = "") -> None:
     stdout, stderr = process.communicate(said.encode(), timeout=20)
-    assert (process.returncode, stdout, stderr) == (0, b"", b"")
+    assert (process.returncode, stderr) == (0, b"")
+    assert not stdout or wire.unpack(stdout) == {"put_back": []}
 
 
 def test_a_session(begin: Begin, journal: Path, tmp_path: Path) -> None:
@@ -90,7 +94,7 @@ def test_a_session(begin: Begin, journal: Path, tmp_path: Path) -> None:
     with held(step.LOCK, 0) as mine:
         assert mine is not None  # the steps of this very deploy come now
     (tmp_path / "F").touch()
-    backups.keep(answer["deploy"], f"{tmp_path}/F")
+    backups.keep(answer["deploy"], f"{tmp_path}/F", "")
 
     end(process, json.dumps({"result": "ok", "changed": ["nginx: Ключ"]}))
 
@@ -113,6 +117,31 @@ def test_cut_off(begin: Begin, said: str) -> None:
     line(process)
     end(process, said)
     assert [(entry["result"], entry["changed"]) for entry in begin.audit()] == [("cut off", [])]
+
+
+@pytest.mark.parametrize(("result", "back"), [("ok", False), ("failed", True), ("cut off", True)])
+def test_what_no_service_has_loaded_is_put_back(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: str, back: bool
+) -> None:
+    """A token that the API does not survive, and a client that dies before the restart."""
+    monkeypatch.setattr(services, "STATE", f"{tmp_path}/var/lib")
+    env = tmp_path / "env"
+    env.write_text("A=1\n")
+    process = begin()
+    line(process)
+    running = [Process(1, "boot/1/1", 0)]
+    services.replace_file("1", "api", running, str(env), b"A=2\n", sha256(b"A=1\n"), 0o600)
+    with held(step.LOCK, 0):  # a step that is still running may be the one that loads it
+        assert process.stdin and process.stdout
+        process.stdin.write(b"" if result == "cut off" else json.dumps({"result": result, "changed": []}).encode())
+        process.stdin.close()
+        assert env.read_text() == "A=2\n"
+    said = process.stdout.read()
+    process.wait(20)
+    assert env.read_text() == ("A=1\n" if back else "A=2\n")
+    assert said == (f"{wire.pack({'put_back': [str(env)]})}\n".encode() if back else b"")
+    (entry,) = begin.audit()
+    assert (entry["result"], entry.get("put_back")) == (result, [str(env)] if back else None)
 
 
 def test_a_session_from_the_host_itself(begin: Begin) -> None:
@@ -164,7 +193,7 @@ def test_two_deploys_in_one_second_have_two_ids(begin: Begin, tmp_path: Path) ->
     for _ in range(2):
         process = begin()
         found.append(line(process)["deploy"])
-        backups.keep(found[-1], f"{tmp_path}/F")
+        backups.keep(found[-1], f"{tmp_path}/F", "")
         end(process)
     assert found[0] < found[1]
 
