@@ -48,11 +48,8 @@ def test_neither_is_written_where_one_is_not_what_the_plan_saw(etc: Path, seen: 
 
 
 def test_what_nginx_refuses_is_put_back(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> None:
-        raise Failure("emerg")
-
-    monkeypatch.setattr(nginx, "check", refuse)
-    with pytest.raises(Failure, match="nginx refuses the new site, so the old one was put back: emerg"):
+    monkeypatch.setattr(nginx, "complaint", lambda: "emerg")
+    with pytest.raises(Failure, match="nginx refuses the new site; put back as they were: .*enabled: emerg"):
         write(etc)
     assert (etc / "available").read_bytes() == b"old"
     assert (etc / "enabled").read_bytes() == b"copy"

@@ -159,7 +159,7 @@ def workers(clock: Clock, monkeypatch: pytest.MonkeyPatch, second: Callable[[flo
         return [Process(1, app, 0.0), Process(2, f"{second(clock.now)}", 0.0)]
 
     monkeypatch.setattr(restart, "time", clock)
-    monkeypatch.setattr(restart, "health", lambda port: "" if port else "no port")
+    monkeypatch.setattr(restart, "health", lambda port, _: "" if port else "no port")
     monkeypatch.setattr(nginx, "retry_upstreams", str)
     monkeypatch.setattr(pm2, "serves", lambda app, port: bool(app and port))
     monkeypatch.setattr(pm2, "processes", now)
