@@ -276,7 +276,7 @@ def test_what_nginx_refuses_is_put_back(host: Host, linked: bool) -> None:
     host.ssh("systemctl reload nginx")
     before = tree(host, "/etc")
     output = refuse(host)
-    assert "nginx refuses the new site, so the old one was put back" in output
+    assert "nginx refuses the new site; put back as they were: " in output
     assert 'duplicate location "/socket.io/"' in output
     assert differing(before, tree(host, "/etc")) == set()
     assert host.ssh("nginx -t", check=False).returncode == 0

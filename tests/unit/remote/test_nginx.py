@@ -49,7 +49,7 @@ def test_neither_is_written_where_one_is_not_what_the_plan_saw(etc: Path, seen: 
 
 def test_what_nginx_refuses_is_put_back(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nginx, "complaint", lambda: "emerg")
-    with pytest.raises(Failure, match="nginx refuses the new site; put back as they were: .*enabled: emerg"):
+    with pytest.raises(Failure, match=r"nginx refuses the new site; put back as they were: .*enabled: emerg"):
         write(etc)
     assert (etc / "available").read_bytes() == b"old"
     assert (etc / "enabled").read_bytes() == b"copy"
