@@ -29,6 +29,7 @@ from remote.processes import (
 from remote.readings import Running
 
 BOOT = "/etc/systemd/system/multi-user.target.wants"  # where `pm2 startup` enables a pm2-<user>.service
+ECOSYSTEM = "ecosystem.config.js"
 _DAEMON = re.compile(r"PM2 v\S+: God Daemon \(")  # what a daemon calls itself, before its PM2_HOME
 
 
@@ -173,6 +174,26 @@ def known(app: str, app_dir: str) -> dict[str, Any] | None:
     return next((each["pm2_env"] for each in apps(app, app_dir) if each["name"] == app), None)
 
 
+def ecosystem(app: str, app_dir: str) -> dict[str, list[str]]:
+    """The apps that the ecosystem file names, each with the variables that it sets. Raises Failure."""
+    file = f"{app_dir}/{ECOSYSTEM}"
+    if not os.path.exists(file):
+        raise Failure(f"{file} is not there to start it from")
+    # pm2 7.0 takes `apps`, `pm2` or the whole, a list or a single one (lib/API.js)
+    script = f"""const c = require('./{ECOSYSTEM}'); const list = [c.apps || c.pm2 || c].flat();
+        console.log('\\n' + JSON.stringify(list.map((app) => [app.name, Object.keys(app.env || {{}})])))"""
+    done = run_node(app, "node", "-e", script, cwd=app_dir)
+    if done.status != 0:
+        raise Failure(f"{file} does not load: {done.line_with('Error')}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _set_in_ecosystem(app: str, app_dir: str) -> list[str]:
+    with suppress(Failure, OSError, ValueError):  # what cannot be read is told when it is needed
+        return ecosystem(app, app_dir).get(app, [])
+    return []
+
+
 def files_read_at_start(app_dir: str, packages: Sequence[str]) -> list[str]:
     """What the API reads when it starts and somebody may change: .env, packages, source."""
     modules = f"{app_dir}/node_modules"
@@ -201,8 +222,14 @@ def read(*, app: str, app_dir: str, port: int, packages: Sequence[str], keys: Se
     if not running:
         return {"status": status, "stale": True, "shadowed": []}
     names = {name for process in running for name in _variables(process.pid)}
+    shadowed = [key for key in keys if key in names]
+    set_there = _set_in_ecosystem(app, app_dir) if shadowed else []  # Node's 60 ms, only then
+    own = [key for key in shadowed if key in set_there]
+    if own:
+        which = f"{', '.join(own)} for {app}"
+        raise Failure(f"{app_dir}/{ECOSYSTEM} sets {which}, so the value of .env never counts: take it out there")
     stale = services.is_stale("api", running, files_read_at_start(app_dir, packages))
-    return {"status": status, "stale": stale, "shadowed": [key for key in keys if key in names]}
+    return {"status": status, "stale": stale, "shadowed": shadowed}
 
 
 def _told(pid: str) -> str:

@@ -1,8 +1,6 @@
 """Restart the API under pm2, see that it stays up, and put its files back when it does not."""
 
 import http.client
-import json
-import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -68,23 +66,18 @@ def _is_known(api: Api) -> bool:
 
 def _check_ecosystem(api: Api) -> None:
     """What the app is started from must load and name it, before pm2 forgets the app. Raises Failure."""
-    start = f"pm2 must start {api['app']} anew, and {api['app_dir']}/ecosystem.config.js"
-    if not os.path.exists(f"{api['app_dir']}/ecosystem.config.js"):
-        raise Failure(f"{start} is not there to start it from")
-    # pm2 7.0 takes `apps`, `pm2` or the whole, a list or a single one (lib/API.js)
-    names = "const c = require('./ecosystem.config.js'); const list = [c.apps || c.pm2 || c].flat();"
-    script = f"{names} console.log('\\n' + JSON.stringify(list.map((app) => app.name)))"
-    done = pm2.run_node(api["app"], "node", "-e", script, cwd=api["app_dir"])
-    if done.status != 0:
-        raise Failure(f"{start} does not load: {done.line_with('Error')}")
-    if api["app"] not in json.loads(done.stdout.splitlines()[-1]):
-        raise Failure(f"{start} has no app of this name")
+    try:
+        known = pm2.ecosystem(api["app"], api["app_dir"])
+    except Failure as error:
+        raise Failure(f"pm2 must start {api['app']} anew, and {error}") from None
+    if api["app"] not in known:
+        raise Failure(f"pm2 must start {api['app']} anew, and {api['app_dir']}/{pm2.ECOSYSTEM} has no app of this name")
 
 
 def _start(api: Api, fresh: bool, seemed_known: bool) -> bool:
     """Returns whether it was started anew, from its ecosystem file. Raises Failure."""
     for attempt in (1, 2):
-        arguments = ["start", "ecosystem.config.js", "--only", api["app"]] if fresh else ["restart", api["app"]]
+        arguments = ["start", pm2.ECOSYSTEM, "--only", api["app"]] if fresh else ["restart", api["app"]]
         done = _pm2(api, *arguments)
         if done.status == 0:
             return fresh

@@ -176,3 +176,18 @@ def test_shadowed_key_is_freed(host: Host) -> None:
     assert b'"JWT_SECRET"' not in read(host, DUMP)
     assert health_check(host)["jwt_secret"]
     assert others(apps(host)) == others(before)
+
+
+def test_a_key_that_the_ecosystem_file_sets_is_refused(host: Host) -> None:
+    """Started anew from that file it would have the value again: a restart at every deploy, and no end to it."""
+    file = f"{APP}/ecosystem.config.js"
+    whole = read(host, file)
+    own = f"c.apps.find((app) => app.name === '{API}').env.JWT_SECRET = 'x';"
+    write(host, file, whole + f"\nconst c = module.exports;\n{own}\n".encode())
+    host.ssh(f"cd {APP}; pm2 delete {API}; pm2 start ecosystem.config.js --only {API}")
+    try:
+        assert f"{file} sets JWT_SECRET for {API}, so the value of .env never counts: take it out there" in refuse(host)
+    finally:
+        write(host, file, whole)
+    assert converge(host).changed == RESTART
+    assert "JWT_SECRET" not in environment(host)

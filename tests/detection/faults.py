@@ -113,7 +113,7 @@ FAULTS = [
         "edit $app/src/index.js"
         " \"/^app.use.'.', marketplace/i app.get('/marketplace/health-check', (_, r) => r.json({ ok: 1 }));\"; restart",
         "back $app/src/index.js; restart",
-        ("no_older_route_answers",),
+        ("no_older_route_answers", "no_router_stands_before_the_marketplace"),
         ("Endpoints",),
         "an older route",
         "remove the older route",

@@ -14,8 +14,8 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.detection.conftest import Verified, shell, verify
-from tests.rehearsal.host import Host
-from tests.rehearsal.story import INVENTORY, ROOT
+from tests.rehearsal.host import Host, until
+from tests.rehearsal.story import INVENTORY, ROOT, deploy
 
 # Written on an idle host too: the logs of sshd and nginx, and PostgreSQL's own maintenance.
 WRITTEN_ANYWAY = ("var/log/", "var/lib/postgresql/", "var/lib/redis/", "opt/ai-admin/logs/")
@@ -76,6 +76,23 @@ def test_later_versions_of_the_application_are_no_alarm(ver: Host, sound: Verifi
         shell(ver, "back $routes; restart", "host")
     assert answer == "401", "the older version answers any token"
     assert found.code == 0, found.output
+
+
+@pytest.mark.slow
+def test_a_dotenv_that_is_a_symlink_is_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
+    """Its own mode is 777, whatever that of the file is; deploy leaves it a link."""
+    del sound
+    ver.ssh("cd /opt/ai-admin && mv .env /etc/ai-admin.env && ln -s /etc/ai-admin.env .env && pm2 restart ai-admin-api")
+    try:
+        until(60, "the API", lambda: ver.ssh("curl -sf localhost:3000/health", check=False).returncode == 0)
+        first = deploy(ver, "--data", "settle_time=0")
+        assert (first.code, deploy(ver, "--data", "settle_time=0").changed) == (0, []), first.output
+        found = verify(ver, tmp_path)
+        assert found.code == 0, found.output
+        assert ver.ssh("readlink /opt/ai-admin/.env").stdout.strip() == "/etc/ai-admin.env"
+    finally:
+        ver.ssh("mv /etc/ai-admin.env /opt/ai-admin/.env && pm2 restart ai-admin-api")
+        until(60, "the API", lambda: ver.ssh("curl -sf localhost:3000/health", check=False).returncode == 0)
 
 
 @pytest.mark.slow

@@ -73,7 +73,7 @@ say migration $migration
 SQL
 ) ) &
 say node.version $(node --version 2>&1)
-say dotenv.mode $(stat -c '%a' "$APP_DIR/.env" 2>&1)
+say dotenv.mode $(stat -L -c '%a' "$APP_DIR/.env" 2>&1)
 say port.holder $holder
 say boot.saved $(grep -c "\"name\": *\"$API_APP\"" "$PM2_HOME/dump.pm2" 2>&1)
 written="$APP_DIR $APP_DIR/logs /var/log /var/lib/postgresql"

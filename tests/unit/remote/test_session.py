@@ -72,7 +72,8 @@ def begin(start: Start, tmp_path: Path, journal: Path) -> Begin:
 
 def line(process: subprocess.Popen[bytes]) -> Any:
     assert process.stdout and process.stderr
-    said = process.stdout.readline()
+    while (said := process.stdout.readline()) == b"\n":
+        pass  # it shows that it lives
     assert said, process.stderr.read().decode()
     return wire.unpack(said)
 
