@@ -352,6 +352,15 @@ FAULTS = [
         hides=True,
     ),
     Fault(
+        "a package that no setting names is missing",
+        "mv $app/node_modules/qrcode /root/",
+        "mv /root/qrcode $app/node_modules/",
+        ("what_the_source_loads_is_there",),
+        ("Endpoints",),
+        "node_modules lacks qrcode (src/api/websocket/marketplace-socket.js line 3)",
+        "list them in package.json",
+    ),
+    Fault(
         "packages of another major",
         "for each in $packages; do edit $(package $each) '/\"version\":/s/[0-9]*\\./2./'; done; restart",
         "for each in $packages; do back $(package $each); done; restart",

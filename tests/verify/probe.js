@@ -215,6 +215,10 @@ part(() => {
     say(`npm.${name}`, found.version ?? 'missing', wanted[name] ?? '-');
     if (found.engines?.node) engines.push([found.engines.node, name]);
   }
+  const modules = fs.readdirSync(`${APP_DIR}/node_modules`);
+  const scoped = (name) => fs.readdirSync(`${APP_DIR}/node_modules/${name}`).map((each) => `${name}/${each}`);
+  const there = modules.flatMap((name) => (name.startsWith('@') ? scoped(name) : name));
+  console.log(`npm.there\t${there.join(' ')}`);
   const major = (range) => Number(range.match(/\d+/)?.[0] ?? 0);
   const [range = '0', name = 'nothing'] = engines.sort(([a], [b]) => major(b) - major(a))[0] ?? [];
   say('node.wanted', major(range), name, range);

@@ -27,6 +27,15 @@ def test_package_is_installed(probe: Reading, package: str) -> None:
     assert cause == "yes", f"{package} does not load, and {falls}: {cause}"
 
 
+@component("endpoints", "list them in package.json with their versions, and deploy the application again")
+def test_what_the_source_loads_is_there(probe: Reading, target: Target) -> None:
+    """Besides the packages of the settings: what the marketplace's own files load."""
+    own = target.settings.packages
+    there = probe["npm.there"].split()
+    lacking = [f"{name} ({place})" for name, place in target.contract.packages.items() if name not in {*there, *own}]
+    assert not lacking, f"node_modules lacks {', '.join(lacking)}: the API will fail at its next restart"
+
+
 def test_package_has_the_right_major(probe: Reading, target: Target, package: str) -> None:
     version, wanted = probe[f"npm.{package}"].split()[:2]
     needs(version != "missing", f"{package} is not installed")
