@@ -89,7 +89,7 @@ def test_all_or_nothing(leak_host: Host) -> None:
     assert deploy(leak_host, *FAST, environment=tokens()).code == 0
     leak_host.ssh("sed -i '/ai-admin-deploy/d' /etc/nginx/sites-available/ai-admin.app")
     leak_host.ssh("sed -i 's/^JWT_SECRET=.*/JWT_SECRET=/' /opt/ai-admin/.env")
-    leak_host.ssh("sed -i '/location .socket.io/,/^    }/d' /etc/nginx/sites-available/ai-admin.app")
+    leak_host.ssh("sed -i '/location .*socket.io/,/^    }/d' /etc/nginx/sites-available/ai-admin.app")
     assert deploy(leak_host, *FAST).code == 0
     last = leak_host.ssh("ls /var/backups/ai-admin-deploy").stdout.split()[-1]
     backup = f"/var/backups/ai-admin-deploy/{last}"
