@@ -25,6 +25,7 @@ def roll_back(deploy: str, *, undo: str, api: Api, keys: Sequence[str]) -> None:
     of_api = [file for file in entries if file not in of_nginx]
     now = pm2.read(app=api["app"], app_dir=api["app_dir"], port=api["port"], packages=api["packages"], keys=keys)
     before = nginx.complaint() if of_nginx else ""
+    notes = {service: services.load_note(service) for service in ("nginx", "api")}
     try:
         _put_back(deploy, undo, "nginx", nginx.workers(), of_nginx)
         after = nginx.complaint() if of_nginx else ""
@@ -37,6 +38,8 @@ def roll_back(deploy: str, *, undo: str, api: Api, keys: Sequence[str]) -> None:
         for file, entry in backups.manifest(deploy).items():
             if backups.state(file) != backups.old_state(entry):  # a restart that failed has put back what the API reads
                 backups.restore(file, entry)
+        for service, note in notes.items():
+            services.save_note(service, note)
         raise
     if after:
         raise Failure(f"the files are back, but nginx refuses its configuration as before, so it runs the old: {after}")

@@ -43,8 +43,8 @@ def is_stale(service: str, processes: Sequence[Process], paths: Sequence[str]) -
     theirs, which a clock that was set meanwhile can make wrong.
     """
     ids = {process.id for process in processes}
-    started = _load(f"{service}.started")
-    if ids & set(_load(service)["processes"]):
+    started = load_note(f"{service}.started")
+    if ids & set(load_note(service)["processes"]):
         return True
     if ids & set(started["processes"]):
         return bool(started["fingerprint"] != fingerprint(paths))
@@ -56,20 +56,20 @@ def is_stale(service: str, processes: Sequence[Process], paths: Sequence[str]) -
 def before_change(service: str, processes: Sequence[Process], kept: dict[str, backups.Entry]) -> None:
     """These processes run what was there before the change; `kept` are the backups of the files that change."""
     ids = [process.id for process in processes]
-    old = _load(service)
+    old = load_note(service)
     if not ids or set(ids) & set(old["processes"]):  # nothing was restarted since
         ids = old["processes"] or ids
         earlier = {file: backups.entry("", found) for file, found in old["files"].items()}
         for file, entry in kept.items():
             earlier[file] = {**entry, "kept": earlier.get(file, entry)["kept"]}
         kept = earlier
-    _save(service, {"processes": ids, "files": kept})
+    save_note(service, {"processes": ids, "files": kept})
 
 
 def after_start(service: str, processes: Sequence[Process], fingerprint: str) -> None:
     """The service runs what is on disk: its processes were started when the files had this fingerprint."""
     ids = [process.id for process in processes]
-    _save(f"{service}.started", {"processes": ids, "fingerprint": fingerprint})
+    save_note(f"{service}.started", {"processes": ids, "fingerprint": fingerprint})
     files.remove(f"{STATE}/{service}.json")
 
 
@@ -100,7 +100,7 @@ def undo(service: str) -> list[str]:
     """The files that the service has not run yet become what they were. Returns their names, for `put_back`: each with
     the place where it left what somebody else had made of the file meanwhile."""
     undone = []
-    for file, found in _load(service)["files"].items():
+    for file, found in load_note(service)["files"].items():
         entry = backups.entry("", found)
         aside = backups.set_aside(file, entry)
         backups.restore(file, entry)
@@ -114,10 +114,10 @@ def put_back(undone: list[str]) -> str:
     return f"; put back as they were: {', '.join(undone)}" if undone else ""
 
 
-def _load(name: str) -> dict[str, Any]:
+def load_note(name: str) -> dict[str, Any]:
     return {"processes": [], "files": {}, **json.loads(files.read(f"{STATE}/{name}.json") or b"{}")}
 
 
-def _save(name: str, note: dict[str, Any]) -> None:
+def save_note(name: str, note: dict[str, Any]) -> None:
     files.make_private_folder(STATE)
     files.write_whole(f"{STATE}/{name}.json", json.dumps(note).encode(), 0o600)

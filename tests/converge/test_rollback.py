@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.rehearsal.host import Host
@@ -99,7 +101,8 @@ def test_all_or_nothing(leak_host: Host) -> None:
     leak_host.ssh(f"echo 'bogus on;' >> {backup}/etc/nginx/sites-available/ai-admin.app")
     refused = deploy(leak_host, *FAST, "--data", f"undo={last}", runbook=ROLLBACK)
     assert refused.code == 1
-    assert 'so nothing was changed: [emerg] unknown directive "bogus"' in refused.output
+    assert re.search(r'so nothing was changed: .*unknown directive "bogus"', refused.output), refused.output
+    assert "put back, as" not in refused.output
     assert state(leak_host) == now
 
     leak_host.ssh(
@@ -110,7 +113,7 @@ def test_all_or_nothing(leak_host: Host) -> None:
     assert "put back as they were: /opt/ai-admin/.env" in refused.output
     assert state(leak_host) == now
     assert socket_answer(leak_host) == "0{"
-    assert deploy(leak_host, *FAST).changed in ([], ["nginx reload"])
+    assert set(deploy(leak_host, *FAST).changed) <= {"nginx reload", "API restart"}
 
 
 def test_an_unknown_deploy_is_refused(leak_host: Host) -> None:

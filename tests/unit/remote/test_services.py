@@ -126,7 +126,7 @@ def test_without_it_the_fingerprint_decides(file: Path) -> None:
     """Whatever the times say: these are of a clock that was set meanwhile."""
     old, young = process(1, started=0), process(1)
     services.before_change("api", [process(2)], {})  # of an earlier process
-    services._save("api.started", {"processes": [old.id], "fingerprint": services.fingerprint([str(file)])})
+    services.save_note("api.started", {"processes": [old.id], "fingerprint": services.fingerprint([str(file)])})
     assert not services.is_stale("api", [old], [str(file)])
     file.write_bytes(b"new")
     assert services.is_stale("api", [young], [str(file)])
@@ -135,7 +135,7 @@ def test_without_it_the_fingerprint_decides(file: Path) -> None:
 def test_without_both_the_times_decide(file: Path) -> None:
     """Of the name, and of what it leads to."""
     services.before_change("api", [process(2)], {})
-    services._save("api.started", {"processes": [process(3).id], "fingerprint": "another"})
+    services.save_note("api.started", {"processes": [process(3).id], "fingerprint": "another"})
     changed = file.stat().st_ctime
     assert services.is_stale("api", [process(1, changed - 1)], [str(file)])
     assert not services.is_stale("api", [process(1, changed + 1)], [str(file), f"{file}-no"])
@@ -223,12 +223,12 @@ def test_undo_keeps_what_somebody_else_wrote_meanwhile(file: Path) -> None:
 
 def test_a_note_of_the_bundle_before(file: Path) -> None:
     kept = backups.keep("1", str(file), "")["kept"]
-    services._save("api", {"processes": [process(1).id], "files": {str(file): kept}})
+    services.save_note("api", {"processes": [process(1).id], "files": {str(file): kept}})
     file.write_bytes(b"new")
     services.before_change("api", [process(1)], {str(file): entry("x", "b")})
     services.before_change("api", [process(1)], {})
     assert note("api") == {"processes": [process(1).id], "files": {str(file): entry(kept, "b")}}
-    services._save("api", {"processes": [process(1).id], "files": {str(file): kept}})
+    services.save_note("api", {"processes": [process(1).id], "files": {str(file): kept}})
     assert services.undo("api") == [str(file)]
     assert file.read_bytes() == b"old"
 
