@@ -309,6 +309,7 @@ def _streams(host: Host, command: str) -> tuple[Any, Any, Any, Callable[[], None
     stdin, stdout, stderr = host.connector.client.exec_command(command)
 
     def end() -> None:
+        stdin.channel.settimeout(2 * remote.session.ALIVE)  # the host shows a sign of life in this time, or is gone
         stdin.channel.shutdown_write()
         stdin.channel.status_event.wait(CLOSING)
 

@@ -24,6 +24,7 @@ EMITTER = re.compile(
 BUILT_IN = re.compile(
     r"node:.*|assert|async_hooks|buffer|child_process|cluster|crypto|dns|events|fs|http|http2|https|module|net|os|path"
     r"|perf_hooks|process|querystring|readline|stream|string_decoder|timers|tls|tty|url|util|v8|vm|worker_threads|zlib"
+    r"|constants|dgram|diagnostics_channel|inspector|punycode|repl|trace_events|wasi"
 )
 _MAKES_POOL = re.compile(rf"[^;{{}}=]*\bgetSessionPool\(\)|new\s+([\w.]+\.)?{POOL_CLASS}\(.*\)", re.DOTALL)
 _INSERT = re.compile(r'insert\s+into\s+(?:public\.)?"?companies"?\s*\(([^)]*)\)', re.IGNORECASE)
@@ -232,10 +233,19 @@ def _add_packages(found: Contract, file: str, root: Node) -> None:
     for node in nodes(root):
         is_call = node.type == "call_expression" and text(node.child_by_field_name("function")) in ("require", "import")
         source = node.child_by_field_name("arguments" if is_call else "source")
-        for name in list(_strings(source))[:1] if source is not None else []:
+        if is_call and source is not None:
+            source = next(iter(source.named_children), None)
+        if source is None or source.type != "string" or _is_tried(node):
+            continue
+        for name in list(_strings(source))[:1]:
             package = "/".join(name.split("/")[: 2 if name.startswith("@") else 1])
-            if package and package[0] not in "./" and not BUILT_IN.fullmatch(package):
+            if package and package[0] not in "./#" and not BUILT_IN.fullmatch(package):
                 found.packages.setdefault(package, Place(file, node.start_point.row + 1))
+
+
+def _is_tried(node: Node | None) -> bool:
+    """In a `try`: the application can do without it."""
+    return node is not None and (node.type == "try_statement" or _is_tried(node.parent))
 
 
 # --- the table

@@ -16,11 +16,13 @@ from settings import BadInput
 
 @operation()
 def files(undo: str, api: Api, lock_wait: int) -> Generator[Step[...]]:
-    """`undo` is the deploy's UTC time, empty for the last; `lock_wait` seconds to wait while somebody else deploys."""
+    """`undo` is the deploy's UTC time, empty for the last whose files are not back; `lock_wait`: seconds to wait while
+    somebody else deploys."""
     channel = Channel.of(host)
     channel.lock_wait = lock_wait
     deploys = ask(host, remote.backups.read, keys=KEYS)
-    undo = undo or max(deploys, default="")
+    in_force = [each for each, found in deploys.items() if not all(file["is_back"] for file in found.values())]
+    undo = undo or max(in_force, default="")  # one that failed was put back already
     if undo not in deploys:
         known = ", ".join(deploys) or "none"
         raise BadInput(f"rollback: {host.name} keeps no files of deploy {undo or '(any)'}; it has: {known}")

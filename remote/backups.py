@@ -45,7 +45,9 @@ def _undone(file: str, entry: Entry, keys: Sequence[str]) -> Undone:
     if os.path.basename(file) == ".env":
         old, now = dotenv.load(kept if isinstance(kept, str) else ""), dotenv.load(file)
     loses = [key for key in keys if now.get(key) and not old.get(key)]
-    return {"changed": entry["wrote"] not in (None, state(file)), "loses": loses}
+    found, before = state(file), old_state(entry)
+    is_changed = entry["wrote"] is not None and found not in (entry["wrote"], before)
+    return {"changed": is_changed, "is_back": found == before, "loses": loses}
 
 
 def manifest(deploy: str) -> dict[str, Entry]:

@@ -53,9 +53,11 @@ class Relation(TypedDict):
 
 
 class Undone(TypedDict):
-    """What undoing a deploy means for a file: was it `changed` by somebody else since; keys that a .env `loses`."""
+    """What undoing a deploy means for a file: was it `changed` by somebody else since; keys that a .env `loses`.
+    `is_back`: it is as it was before already."""
 
     changed: bool
+    is_back: bool
     loses: list[str]
 
 

@@ -46,7 +46,7 @@ def restart(deploy: str, *, api: Api, status: str, shadowed: Sequence[str], wors
         try:
             wait_until_stable(api, worst)
         except Exception as error:  # whatever it is, the old files go back
-            raise Failure(_recover(api, str(error))) from None
+            raise Failure(_recover(api, str(error), worst)) from None
         if fresh:
             _pm2(api, "save")
         services.after_start("api", pm2.processes(api["app"]), fingerprint)
@@ -89,7 +89,7 @@ def _start(api: Api, fresh: bool, seemed_known: bool) -> bool:
     raise Failure(f"pm2 could not start {api['app']}: {done.line_with('Error')}")
 
 
-def _recover(api: Api, cause: str) -> str:
+def _recover(api: Api, cause: str, worst: int) -> str:
     """The files go back first, and the API is restarted on them. Returns the message; nothing in it stops that."""
     hidden, undone, after, known = [*dotenv.load(f"{api['app_dir']}/.env").values()], [], "", {}
     try:
@@ -104,7 +104,7 @@ def _recover(api: Api, cause: str) -> str:
     if undone:
         try:
             _pm2(api, "restart", api["app"])
-            wait_until_stable(api)
+            wait_until_stable(api, worst)
             after = "\nwith these it runs as before"
         except (Failure, OSError) as again:
             after = f"\nit does not stay up with these either: {again}"

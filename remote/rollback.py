@@ -2,10 +2,11 @@
 them."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from remote import Failure, backups, nginx, pm2, restart, services
 from remote.processes import Process
-from remote.readings import Api
+from remote.readings import Api, Running
 
 ANY_ANSWER = 600  # an HTTP status below: the database, say, may be the reason for the rollback
 
@@ -23,7 +24,7 @@ def roll_back(deploy: str, *, undo: str, api: Api, keys: Sequence[str]) -> None:
         backups.require(entry, file)
     of_nginx = [file for file in entries if file.startswith(nginx.ETC)]
     of_api = [file for file in entries if file not in of_nginx]
-    now = pm2.read(app=api["app"], app_dir=api["app_dir"], port=api["port"], packages=api["packages"], keys=keys)
+    now = _running(api, keys) if of_api else None
     before = nginx.complaint() if of_nginx else ""
     notes = {service: services.load_note(service) for service in ("nginx", "api")}
     try:
@@ -32,7 +33,7 @@ def roll_back(deploy: str, *, undo: str, api: Api, keys: Sequence[str]) -> None:
         if after and not before:
             raise Failure(f"nginx refuses the files as they were before deploy {undo}, so nothing was changed: {after}")
         _put_back(deploy, undo, "api", pm2.processes(api["app"]), of_api)
-        if of_api:
+        if now:
             restart.restart(deploy, api=api, status=now["status"], shadowed=now["shadowed"], worst=ANY_ANSWER)
     except Exception:
         for file, entry in backups.manifest(deploy).items():
@@ -41,6 +42,7 @@ def roll_back(deploy: str, *, undo: str, api: Api, keys: Sequence[str]) -> None:
         for service, note in notes.items():
             services.save_note(service, note)
         raise
+    services.settle("nginx")  # else the session would put the files back once more
     if after:
         raise Failure(f"the files are back, but nginx refuses its configuration as before, so it runs the old: {after}")
     if of_nginx:
@@ -55,3 +57,11 @@ def _put_back(deploy: str, undo: str, service: str, processes: Sequence[Process]
         services.before_change(service, processes, kept)
     for file, entry in entries.items():
         backups.restore(file, entry)
+
+
+def _running(api: Api, keys: Sequence[str]) -> Running:
+    asked = partial(pm2.read, app=api["app"], app_dir=api["app_dir"], port=api["port"], packages=api["packages"])
+    try:
+        return asked(keys=keys)
+    except Failure:  # for a key that the ecosystem file sets, say: no reason to leave the files as they are
+        return asked(keys=[])

@@ -96,17 +96,29 @@ def replace_file(
     files.write_whole(target, content, mode, lambda: before_change(service, processes, kept), owner=owner)
 
 
-def undo(service: str) -> list[str]:
-    """The files that the service has not run yet become what they were. Returns their names, for `put_back`: each with
-    the place where it left what somebody else had made of the file meanwhile."""
-    undone = []
-    for file, found in load_note(service)["files"].items():
+def undo(service: str, deploy: str = "") -> list[str]:
+    """The files that the service has not run yet become what they were; with `deploy` only those that it wrote. Returns
+    their names, for `put_back`: each with the place where it left what somebody else had made of the file meanwhile."""
+    undone, note = [], load_note(service)
+    for file, found in list(note["files"].items()):
         entry = backups.entry("", found)
+        if deploy and entry["deploy"] != deploy:
+            continue
         aside = backups.set_aside(file, entry)
         backups.restore(file, entry)
+        del note["files"][file]
         undone.append(f"{file} (somebody else had changed it since: their text is in {aside})" if aside else file)
-    files.remove(f"{STATE}/{service}.json")
+    if note["files"]:
+        save_note(service, note)
+    else:
+        files.remove(f"{STATE}/{service}.json")
     return undone
+
+
+def settle(service: str) -> None:
+    """What was written stays, though the service does not run it yet."""
+    if load_note(service)["files"]:
+        save_note(service, {**load_note(service), "files": {}})
 
 
 def put_back(undone: list[str]) -> str:

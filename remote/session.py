@@ -54,18 +54,24 @@ def session(*, who: str, bundle: str, wait: int, questions: Questions) -> None:
         with suppress(ValueError):  # nothing, or half of it
             said = json.loads(sys.stdin.buffer.read())
         if said["result"] != "ok":
-            said["put_back"] = _put_back()
+            said["put_back"] = _put_back(deploy)
             _print({"put_back": said["put_back"]})
         changed = list(backups.manifest(deploy))
         entry = {"at": began, "deploy": deploy, "who": who, "from": holder["from"], "key": key, "bundle": bundle}
         _audit({**entry, **said, "files": changed})
 
 
-def _put_back() -> list[str]:
-    """What is written and not loaded, once the step that may still run is done: it may be the one that loads it."""
-    with lock.held(step.LOCK, step.WAIT) as quiet, suppress(Failure, OSError):
-        return [file for service in ("nginx", "api") for file in services.undo(service)] if quiet is not None else []
-    return []
+def _put_back(deploy: str) -> list[str]:
+    """What it wrote and no service has loaded, once the step that may still run is done: it may be the one that loads.
+
+    Of nobody else: an earlier deploy's may have been loaded since, by a restart that was not ours.
+    """
+    back: list[str] = []
+    with lock.held(step.LOCK, step.WAIT) as quiet:
+        for service in ("nginx", "api") if quiet is not None else ():
+            with suppress(Failure, OSError):
+                back += services.undo(service, deploy)
+    return back
 
 
 def _print(answer: dict[str, Any]) -> None:

@@ -116,6 +116,42 @@ def test_all_or_nothing(leak_host: Host) -> None:
     assert set(deploy(leak_host, *FAST).changed) <= {"nginx reload", "API restart"}
 
 
+def test_what_nginx_refused_before_is_no_reason(leak_host: Host) -> None:
+    """A file of somebody else that nginx refuses: the files go back and stay, and nginx runs what it ran."""
+    assert deploy(leak_host, *FAST).code == 0
+    leak_host.ssh(
+        "sed -i '/ai-admin-deploy/d;/location .*socket.io/,/^    }/d' /etc/nginx/sites-available/ai-admin.app"
+    )
+    leak_host.ssh("sed -i 's/^JWT_SECRET=.*/JWT_SECRET=/' /opt/ai-admin/.env")
+    before = state(leak_host)
+    assert deploy(leak_host, *FAST).code == 0
+    leak_host.ssh("echo 'oops;' > /etc/nginx/conf.d/broken.conf")
+    try:
+        back = deploy(leak_host, *FAST, runbook=ROLLBACK)
+        assert back.code == 1
+        assert "the files are back, but nginx refuses its configuration as before" in back.output
+        assert state(leak_host) == before
+    finally:
+        leak_host.ssh("rm /etc/nginx/conf.d/broken.conf")
+    assert deploy(leak_host, *FAST).code == 0
+    assert deploy(leak_host, *FAST).changed == []
+
+
+def test_the_last_is_the_last_that_is_in_force(leak_host: Host) -> None:
+    """A deploy that failed was put back, and its backups stay: to undo it would change nothing."""
+    assert deploy(leak_host, *FAST, environment=tokens()).code == 0
+    leak_host.ssh("echo 'process.exit(1);' >> /opt/ai-admin/src/config.js")
+    try:
+        assert deploy(leak_host, *FAST, environment=tokens()).code == 1
+    finally:
+        leak_host.ssh("sed -i '$d' /opt/ai-admin/src/config.js && pm2 restart ai-admin-api")
+    deploys = leak_host.ssh("ls /var/backups/ai-admin-deploy").stdout.split()
+    plan = deploy(leak_host, "--dry", runbook=ROLLBACK)
+    assert f"rollback of deploy {deploys[-2]}:" in plan.output
+    assert "somebody else" not in plan.output
+    assert deploy(leak_host, *FAST).code == 0
+
+
 def test_an_unknown_deploy_is_refused(leak_host: Host) -> None:
     done = deploy(leak_host, "--data", "undo=20010101T000000Z", runbook=ROLLBACK)
     assert done.code == 1

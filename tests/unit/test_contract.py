@@ -121,6 +121,16 @@ def test_a_router_within_a_router() -> None:
     assert [route.path for route in found.routes] == ["/v1/x"]
 
 
+def test_what_is_loaded() -> None:
+    routes = """
+        const a = require('a'); import b from '@s/b/deep'; const c = await import('c');
+        require('./own'); require('fs'); require('node:fs/promises'); require('dgram'); require('#own');
+        require(path.join(ROOT, 'src', 'config')); require(process.env.X || 'no'); // require('no')
+        try { require('optional'); } catch {}
+    """
+    assert set(read(routes).packages) == {"express", "a", "@s/b", "c"}
+
+
 @pytest.mark.parametrize(
     "source",
     [

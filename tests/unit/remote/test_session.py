@@ -129,9 +129,11 @@ def test_what_no_service_has_loaded_is_put_back(
     env = tmp_path / "env"
     env.write_text("A=1\n")
     process = begin()
-    line(process)
+    deploy = line(process)["deploy"]
     running = [Process(1, "boot/1/1", 0)]
-    services.replace_file("1", "api", running, str(env), b"A=2\n", sha256(b"A=1\n"), 0o600)
+    other = tmp_path / "other"
+    services.replace_file("1", "api", running, str(other), b"of an earlier deploy", None, 0o600)
+    services.replace_file(deploy, "api", running, str(env), b"A=2\n", sha256(b"A=1\n"), 0o600)
     with held(step.LOCK, 0):  # a step that is still running may be the one that loads it
         assert process.stdin and process.stdout
         process.stdin.write(b"" if result == "cut off" else json.dumps({"result": result, "changed": []}).encode())
@@ -141,6 +143,7 @@ def test_what_no_service_has_loaded_is_put_back(
     process.wait(20)
     assert env.read_text() == ("A=1\n" if back else "A=2\n")
     assert said == (f"{wire.pack({'put_back': [str(env)]})}\n".encode() if back else b"")
+    assert other.exists(), "a restart that was not ours may have loaded it since"
     (entry,) = begin.audit()
     assert (entry["result"], entry.get("put_back")) == (result, [str(env)] if back else None)
 
