@@ -161,8 +161,9 @@ class Target:
         values = " ".join(f"-v {name}={shlex.quote(','.join(each))}" for name, each in names.items())
         exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in self._database.items())
         psql = "cd / && LC_ALL=C.UTF-8 $PSQL -Xq -v ON_ERROR_STOP=1 -v VERBOSITY=verbose"
-        done = self.run(f"{exports}{psql} {values} -f - <<'SQL'\n{_text('entry.sql')}SQL\n")
-        return done.stderr
+        done = self.run(f"{exports}{psql} {values} -f - 2>&1 <<'SQL'\n{_text('entry.sql')}SQL\necho tried\n")
+        complaints, tried, _ = done.stdout.partition("tried\n")
+        return complaints if tried else done.stderr or "no answer"
 
 
 def _rules(settings: Settings) -> dict[str, Any]:
