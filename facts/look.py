@@ -51,14 +51,14 @@ def sound(host: Host, noun: str) -> Any:
 
 
 def expect_all(host: Host, settings: Settings, own: credentials.Credentials) -> None:
-    """What deploy.py asks for."""
+    """What deploy.py asks for. Of what cannot be read the operator is told the first: pm2's reason says more than npm's."""
+    app, port = settings.api_app, settings.api_port
     app_dir, packages, database = settings.app_dir, list(settings.packages), own.database()
-    expect(host, remote.npm.read, app=settings.api_app, app_dir=app_dir, packages=packages)
+    expect(host, remote.pm2.read, app=app, app_dir=app_dir, port=port, packages=packages, keys=KEYS)
+    expect(host, remote.npm.read, app=app, app_dir=app_dir, packages=packages)
     own_copy = MIGRATION_COPY.read_text(encoding="utf-8")
     expect(host, remote.migration.read, app_dir=app_dir, database=database, name=MIGRATION, own=own_copy)
     expect(host, remote.nginx.read, site=settings.nginx_site, domain=settings.domain)
-    app, port = settings.api_app, settings.api_port
-    expect(host, remote.pm2.read, app=app, app_dir=app_dir, port=port, packages=packages, keys=KEYS)
     expect(host, remote.dotenv.read, path=settings.dotenv, values=own.keys, rules=DOTENV)
     expect(host, remote.source.read, app_dir=app_dir, paths=[ROUTES, SESSION_POOL], mention=MENTION)
 

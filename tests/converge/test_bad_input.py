@@ -80,7 +80,7 @@ def hidden(host: Host, request: pytest.FixtureRequest) -> Iterator[str]:
     ("hidden", "message"),
     [
         ("/usr/bin/python3", "python3 is not installed on conv: apt-get install python3"),
-        ("/usr/bin/node", "npm on conv: node is not installed: install Node.js 20 or newer"),
+        ("/usr/bin/node", "pm2 on conv: node is not installed: install Node.js 20 or newer"),
         ("/usr/sbin/nginx", "nginx on conv: nginx is not installed: apt-get install nginx"),
         ("/usr/local/bin/pm2", "pm2 on conv: pm2 is not installed: npm install --global pm2"),
         ("/usr/bin/psql", "migration on conv: psql is not installed: apt-get install postgresql-client"),
