@@ -51,7 +51,7 @@ def sound(host: Host, noun: str) -> Any:
 
 
 def expect_all(host: Host, settings: Settings, own: credentials.Credentials) -> None:
-    """What deploy.py asks for. Of what cannot be read the operator is told the first: pm2's reason says more than npm's."""
+    """What deploy.py asks for. The first that cannot be read is told: pm2's reason says more than npm's."""
     app, port = settings.api_app, settings.api_port
     app_dir, packages, database = settings.app_dir, list(settings.packages), own.database()
     expect(host, remote.pm2.read, app=app, app_dir=app_dir, port=port, packages=packages, keys=KEYS)
