@@ -150,7 +150,7 @@ FAULTS = [
         "the QR endpoint lets anybody in",
         "edit $routes 's/status\\(401\\)/status(200)/'; restart",
         "back $routes; restart",
-        ("qr_wants_a_token",),
+        each("qr_wants_a_token", "without_a_token", "with_an_invalid_token"),
         ("Endpoints",),
         "without a token answers 200",
         "refuse a request without a token",

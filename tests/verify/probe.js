@@ -98,7 +98,9 @@ const environment = (body) => {
   try { return JSON.stringify({ environment: JSON.parse(body).environment }); } catch { return body; }
 };
 direct('health_check', healthCheck, { shorten: environment });
-direct('qr_without_token', '/marketplace/api/qr', { method: 'POST' });
+direct('qr_without_a_token', '/marketplace/api/qr', { method: 'POST' });
+const invalid = { Authorization: 'Bearer verification' };
+direct('qr_with_an_invalid_token', '/marketplace/api/qr', { method: 'POST', headers: invalid });
 direct('socket', '/socket.io/?EIO=4&transport=polling');
 direct('upgrade', '/socket.io/?EIO=4&transport=websocket', upgrade);
 site('health_check', healthCheck);

@@ -118,11 +118,13 @@ def test_no_router_stands_before_the_marketplace(target: Target) -> None:
     assert not shadowed, "; ".join(shadowed)
 
 
-@component("endpoints", "fix the route: it must refuse a request without a token")
-def test_qr_wants_a_token(probe: Reading) -> None:
-    code = answer(probe, "direct.qr_without_token").code
+@component("endpoints", "fix the route: it must refuse a request without a token that it has signed")
+@pytest.mark.parametrize("token", ["without_a_token", "with_an_invalid_token"])
+def test_qr_wants_a_token(probe: Reading, token: str) -> None:
+    """A valid one is not tried, not even for no salon: the routes make a session for whatever id they are given."""
+    code = answer(probe, f"direct.qr_{token}").code
     needs(code != "000", "the API does not answer")
-    assert code == "401", f"POST /marketplace/api/qr without a token answers {code}, not 401"
+    assert code == "401", f"POST /marketplace/api/qr {token.replace('_', ' ')} answers {code}, not 401"
 
 
 @component("endpoints")
