@@ -152,14 +152,15 @@ def _quoted(*names: str) -> str:
     return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
-def check(now: Applied, name: str) -> None:
-    """Raises BadInput where the database of the host `name` is not the application's, or the file cannot be run."""
+def check(now: Applied, name: str) -> Plan:
+    """The plan. Raises BadInput where the database of the host `name` is not the application's, or the file cannot be
+    run."""
     if "companies" not in now["relations"]:
         raise BadInput(
             f"migration: the database of {name} has no table `companies`, so it is not the application's; "
             "is that one elsewhere? set DATABASE_URL"
         )
-    plan(now)
+    return plan(now)
 
 
 @operation()
@@ -169,8 +170,7 @@ def applied(
     """`database` holds libpq's keywords; None is the host's own PostgreSQL. Timeouts are seconds."""
     own = MIGRATION_COPY.read_text(encoding="utf-8")
     now = ask(host, remote.migration.read, app_dir=app_dir, database=database, name=MIGRATION, own=own)
-    check(now, host.name)
-    todo = plan(now)
+    todo = check(now, host.name)
     expected = None if now["file"] is None else sha256(content(now["file"]))
     if not todo.lines:
         if expected and expected != now["applied"]:
