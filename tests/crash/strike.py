@@ -16,6 +16,7 @@ ROOT = HERE.parent.parent
 
 # Every system call by which Python 3 changes a file, or makes a change last.
 FILES = ("openat", "write", "fsync", "rename", "unlink", "mkdir", "symlink")
+KILLED = 128 + 9  # strace's exit code where SIGKILL ended what it ran, and cannot end strace, the first of its namespace
 CALLS = (*FILES, "fchmod", "fchown", "fsetxattr", "ftruncate")
 
 
@@ -43,6 +44,9 @@ class Work:
         return [sys.executable, str(HERE / "driver.py"), str(self.folder), json.dumps([self.function, self.arguments])]
 
     def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        """In a process namespace of its own: `remote` looks through /proc, so the number of a call would else depend on
+        how many processes this machine has just then."""
+        command = ["unshare", "--fork", "--pid", "--mount-proc", *command]
         env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": str(self.bundle), "PYTHONDONTWRITEBYTECODE": "1"}
         return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
 
@@ -72,7 +76,7 @@ class Work:
     def killed_at(self, point: Point) -> None:
         """SIGKILL on entering the call, which is then not made."""
         done = self._injected(point, "signal=KILL")
-        assert done.returncode == -9, f"it was not killed at {point}: {done.returncode} {done.stderr}"
+        assert done.returncode == KILLED, f"it was not killed at {point}: {done.returncode} {done.stderr}"
 
     def failing_at(self, point: Point, error: str) -> subprocess.CompletedProcess[str]:
         """The call fails with this error, ENOSPC say, and is not made."""
