@@ -15,7 +15,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from tests.rehearsal.host import Host
+from tests.rehearsal.host import Host, of_this_run
 from tests.rehearsal.story import deploy, tokens
 
 RATE = 50  # requests a second
@@ -74,7 +74,7 @@ def under_load(host: Host, environment: dict[str, str]) -> tuple[Figures, list[s
 
 
 def main() -> None:
-    host = Host("load")
+    host = of_this_run("load")
     host.reset()
     try:
         deploy(host)

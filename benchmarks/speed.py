@@ -26,7 +26,7 @@ from benchmarks.places import LIGHT, Place, cpu_of, distances, light_hosts
 from benchmarks.report import CONTESTANTS, CONVERGING, FEW, FLEETS, LINGER, MANY, PEERS, ROUND_TRIPS, USUAL, Run
 from channel import bundle
 from operations import marked
-from tests.rehearsal.host import Host
+from tests.rehearsal.host import Host, of_this_run
 from tests.rehearsal.progress import step
 from tests.rehearsal.story import ROOT, copy_of_repository, deploy, tokens, without_secrets
 
@@ -260,7 +260,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=10, help="runs of each (10: about half an hour)")
     parser.add_argument("--write", action="store_true", help="write docs/speed.md and docs/speed.svg")
     arguments = parser.parse_args()
-    host = Host("bench")
+    host = of_this_run("bench")
     rule = "type filter hook output priority 0; ip daddr 127.0.77.0/24 tcp dport 3000 drop;"
     firewall = f"table ip {FIREWALL} {{\nchain out {{ {rule} }}\n}}"
     with tempfile.TemporaryDirectory(prefix="bench-") as name, copy_of_repository(ROOT, None, None) as folder:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rehearsal.host import Host
+from tests.rehearsal.host import Host, of_this_run
 from tests.rehearsal.story import INVENTORY, ROOT, Deployed, deploy
 
 APP = "/opt/ai-admin"
@@ -32,7 +32,7 @@ RUNBOOK = (ROOT / "deploy.py").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="session")
 def conv() -> Iterator[Host]:
-    host = Host(os.environ.get("CONV", "conv"))  # bin/test runs two parts of these tests side by side
+    host = of_this_run("conv")
     yield host
     host.down()
 
@@ -230,7 +230,7 @@ def sql(host: Host, statement: str, database: str = "postgres") -> str:
 @pytest.fixture(scope="module")
 def leak_host() -> Iterator[Host]:
     """A host of its own, pristine: for the tests that plant secrets, or kill runs in their middle."""
-    host = Host("leak")
+    host = of_this_run("leak")
     host.reset()
     yield host
     host.down()

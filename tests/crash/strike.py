@@ -16,7 +16,7 @@ ROOT = HERE.parent.parent
 
 # Every system call by which Python 3 changes a file, or makes a change last.
 FILES = ("openat", "write", "fsync", "rename", "unlink", "mkdir", "symlink")
-KILLED = 128 + 9  # strace's exit code where SIGKILL ended what it ran, and cannot end strace, the first of its namespace
+KILLED = 128 + 9  # as strace ends when SIGKILL ended what it ran: it is the first of its namespace, and cannot die so
 CALLS = (*FILES, "fchmod", "fchown", "fsetxattr", "ftruncate")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.rehearsal.host import FIREWALL, Host
+from tests.rehearsal.host import FIREWALL, Host, of_this_run
 from tests.rehearsal.story import INVENTORY, ROOT, deploy, tokens
 
 FUNCTIONS = Path(__file__).with_name("host.sh").read_text(encoding="utf-8")
@@ -67,7 +67,7 @@ def shell(host: Host, script: str, where: str) -> None:
 
 @pytest.fixture(scope="session")
 def ver() -> Iterator[Host]:
-    host = Host("ver")
+    host = of_this_run("ver")
     host.reset()
     done = deploy(host, environment=tokens())
     assert done.code == 0, done.output

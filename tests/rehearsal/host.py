@@ -319,6 +319,11 @@ class Host:
         return sorted(pids - {0})
 
 
+def of_this_run(name: str) -> Host:
+    """A host of the tests. `HOSTS` in the environment keeps apart those of runs that go on at the same time."""
+    return Host(os.environ.get("HOSTS", "") + name)
+
+
 def known() -> list[Host]:
     """Every host that has a folder, running or not, by slot."""
     found = [Host(path.parent.name) for path in HOSTS.glob("*/slot")]

@@ -139,9 +139,9 @@ def run_logged(command: list[str], log: Path) -> None:
 
 
 def _forget_old(keep: set[str]) -> None:
-    """Of each kind keep the newest two besides the one in use: branches are switched to and fro."""
+    """Of each kind keep the newest six besides the one in use: branches are switched to and fro."""
     for kind in ("base-", "app-", "minimal-"):
         mounted = Path("/proc/self/mounts").read_text()  # a host that runs may still stand on an old one
         old = [path for path in IMAGES.glob(f"{kind}*") if path.name not in keep and str(path) not in mounted]
-        for path in sorted(old, key=lambda path: path.stat().st_mtime)[:-2]:
+        for path in sorted(old, key=lambda path: path.stat().st_mtime)[:-6]:
             shutil.rmtree(path, ignore_errors=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import Queue
 
 from channel import bundle
-from tests.rehearsal.host import STATE, Host
+from tests.rehearsal.host import STATE, Host, of_this_run
 from tests.rehearsal.image import HERE as REHEARSAL
 from tests.rehearsal.image import digest
 from tests.resilience.faults import STEPS, Fault, every, fresh_tokens
@@ -73,7 +73,7 @@ def run(faults: list[Fault], names: tuple[str, ...], book: Path) -> list[Outcome
     total = todo.qsize()
 
     def work(name: str) -> None:
-        host, soiled = Host(name), True
+        host, soiled = of_this_run(name), True
         while not todo.empty():
             fault = todo.get()
             try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rehearsal.host import Host
+from tests.rehearsal.host import Host, of_this_run
 from tests.rehearsal.story import ROOT, tokens
 from tests.resilience.__main__ import run, try_fault
 from tests.resilience.faults import STEPS, Fault, every, killed
@@ -42,7 +42,7 @@ def test_the_sample_survives_and_heals(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def converged() -> Iterator[Host]:
     """A host that has all but the tokens."""
-    host = Host("fault1")
+    host = of_this_run("fault1")
     host.reset()
     assert World(host).deploy({}).code == 0
     yield host
