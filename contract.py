@@ -13,7 +13,7 @@ from functools import cache
 import tree_sitter_javascript
 from tree_sitter import Language, Node, Parser
 
-from rules import METHODS, POOL_CLASS, ROUTES, SESSION_POOL
+from rules import KEYS, MARKETPLACE, METHODS, POOL_CLASS, ROUTES, SESSION_POOL
 
 VERBS = ("get", "post", "put", "patch", "delete", "all")
 # Node 20's EventEmitter, which the pool extends
@@ -68,7 +68,8 @@ class Upsert:
 class Contract:
     """`calls`: the methods that the marketplace calls on the session pool, and where first. `lacking`: those of them,
     and of the requirements' four, that the pool does not have. `routes`: in the order in which Express tries them.
-    `packages`: what the marketplace's sources load. `unread`: what could not be read, in words."""
+    `packages`: what the marketplace's sources load. `keys`: which of our keys any source reads.
+    `unread`: what could not be read, in words."""
 
     calls: dict[str, Place] = field(default_factory=dict)
     lacking: list[str] = field(default_factory=list)
@@ -76,6 +77,7 @@ class Contract:
     routes: list[Route] = field(default_factory=list)
     upsert: Upsert | None = None
     packages: dict[str, Place] = field(default_factory=dict)
+    keys: dict[str, Place] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
 
     def shadowed(self) -> list[tuple[Route, Route]]:
@@ -86,11 +88,15 @@ class Contract:
 
 
 def read(files: Mapping[str, bytes]) -> Contract:
-    """`files` by their path below the application's folder: all that speak of the marketplace, and the pool."""
+    """`files` by their path below the application's folder: all that speak of the marketplace or of one of our keys,
+    and the pool."""
     found = Contract()
     roots = {file: parse(content) for file, content in sorted(files.items())}
     mounting = [file for file, root in roots.items() if _apps(root, "express")]
     for file, root in roots.items():
+        _add_keys(found, file, root)
+        if file not in (ROUTES, SESSION_POOL) and not re.search(MARKETPLACE.encode(), files[file]):
+            continue
         if file not in (SESSION_POOL, *mounting):
             _add_calls(found, file, root)
         if file not in mounting:
@@ -241,6 +247,16 @@ def _add_packages(found: Contract, file: str, root: Node) -> None:
             package = "/".join(name.split("/")[: 2 if name.startswith("@") else 1])
             if package and package[0] not in "./#" and not BUILT_IN.fullmatch(package):
                 found.packages.setdefault(package, Place(file, node.start_point.row + 1))
+
+
+def _add_keys(found: Contract, file: str, root: Node) -> None:
+    """`process.env.KEY` in any form. To ask only whether it is set, as a health check does, is not to read it."""
+    for node in nodes(root):
+        names_key = node.type in ("property_identifier", "shorthand_property_identifier_pattern", "string_fragment")
+        if names_key and text(node) in KEYS:
+            around = node.parent.parent if node.parent is not None else None
+            if around is None or not text(around).startswith("!"):
+                found.keys.setdefault(text(node), Place(file, node.start_point.row + 1))
 
 
 def _is_tried(node: Node | None) -> bool:

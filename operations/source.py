@@ -14,7 +14,7 @@ from facts.look import ask
 from operations import marked
 from operations.render import render
 from remote.files import content, sha256, text
-from rules import HEALTH_CHECK, KNOWN_METHODS, MENTION, POOL_CLASS, ROUTES, SESSION_POOL
+from rules import HEALTH_CHECK, KEYS, KNOWN_METHODS, MENTION, POOL_CLASS, ROUTES, SESSION_POOL
 from settings import BadInput
 
 
@@ -84,6 +84,9 @@ def blocks(app: str, app_dir: str, health_check: bool) -> Generator[Step[...]]:
             host.log("          know no meaning for it, so the application's developers must add it")
     for route, other in needs.shadowed():
         host.log(f"  source: {other.place} answers {route.path} before {route.place} does: mount {ROUTES} first")
+    for name in KEYS:
+        if name not in needs.keys:
+            host.log(f"  source: no file of src reads {name}; the application's developers know which name it reads")
     if not change:
         host.noop("source: the blocks are as they should be")
         return

@@ -75,13 +75,16 @@ def test_class_with_all_methods_gets_no_block(host: Host, original: dict[str, by
 
 def test_what_we_cannot_add_is_named(host: Host, original: dict[str, bytes]) -> None:
     """With its place in the source, at every run: verification is red until the developers have added it."""
-    index = read(host, f"{APP}/src/index.js")
+    index, config = read(host, f"{APP}/src/index.js"), read(host, f"{APP}/src/config.js")
+    write(host, f"{APP}/src/config.js", config.replace(b"YCLIENTS_APP_ID", b"YCLIENTS_APPLICATION_ID"))
     write(host, ROUTES, original[ROUTES].replace(b"sessionPool.getQR(", b"sessionPool.scanQR("))
     write(host, f"{APP}/src/index.js", index.replace(b"app.use('/', marketplace);\n", b"") + LATE)
     try:
         output = converge(host, runbook=only(STEP)).output
     finally:
         write(host, f"{APP}/src/index.js", index)
+        write(host, f"{APP}/src/config.js", config)
+    assert "no file of src reads YCLIENTS_APP_ID" in output and "reads JWT_SECRET" not in output
     assert "yclients-marketplace.js line 50 calls scanQR() on the session pool, which has no such method" in output
     assert "src/api/routes/yclients.js line 6 answers /auth/yclients/redirect before" in output
     assert b"initSession(sessionId)" in read(host, POOL), "a method that the requirements do not list, and we know"

@@ -8,7 +8,7 @@ import pytest
 
 import contract
 from contract import Contract
-from rules import MENTION, ROUTES, SESSION_POOL
+from rules import KEYS, MENTION, ROUTES, SESSION_POOL
 from tests.unit.conftest import ROOT
 
 APP = ROOT / "tests/rehearsal/app"
@@ -42,6 +42,7 @@ def test_the_stand_in() -> None:
     assert found.upsert.columns[:2] == ("yclients_id", "name")
     assert (len(found.upsert.columns), found.upsert.key) == (11, ("yclients_id",))
     assert set(found.packages) == {"express", "jsonwebtoken", "socket.io", "qrcode", "@whiskeysockets/baileys"}
+    assert {key: place.file for key, place in found.keys.items()} == dict.fromkeys(KEYS, "src/config.js")
     assert found.unread == []
     assert found.shadowed() == []
 
@@ -129,6 +130,22 @@ def test_what_is_loaded() -> None:
         try { require('optional'); } catch {}
     """
     assert set(read(routes).packages) == {"express", "a", "@s/b", "c"}
+
+
+@pytest.mark.parametrize(
+    ("source", "reads"),
+    [
+        ("sign(x, process.env.JWT_SECRET || 'public');", True),
+        ("const { JWT_SECRET } = process.env;", True),
+        ("const { JWT_SECRET: secret = 'public' } = process.env;", True),
+        ("get('JWT_SECRET'); // by a helper of theirs", True),
+        ("const ready = !!process.env.JWT_SECRET; // process.env.JWT_SECRET", False),
+        ("process.env.JWT_SECRET_KEY;", False),
+    ],
+)
+def test_which_of_our_keys_it_reads(source: str, reads: bool) -> None:
+    assert list(read(config=source).keys) == (["JWT_SECRET"] if reads else [])
+    assert list(read(source).keys) == (["JWT_SECRET"] if reads else [])
 
 
 @pytest.mark.parametrize(
