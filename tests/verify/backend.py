@@ -18,7 +18,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,8 +100,9 @@ class Backend(BaseBackend):  # type: ignore[misc]  # testinfra has no types
         limit = kwargs.get("timeout", LIMIT)
         try:
             done = self._ask(script, limit).result(limit + GRACE)
-        except TimeoutError:
-            raise Lost(f"no answer within {limit + GRACE:g} s") from None
+        except TimeoutError:  # the agent would have ended the command
+            self._end(f"no answer within {limit + GRACE:g} s")
+            raise Lost(self.lost) from None
         self._of_thread.depth = max(self._depth, done.depth)
         self.round_trips = max(self.round_trips, done.depth)
         return self.result(done.code, self.encode(script), done.output, done.errors)
@@ -129,8 +130,8 @@ class Backend(BaseBackend):  # type: ignore[misc]  # testinfra has no types
                 answer.set_exception(Lost(self.lost))
                 return answer
             self._asked[script] = answer
-            self._orders.put(json.dumps([len(self._numbered), script, limit]))
-            self._numbered.append((answer, self._depth + 1))
+            self._numbered.append((answer, self._depth + 1))  # first: the answer may come at once
+            self._orders.put(json.dumps([len(self._numbered) - 1, script, limit]))
             return answer
 
     def _write(self) -> None:
@@ -160,14 +161,22 @@ class Backend(BaseBackend):  # type: ignore[misc]  # testinfra has no types
                     output, complaints = (zlib.decompress(base64.b64decode(each)) for each in texts)
                 except (ValueError, TypeError, IndexError):
                     continue  # a login's greeting
-                answer.set_result(Done(code, output, complaints, depth))
+                with suppress(InvalidStateError):  # nobody waits for it any more
+                    answer.set_result(Done(code, output, complaints, depth))
             said = errors.result().decode(errors="replace").strip().splitlines()
         code = self._process.wait()
+        self._end(said[-1] if said else f"the connection ended ({code})")
+
+    def _end(self, why: str) -> None:
+        """Nobody waits for an answer any more."""
+        assert self._process
+        self._process.kill()
         with self._lock:
-            self.lost = said[-1] if said else f"the connection ended ({code})"
+            self.lost = self.lost or why
             waiting = [answer for answer, _ in self._numbered if not answer.done()]
         for answer in waiting:
-            answer.set_exception(Lost(self.lost))
+            with suppress(InvalidStateError):  # its answer has come meanwhile
+                answer.set_exception(Lost(self.lost))
 
     @property
     def exit_code(self) -> int | None:

@@ -16,6 +16,7 @@ from requests.adapters import HTTPAdapter
 from settings import Settings
 
 TIMEOUT = 5  # seconds
+PATH = "/marketplace/onboarding?verification=1"
 PORT_TIMEOUT = 1  # seconds; a firewall may drop the packets
 NOT_FROM_HERE = (errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # of IPv6, on a machine without
 # Firewalls for web applications refuse what says it is a program.
@@ -60,8 +61,8 @@ def look(settings: Settings, ssh_address: str) -> Outside:
     with ThreadPoolExecutor(8) as pool:
         reached = pool.submit(_resolve, ssh_address)
         addresses = [settings.verify_address] if settings.verify_address else _resolve(settings.domain)
-        pages = {each: pool.submit(_get, settings, "https", each, "/marketplace/onboarding") for each in addresses}
-        plain = {each: pool.submit(_get, settings, "http", each, "/marketplace/onboarding?a=b") for each in addresses}
+        pages = {each: pool.submit(_get, settings, "https", each, PATH.partition("?")[0]) for each in addresses}
+        plain = {each: pool.submit(_get, settings, "http", each, PATH) for each in addresses}
         port = _port(reached.result(), settings.api_port)
         return Outside(
             addresses,

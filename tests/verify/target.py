@@ -51,7 +51,15 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "socket": {"path": "/socket.io/?EIO=4&transport=polling"},
     "upgrade": {"path": "/socket.io/?EIO=4&transport=websocket", "headers": UPGRADE},
     "landing": {"path": "/"},
+    "/socket.io/ script": {"path": "/socket.io/socket.io.js"},
+    "/marketplace/ POST": {"path": "/marketplace/api/qr", "method": "POST"},
+    "/marketplace/ Authorization": {"path": "/marketplace/verification/none", "long": "Authorization"},
 }
+for _prefix in ("/api/", "/auth/", "/callback/", "/webhook/"):
+    _path = f"{_prefix}verification/none"  # no route of the application has it
+    QUESTIONS[f"{_prefix} GET"] = {"path": _path}
+    QUESTIONS[f"{_prefix} query"] = {"path": _path, "long": "query"}
+QUESTIONS["/webhook/ POST"] = {"path": "/webhook/verification/none", "method": "POST", "json": 20_000}  # bytes
 
 
 class NotChecked(Exception):
@@ -65,13 +73,13 @@ def needs(true: object, why: str) -> None:
 
 
 class Answer(NamedTuple):
-    """Of HTTP. Without an answer, `status` is 0 and `body` the reason."""
+    """Of HTTP. Without an answer, `status` is 0 and `body` the reason. `policy`: its Content-Security-Policy."""
 
     status: int
     type: str
     location: str
     body: str
-    server: str
+    policy: str
 
 
 class Answers(NamedTuple):
@@ -266,10 +274,16 @@ class Target:
         found: Contract = self._once("contract", self._contract)
         return found
 
-    def _contract(self) -> Contract:
-        sources: dict[str, str] = self.program(
+    @property
+    def sources(self) -> dict[str, str]:
+        """The application's files that speak of the marketplace, by their path below its folder."""
+        found: dict[str, str] = self.program(
             "sources.py", folder=self.settings.app_dir, mention=rules.MENTION, session_pool=rules.SESSION_POOL
         )
+        return found
+
+    def _contract(self) -> Contract:
+        sources = self.sources
         if missing := {rules.ROUTES, rules.SESSION_POOL} - set(sources):
             raise NotChecked(f"{', '.join(sorted(missing))} is not in the application's folder")
         return contract.read({file: content.encode() for file, content in sources.items()})

@@ -11,7 +11,7 @@ from testinfra.host import Host
 
 from settings import Settings
 from tests.verify.checks import ENGINE, is_landing_page, through_nginx
-from tests.verify.outside import Outside
+from tests.verify.outside import PATH, Outside
 from tests.verify.plugin import DEPLOY, Seen, component, needs
 from tests.verify.target import Answers, Target
 
@@ -75,6 +75,7 @@ def test_http_redirects_to_https(host: Host, outside: Outside, settings: Setting
         assert page.status in (301, 302, 307, 308) and page.location.startswith(wanted), (
             f"http:// answers {page.status} {page.location} instead of redirecting to https"
         )
+        assert page.location == wanted + PATH.lstrip("/"), f"the redirect to https loses the path: {page.location}"
 
 
 # --- the certificate that is served
@@ -85,7 +86,7 @@ def _certificate(host: Host, address: str, settings: Settings) -> dict[str, str]
     place = f"[{address}]" if ":" in address else address
     asked = f"openssl s_client -connect {place}:443 -servername {settings.domain} </dev/null 2>/dev/null"
     done = host.run(f"{asked} | openssl x509 -noout -enddate -fingerprint -sha256 -checkhost {settings.domain} 2>&1")
-    needs(done.succeeded, "nginx serves no certificate")
+    needs("notAfter" in done.stdout, "nginx serves no certificate")
     found = dict(re.findall(r"^(\w+)[^=\n]*=(.*)", done.stdout, re.MULTILINE))
     return {**found, "matches": "yes" if "does match" in done.stdout else "no"}
 
@@ -132,6 +133,32 @@ def test_onboarding_page(host: Host, answers: dict[str, Answers], seen: Seen) ->
     seen("/marketplace/onboarding 200 text/html, 400 without a token")
 
 
+@component(
+    "html", "have nginx pass /marketplace/ to the API as it is; if the file is empty, deploy the application again"
+)
+def test_onboarding_page_is_the_applications(host: Host, answers: dict[str, Answers]) -> None:
+    site, direct = through_nginx(host, answers, "onboarding"), answers["onboarding"].direct
+    needs(site.status == direct.status == 200, "the page does not answer")
+    needs(not is_landing_page(site, answers), "nginx serves the landing page")
+    assert direct.body.strip(), "the page of /marketplace/onboarding?token=… is empty"
+    assert site.body == direct.body, "/marketplace/onboarding?token=… is another page through nginx than the API's own"
+
+
+@component("html", "remove the Content-Security-Policy, or have its script-src allow 'self' and 'unsafe-inline'")
+def test_onboarding_page_may_run_its_scripts(host: Host, answers: dict[str, Answers]) -> None:
+    found = through_nginx(host, answers, "onboarding")
+    needs(found.status == 200, "the page does not answer")
+    policies = [policy.split(";") for policy in found.policy.split(", ") if policy]
+    scripts = re.findall(r"<script([^>]*)>", found.body)
+    for policy in policies:
+        directives = {words[0].lower(): words[1:] for words in map(str.split, policy) if words}
+        allowed = directives.get("script-src", directives.get("default-src", ["*", "'unsafe-inline'"]))
+        inline = any(word.startswith(("'unsafe-inline'", "'nonce-", "'sha")) for word in allowed)
+        files = any(word in ("'self'", "*", "https:") or "." in word for word in allowed)
+        forbidden = [each for each in scripts if not (files if "src=" in each else inline)]
+        assert not forbidden, f"the page's Content-Security-Policy forbids its own scripts: {'; '.join(policy).strip()}"
+
+
 # --- WebSocket: the server, then through nginx
 
 
@@ -147,6 +174,16 @@ def test_server(answers: dict[str, Answers], seen: Seen, way: str) -> None:
         status = answers["upgrade"].direct.status
         assert status == 101, f"an upgrade to WebSocket on the API's port answers {status}, not 101"
         seen("handshake and upgrade (101) work on the API's port")
+
+
+@component("websocket", "the namespace must be in the application's source: deploy the application again")
+def test_server_has_the_namespace(target: Target) -> None:
+    """Read in the source: to connect there may start a WhatsApp session."""
+    made = [name for text in target.sources.values() for name in re.findall(r"\.of\(\s*([^)\s]*)", text)]
+    names = [each[1:-1] for each in made if each[:1] in "'\"`"]
+    assert "/marketplace" in names or len(names) < len(made), (
+        "the socket.io server has no namespace /marketplace, which the page connects to"
+    )
 
 
 @component("nginx", "nginx -t; systemctl enable --now nginx")

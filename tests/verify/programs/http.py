@@ -1,7 +1,8 @@
 """Asks the API, on its own port and through nginx and TLS, the same questions.
 
-Prints {question: {"direct": answer, "site": answer}}; an answer is [status, content type, location, body, Server],
-where without one the status is 0 and the body the reason. Neither a location's query nor a body after 4,000 characters.
+Prints {question: {"direct": answer, "site": answer}}; an answer is [status, content type, location, body, policy],
+where without one the status is 0 and the body the reason. Neither a location's query nor a body after 20,000
+characters; the policy is the Content-Security-Policy.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from typing import Any
 
 asked = json.loads(sys.argv[1])
 TIMEOUT = 6  # seconds
+# Node refuses a request whose line and headers come to more than 16 KiB (431). These alone do not, and with a long
+# query or a long Authorization they do: so the answer tells whether that arrived, and no route was asked.
+NEARLY = {"X-Verification-1": "x" * 6000, "X-Verification-2": "x" * 5500}
+REST = "x" * 6000
 READ_SECRET = """
 const [folder, key] = process.argv.slice(1);
 const dotenv = require('module').createRequire(`${folder}/`)('dotenv');
@@ -53,16 +58,28 @@ def ask(where: str, question: dict[str, Any]) -> list[int | str]:
     direct = where == "direct"
     kind, place = (http.client.HTTPConnection, "127.0.0.1") if direct else (Site, asked["domain"])
     connection = kind(place, asked["port"] if direct else 443, timeout=TIMEOUT)
-    body = b"x" * question["size"] if "size" in question else question.get("body", "").encode() or None
+    headers = {"Host": asked["domain"], **question.get("headers", {})}
+    body = None
+    if "json" in question:
+        headers["Content-Type"], body = (
+            "application/json",
+            json.dumps({"verification": "x" * question["json"]}).encode(),
+        )
+    if long := question.get("long"):
+        headers |= NEARLY
+    if long == "query":
+        path = f"{path}?{REST}"
+    elif long:
+        headers[long] = f"Bearer {REST}"
     try:
-        headers = {"Host": asked["domain"], **question.get("headers", {})}
         connection.request(question.get("method", "GET"), path, body, headers)
         answer = connection.getresponse()
         said = answer.headers
         text = "" if answer.status == 101 else answer.read(1_000_000).decode(errors="replace")
         location = said.get("Location", "").partition("?")[0]
+        policy = ", ".join(said.get_all("Content-Security-Policy", []))
         content = said.get("Content-Type", "").partition(";")[0]
-        return [answer.status, content, location, text[:4000], said.get("Server", "")]
+        return [answer.status, content, location, text[:20_000], policy]
     except (OSError, http.client.HTTPException) as error:
         return [0, "", "", getattr(error, "strerror", None) or str(error) or type(error).__name__, ""]
     finally:
