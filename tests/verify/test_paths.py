@@ -36,6 +36,7 @@ def test_nginx_passes_on(host: Host, answers: dict[str, Answers], settings: Sett
     needs(works, "the handshake does not get through nginx")
     for name in [name for name in QUESTIONS if name.startswith(prefix)]:
         direct, site = answers[name].direct, through_nginx(host, answers, name)
+        needs(direct.status, f"the API itself does not answer {QUESTIONS[name]['path']}")
         kind = name.partition(" ")[2]
         what, remedy = _lost(kind, direct, site) or _answered(site, direct, is_landing_page(site, answers))
         if what:
