@@ -331,6 +331,7 @@ FAULTS = [
         ("HTML page",),
         "answers 404",
         "deploy the application again",
+        hides=True,
     ),
     Fault(
         "the page is empty",
