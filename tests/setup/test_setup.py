@@ -22,7 +22,8 @@ KNOWN: Known = {
     ("bin/venv", '"$2/.venv/bin/$4"'): (),  # comes with the .venv
     ("benchmarks/speed.py", "command"): (),  # programs of the two .venvs, and ssh, which it also names
     ("remote/processes.py", "from subprocess import PIPE, Popen, TimeoutExpired"): (),  # what the host runs
-    ("tests/verify/target.py", "self.command"): ("ssh",),
+    ("tests/verify/backend.py", "self._start"): ("ssh",),
+    ("tests/verify/agent.py", "['/bin/sh', '-c', command]"): (),  # what the host runs
     ("tests/crash/strike.py", "command"): ("unshare", "strace"),
     ("tests/unit/remote/conftest.py", "command"): (),  # this very Python
     ("tests/unit/remote/test_loading.py", "f'cd {app} && {change}'"): ("rm", "touch"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -157,25 +158,33 @@ def described(bundle: Path, data: dict[str, object], **files: str) -> Target:
     return Target(**hosts.describe(host))
 
 
+PYTHON = hosts.PYTHON.get_raw_value()
+
+
+def inside(words: str, script: str = PYTHON) -> str:
+    """The words, and the script as one more."""
+    return f"{words} {shlex.quote(script)}"
+
+
 ARGUMENTS: list[tuple[dict[str, object], str]] = [
-    ({}, "sh -c 'sh -s'"),
-    ({"_sudo": True}, "sudo -H -n sh -c 'sh -s'"),
-    ({"_sudo": True, "_sudo_user": "app"}, "sudo -H -n -u app sh -c 'sh -s'"),
-    ({"_sudo": True, "_use_sudo_login": True}, "sudo -H -n -i sh -c 'sh -s'"),
-    ({"_sudo": True, "_preserve_sudo_env": True}, "sudo -H -n -E sh -c 'sh -s'"),
-    ({"_su_user": "app"}, "su app -c 'sh -c '\"'\"'sh -s'\"'\"''"),
-    ({"_doas": True, "_doas_user": "app"}, "doas -n -u app sh -c 'sh -s'"),
-    ({"_dzdo": True}, "dzdo -H -n sh -c 'sh -s'"),
-    ({"_env": {"A": "b c"}}, "sh -c 'export '\"'\"'A=b c'\"'\"' && sh -s'"),
-    ({"_chdir": "/opt"}, "sh -c 'cd /opt && sh -s'"),
-    ({"_shell_executable": "bash"}, "bash -c 'sh -s'"),
+    ({}, inside("sh -c")),
+    ({"_sudo": True}, inside("sudo -H -n sh -c")),
+    ({"_sudo": True, "_sudo_user": "app"}, inside("sudo -H -n -u app sh -c")),
+    ({"_sudo": True, "_use_sudo_login": True}, inside("sudo -H -n -i sh -c")),
+    ({"_sudo": True, "_preserve_sudo_env": True}, inside("sudo -H -n -E sh -c")),
+    ({"_su_user": "app"}, inside("su app -c", inside("sh -c"))),
+    ({"_doas": True, "_doas_user": "app"}, inside("doas -n -u app sh -c")),
+    ({"_dzdo": True}, inside("dzdo -H -n sh -c")),
+    ({"_env": {"A": "b c"}}, inside("sh -c", f"export 'A=b c' && {PYTHON}")),
+    ({"_chdir": "/opt"}, inside("sh -c", f"cd /opt && {PYTHON}")),
+    ({"_shell_executable": "bash"}, inside("bash -c")),
 ]
 
 
-@pytest.mark.parametrize(("data", "shell"), ARGUMENTS)
-def test_global_arguments(bundle: Path, data: dict[str, object], shell: str) -> None:
+@pytest.mark.parametrize(("data", "command"), ARGUMENTS)
+def test_global_arguments(bundle: Path, data: dict[str, object], command: str) -> None:
     target = described(bundle, data)
-    assert (target.command[-1], target.preamble) == (shell, "")
+    assert (target.command[-1], target.preamble) == (command, "")
 
 
 CONFIG = "from pyinfra import config\nconfig.SUDO = True\nconfig.ENV = {'A': '1'}"
@@ -206,7 +215,7 @@ exec "$@"
 
 
 @pytest.mark.parametrize("reads", [0, 1, 3])
-def test_the_script_is_never_mixed_up_with_the_password(
+def test_the_program_is_never_mixed_up_with_the_password(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, reads: int
 ) -> None:
     """Whether sudo asks for it or not."""
@@ -215,8 +224,10 @@ def test_the_script_is_never_mixed_up_with_the_password(
     monkeypatch.setenv("PATH", str(bundle), prepend=":")
     write(bundle, {"inventory.py": "web = [('@local', {'_sudo': True, '_sudo_password': 'secret'})]"})
     [host] = hosts.read("inventory.py", [])
-    done = Target(**hosts.describe(host)).run("echo this\necho that\n")
-    assert (done.stdout, done.stderr, done.returncode) == ("this\nthat\n", "", 0)
+    target = Target(**hosts.describe(host))
+    done = target.host.run("echo this\necho that\n")
+    assert (done.stdout, done.stderr, done.rc) == ("this\nthat\n", "", 0)
+    target.backend.close()
 
 
 def test_local_needs_no_ssh(bundle: Path) -> None:
@@ -224,8 +235,9 @@ def test_local_needs_no_ssh(bundle: Path) -> None:
     [host] = hosts.read("@local", [])
     target = Target(**hosts.describe(host))
     assert target.address == ""
-    assert target.run('echo "$COLOUR"; pwd').stdout == "sky blue\n/usr\n"
+    assert target.host.run('echo "$COLOUR"; pwd').stdout == "sky blue\n/usr\n"
     assert target.host.run("printf %s 'a b'").stdout == "a b"
+    target.backend.close()
 
 
 @pytest.mark.parametrize(
@@ -250,7 +262,7 @@ def test_ssh_options(bundle: Path) -> None:
     command = " ".join(target.command)
     assert command.startswith("ssh -F conf -o User=op -o Port=2222 -o IdentityFile=/k -o IdentitiesOnly=yes ")
     assert " -o StrictHostKeyChecking=yes " in command
-    assert command.endswith(" -- 192.0.2.1 sh -c 'sh -s'")
+    assert command.endswith(f" -- 192.0.2.1 {inside('sh -c')}")
 
 
 def test_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> None:

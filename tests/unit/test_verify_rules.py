@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import runpy
 import subprocess
+from pathlib import Path
 
 import pytest
 
 import rules
 from settings import Settings
 from tests.rehearsal.story import ROOT
-from tests.verify.target import HERE, Target
+from tests.verify.hosts import PYTHON
+from tests.verify.target import PROGRAMS, Target
 
 KNOBS = {
     key: value for key, value in runpy.run_path(str(ROOT / "group_data/all.py")).items() if not key.startswith("_")
 }
-PROGRAMS = ("probe.sh", "probe.js", "pool.js")
 
 VALUES = [
     ("ваш_токен", True),
@@ -34,7 +35,7 @@ VALUES = [
 @pytest.mark.parametrize(("value", "is_placeholder"), VALUES)
 def test_a_placeholder_is_one_to_both(value: str, is_placeholder: bool) -> None:
     assert rules.is_placeholder(value) == is_placeholder
-    assert "new RegExp(rules.placeholder, 'iu')" in (HERE / "probe.js").read_text(encoding="utf-8")
+    assert "new RegExp(rules.placeholder, 'iu')" in (PROGRAMS / "dotenv.js").read_text(encoding="utf-8")
     program = "const [p, v] = JSON.parse(process.argv[1]); console.log(new RegExp(p, 'iu').test(v.trim()))"
     done = subprocess.run(
         ["node", "-e", program, json.dumps([rules.PLACEHOLDER, value])], capture_output=True, text=True
@@ -42,9 +43,11 @@ def test_a_placeholder_is_one_to_both(value: str, is_placeholder: bool) -> None:
     assert json.loads(done.stdout) == is_placeholder
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_the_programs_have_no_copies(program: str) -> None:
-    text = (HERE / program).read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    "program", sorted({*PROGRAMS.glob("*.*")} - {PROGRAMS / "qr.js"}), ids=lambda program: program.name
+)
+def test_the_programs_have_no_copies(program: Path) -> None:
+    text = program.read_text(encoding="utf-8")
     own = [
         *rules.KEYS,
         *rules.PUBLIC_DEFAULTS,
@@ -56,14 +59,13 @@ def test_the_programs_have_no_copies(program: str) -> None:
     assert [each for each in [*own, *KNOBS["packages"]] if f"'{each}'" in text or f"/{each}`" in text] == []
 
 
-def test_the_rules_arrive() -> None:
-    """Through the shell's quoting, to a program of Node."""
-    settings = Settings.load({**KNOBS, "packages": {"ws": "^8", "@scope/name": "^1"}})
-    script = Target("here", settings, "", ["sh"], "").script("pytest.ini").partition("[pytest]")[0]
-    program = 'node -e "console.log(process.env.RULES, process.env.WANTED_COLUMNS)"'
-    done = subprocess.run(["sh", "-s"], input=script + program, capture_output=True, text=True)
-    arrived, end = json.JSONDecoder().raw_decode(done.stdout)
-    assert arrived["packages"] == ["ws", "@scope/name"]
-    assert arrived["placeholder"] == rules.PLACEHOLDER
-    assert (arrived["keys"], arrived["methods"]) == (list(rules.KEYS), list(rules.METHODS))
-    assert done.stdout[end:].split() == list(rules.COLUMNS)
+def test_arguments_arrive(tmp_path: Path) -> None:
+    """Through the shell's quoting, to a program of Node; what it prints comes back."""
+    settings = Settings.load({**KNOBS, "app_dir": str(tmp_path), "packages": {"ws": "^8", "@scope/name": "^1"}})
+    (tmp_path / "src/integrations/whatsapp").mkdir(parents=True)
+    (tmp_path / rules.SESSION_POOL).write_text(f"exports.{rules.POOL_CLASS} = class {{ its() {{}} }};")
+    target = Target("here", settings, "", ["sh", "-c", PYTHON.get_raw_value()])
+    found = target.pool
+    assert (found["loads"], "its" in found["methods"]) == ("yes", True)
+    assert found["packages"].keys() == {"ws", "@scope/name"}
+    target.backend.close()

@@ -68,7 +68,7 @@ def main() -> int:
 
 
 def started(arguments: argparse.Namespace) -> list[Target]:
-    """The hosts, each being read by now. Raises BadInput."""
+    """The hosts, each being connected to by now. Raises BadInput."""
     hosts = targets(arguments.inventory, arguments.limit)
     for target in hosts:
         target.start()
@@ -81,12 +81,9 @@ def verify(arguments: argparse.Namespace) -> int:
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # plugins of other projects take 0.1 s
     import pytest
 
-    from tests.verify.outside import look  # imports requests: 0.2 s
     from tests.verify.plugin import Verification
 
     hosts = starting.result()
-    for target in hosts:
-        target.start_outside(look)
     live = [*(["live_token.py"] if arguments.live else []), *(["live_qr.py"] if arguments.live_qr is not None else [])]
     verification = Verification(hosts, arguments.live_qr)
     code = pytest.main(
@@ -103,10 +100,11 @@ def verify(arguments: argparse.Namespace) -> int:
         print(f"verify: the checks did not run (pytest: {code!r})", file=sys.stderr)
         return 1
     for target, table in zip(hosts, tables, strict=True):
-        if target.probe:
+        target.backend.close()
+        if target.backend.round_trips:
             table.print(sys.stdout)
         else:
-            print(f"verify: {target.probe.why}", file=sys.stderr)
+            print(f"verify: {target.unreachable}", file=sys.stderr)
     data = [table.data() for table in tables]
     if arguments.json:
         arguments.json.write_text(json.dumps(data, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -29,13 +29,14 @@ from pyinfra.connectors.util import extract_control_arguments, make_unix_command
 from pyinfra.context import ctx_config, ctx_inventory, ctx_state
 
 from settings import BadInput, Settings
+from tests.verify.backend import LAUNCH
 
 with patch.object(monkey, "patch_all"):  # reading an inventory has no use for gevent's sockets: 0.08 s less
     from pyinfra_cli.inventory import make_inventory
     from pyinfra_cli.util import exec_file
 
-SHELL = StringCommand("sh", "-s")
-MARK = "-- the script begins --"
+PYTHON = StringCommand("python3", "-I", "-S", "-c", QuoteString(LAUNCH))
+MARK = "-- the program begins --"
 ATTEMPTS = 3  # how often sudo asks for a password by default (`passwd_tries`)
 
 
@@ -64,11 +65,11 @@ def read(inventory: str, limits: list[str]) -> list[Host]:
 
 def describe(host: Host) -> dict[str, Any]:
     """The fields of tests.verify.target.Target. Raises BadInput for a host that cannot be verified."""
-    shell, preamble = shell_on(host)
+    python, preamble = python_on(host)
     settings = Settings.load(host.data.dict())
-    address, command = "", ["sh", "-c", shell]
+    address, command = "", ["sh", "-c", python]
     if host.connector_cls is SSHConnector:
-        address, command = ssh(host, shell)
+        address, command = ssh(host, python)
     return {
         "name": host.name,
         "settings": asdict(settings),
@@ -78,9 +79,9 @@ def describe(host: Host) -> dict[str, Any]:
     }
 
 
-def shell_on(host: Host) -> tuple[str, str]:
-    """A command that starts a shell under the host's global arguments, as a fact of pyinfra would be run; and what
-    comes before the script on its standard input.
+def python_on(host: Host) -> tuple[str, str]:
+    """A command that starts Python under the host's global arguments, as a fact of pyinfra would be run; and what
+    comes before the program on its standard input.
 
     pyinfra passes sudo's password in an argument list. Here it comes on standard input, which `sudo -S` reads byte by
     byte up to the end of the line. If sudo needs no password, or fewer attempts, the rest up to MARK is skipped.
@@ -93,19 +94,19 @@ def shell_on(host: Host) -> tuple[str, str]:
     if arguments["_su_user"] and arguments["_su_password"]:
         raise BadInput(
             f"{host.name}: bin/verify cannot use _su_password: su would read it from the standard input, which carries "
-            "the script; use _sudo, or connect as that user"
+            "the program; use _sudo, or connect as that user"
         )
     password = arguments["_sudo_password"] if arguments["_sudo"] else None
     if not password:
-        return make_unix_command(SHELL, **arguments).get_raw_value(), ""
-    skip = f"while IFS= read -r line; do [ \"$line\" != '{MARK}' ] || exec sh -s; done"
+        return make_unix_command(PYTHON, **arguments).get_raw_value(), ""
+    skip = f"while IFS= read -r line; do [ \"$line\" != '{MARK}' ] || exec {PYTHON.get_raw_value()}; done"
     made = make_unix_command(StringCommand("sh", "-c", QuoteString(skip)), **arguments)
     bits = [each for bit in made.bits for each in (("-S", "-p", "''") if bit == "-A" else (bit,))]
     text = password.unmask() if isinstance(password, HiddenValue) else str(password)
     return StringCommand(*bits).get_raw_value(), f"{text}\n" * ATTEMPTS + f"{MARK}\n"
 
 
-def ssh(host: Host, shell: str) -> tuple[str, list[str]]:
+def ssh(host: Host, python: str) -> tuple[str, list[str]]:
     """The address to reach the host at, and the ssh command. What the inventory leaves open is up to ssh_config."""
     data = host.data
     name = data.get("ssh_hostname") or host.name
@@ -126,7 +127,7 @@ def ssh(host: Host, shell: str) -> tuple[str, list[str]]:
     flags = [word for option, value in options.items() if value for word in ("-o", f"{option}={value}")]
     aliases = get_ssh_config(config_file or None)
     address = aliases.lookup(name)["hostname"] if aliases else name
-    return address, ["ssh", *(["-F", config_file] if config_file else []), *flags, "--", name, shell]
+    return address, ["ssh", *(["-F", config_file] if config_file else []), *flags, "--", name, python]
 
 
 def main() -> int:

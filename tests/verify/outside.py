@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 import requests
@@ -14,7 +16,33 @@ from requests.adapters import HTTPAdapter
 from settings import Settings
 
 TIMEOUT = 5  # seconds
+PATH = "/marketplace/onboarding?verification=1"
 PORT_TIMEOUT = 1  # seconds; a firewall may drop the packets
+NOT_FROM_HERE = (errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # of IPv6, on a machine without
+# Firewalls for web applications refuse what says it is a program.
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An answer; or `failed`, as one of certificate, timeout, refused, not from here, other; and then why in words."""
+
+    status: int = 0
+    type: str = ""
+    location: str = ""
+    failed: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Outside:
+    """`page` and `redirect` (of http) by the address that was asked. `port`: open, closed, or not tried."""
+
+    addresses: list[str]
+    ssh_addresses: list[str]
+    page: dict[str, Seen]
+    redirect: dict[str, Seen]
+    port: str
 
 
 class _Named(HTTPAdapter):
@@ -28,29 +56,21 @@ class _Named(HTTPAdapter):
         super().init_poolmanager(*args, server_hostname=self.name, assert_hostname=self.name, **kwargs)
 
 
-def look(settings: Settings, ssh_address: str) -> dict[str, str]:
-    """name -> what was seen; what could not be tried is absent. `ssh_address` is empty for this machine itself, where
-    a firewall's rules for the world cannot be seen."""
-    with ThreadPoolExecutor(1) as pool:
-        port = pool.submit(_port, ssh_address, settings.api_port)
+def look(settings: Settings, ssh_address: str) -> Outside:
+    """`ssh_address` is empty for this machine itself, where a firewall's rules for the world cannot be seen."""
+    with ThreadPoolExecutor(8) as pool:
+        reached = pool.submit(_resolve, ssh_address)
         addresses = [settings.verify_address] if settings.verify_address else _resolve(settings.domain)
-        seen = {"addresses": " ".join(addresses), "ssh_address": " ".join(_resolve(ssh_address))}
-        if addresses:
-            seen |= _pages(settings, addresses[0])
-        return {**seen, "port": port.result()}
-
-
-def _pages(settings: Settings, address: str) -> dict[str, str]:
-    with requests.Session() as session:
-        session.trust_env = False  # neither a proxy nor a ~/.netrc may interfere
-        session.mount("https://", _Named(settings.domain))
-        session.verify = settings.verify_ca or True
-        session.headers["Host"] = settings.domain
-        place = f"[{address}]" if ":" in address else address
-        return {
-            "redirect": _get(session, f"http://{place}/"),
-            "page": _get(session, f"https://{place}/marketplace/onboarding"),
-        }
+        pages = {each: pool.submit(_get, settings, "https", each, PATH.partition("?")[0]) for each in addresses}
+        plain = {each: pool.submit(_get, settings, "http", each, PATH) for each in addresses}
+        port = _port(reached.result(), settings.api_port)
+        return Outside(
+            addresses,
+            reached.result(),
+            {each: page.result() for each, page in pages.items()},
+            {each: page.result() for each, page in plain.items()},
+            port,
+        )
 
 
 def _resolve(name: str) -> list[str]:
@@ -62,26 +82,42 @@ def _resolve(name: str) -> list[str]:
         return []
 
 
-def _port(address: str, port: int) -> str:
-    if not address:
-        return "not tried"
-    with closing(socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)) as connection:
-        connection.settimeout(PORT_TIMEOUT)
+def _port(addresses: list[str], port: int) -> str:
+    states = set()
+    for address in addresses:
+        with closing(socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)) as connection:
+            connection.settimeout(PORT_TIMEOUT)
+            states.add("closed" if (code := connection.connect_ex((address, port))) else "open")
+            if ":" in address and code in NOT_FROM_HERE:
+                states.discard("closed")
+    return "open" if "open" in states else "closed" if states else "not tried"
+
+
+def _get(settings: Settings, scheme: str, address: str, path: str) -> Seen:
+    with requests.Session() as session:
+        session.trust_env = False  # neither a proxy nor a ~/.netrc may interfere
+        session.mount("https://", _Named(settings.domain))
+        session.verify = settings.verify_ca or True
+        session.headers.update({"Host": settings.domain, "User-Agent": BROWSER})
+        place = f"[{address}]" if ":" in address else address
         try:
-            connection.connect((address, port))
-        except OSError:
-            return "closed"
-        return "open"
+            response = session.get(f"{scheme}://{place}{path}", timeout=TIMEOUT, allow_redirects=False, stream=True)
+        except requests.exceptions.SSLError as error:
+            why = re.search(r"verify failed: (.*?)(?: \(_ssl|'|$)", str(error))
+            return Seen(failed="certificate", why=why[1] if why else "TLS fails")
+        except requests.RequestException as error:
+            return _failure(error, ":" in address)
+        headers = response.headers
+        kind = headers.get("Content-Type", "").split(";")[0]
+        return Seen(response.status_code, kind, headers.get("Location", ""))
 
 
-def _get(session: requests.Session, url: str) -> str:
-    """`status content-type location`, or `000 reason`."""
-    try:
-        response = session.get(url, timeout=TIMEOUT, allow_redirects=False, stream=True)
-    except requests.exceptions.SSLError as error:
-        why = re.search(r"verify failed: (.*?)(?: \(_ssl|'|$)", str(error))
-        return f"000 {why[1] if why else 'TLS failed'}"
-    except requests.RequestException as error:
-        return f"000 {type(error).__name__}"
-    headers = response.headers
-    return f"{response.status_code} {headers.get('Content-Type', '-').split(';')[0]} {headers.get('Location', '-')}"
+def _failure(error: requests.RequestException, six: bool) -> Seen:
+    if isinstance(error, requests.Timeout):
+        return Seen(failed="timeout", why=f"no answer within {TIMEOUT} s")
+    text = str(error)
+    if six and any(f"[Errno {number}]" in text for number in NOT_FROM_HERE):
+        return Seen(failed="not from here", why="this machine has no IPv6")
+    if f"[Errno {errno.ECONNREFUSED}]" in text:
+        return Seen(failed="refused", why="the connection is refused")
+    return Seen(failed="other", why=type(error).__name__)

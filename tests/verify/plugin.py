@@ -1,16 +1,19 @@
-"""The pytest plugin: passes the readings to the checks, and collects their results in the tables."""
+"""The pytest plugin of bin/verify: collects the results of the checks in the tables."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
 
 import pytest
+from testinfra.host import Host
 
+from tests.verify.backend import Lost
 from tests.verify.table import Status, Table
-from tests.verify.target import NotChecked, Reading, Target
+from tests.verify.target import NotChecked, Target, needs
 
+__all__ = ["DEPLOY", "Pending", "Seen", "Unfit", "component", "needs"]
 DEPLOY = "pyinfra inventory.py deploy.py"
-PACKAGE_ROWS = {"socket.io": "websocket", "jsonwebtoken": "jwt_secret", "@whiskeysockets/baileys": "baileys"}
+PACKAGES = pytest.StashKey[list[str]]()  # of the settings of all hosts
 Seen = Callable[[str], None]
 
 
@@ -31,48 +34,29 @@ class Unfit(AssertionError):
         self.action = action
 
 
-def needs(true: bool, why: str) -> None:
-    """A precondition of a check. Where it does not hold, another check fails for it, and this one cannot judge."""
-    if not true:
-        raise NotChecked(why)
-
-
 class Verification:
-    """`targets` are being read already; `salon` is for --live-qr."""
+    """`targets` are being connected to already; `salon` is for --live-qr."""
 
     def __init__(self, targets: list[Target], salon: int | None = None) -> None:
         self.targets = targets
         self.salon = salon
         self.tables = {target.name: Table(target.name) for target in targets}
 
+    def pytest_configure(self, config: pytest.Config) -> None:
+        packages = [name for target in self.targets for name in target.settings.packages]
+        config.stash[PACKAGES] = list(dict.fromkeys(packages))
+
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        if "package" in metafunc.fixturenames:
-            cases = [_package_case(target, name) for target in self.targets for name in target.settings.packages]
-            metafunc.parametrize(("target", "package"), cases, scope="session")
-            return
-        metafunc.parametrize("target", self.targets, ids=[target.name for target in self.targets], scope="session")
+        hosts, names = [target.host for target in self.targets], [target.name for target in self.targets]
+        metafunc.parametrize("host", hosts, ids=names, scope="session", indirect=True)
 
-    @pytest.fixture(autouse=True)
-    def target(self, request: pytest.FixtureRequest) -> Target:
-        target: Target = request.param
-        return target
-
-    @pytest.fixture
-    def probe(self, target: Target) -> Reading:
-        return target.probe
-
-    @pytest.fixture
-    def outside(self, target: Target) -> Reading:
-        return target.outside
+    @pytest.fixture(scope="session", autouse=True)
+    def host(self, request: pytest.FixtureRequest) -> Host:
+        return request.param
 
     @pytest.fixture
     def salon_id(self) -> int | None:
         return self.salon
-
-    @pytest.fixture
-    def seen(self, record_property: Callable[[str, object], None]) -> Seen:
-        """Record what was seen: the evidence of a check that passes."""
-        return lambda text: record_property("seen", text)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -84,26 +68,25 @@ class Verification:
         if call.when == "call" or call.excinfo:
             marker = item.get_closest_marker("component")
             assert marker is not None, f"{item.name} belongs to no component"
-            target = item.callspec.params["target"]
-            if not isinstance(target, Target):
-                return report  # pytest's placeholder for a check without cases: no host has packages to check
-            host = target.name
-            name = item.name.replace(f"{host}-", "").replace(f"[{host}]", "").removeprefix("test_")
-            verdict = _verdict(report, call, _filled(marker.kwargs["action"], target.probe))
-            self.tables[host].rows[marker.args[0]].add(*verdict, name=name)
+            target = Target.of(item.callspec.params["host"])
+            cases = [str(value) for key, value in item.callspec.params.items() if key != "host"]
+            name = item.originalname.removeprefix("test_") + (f"[{'-'.join(cases)}]" if cases else "")
+            verdict = _verdict(report, call, marker.kwargs["action"], target)
+            self.tables[target.name].rows[marker.args[0]].add(*verdict, name=name)
         return report
 
 
-def _package_case(target: Target, package: str) -> object:
-    row = component(PACKAGE_ROWS.get(package, "endpoints"))
-    return pytest.param(target, package, marks=row, id=f"{target.name}-{package}")
-
-
-def _filled(action: str, probe: Reading) -> str:
+def _filled(action: str, target: Target) -> str:
     """With what the host has for `{pm2}`, typed by whoever runs it, `{user}` and `{home}` of that, and `{other}`."""
-    user, home = [*probe.get("pm2.user", "").split(), "root", "/root"][:2]
-    pm2 = "pm2" if user == "root" else f"(as {user}) pm2"
-    for name, value in {"pm2": pm2, "user": user, "home": home, "other": probe.get("pm2.other", "")}.items():
+    if "{" not in action:
+        return action
+    try:
+        pm2 = target.pm2
+        user, home, others = pm2.user, pm2.home_of_user, pm2.others
+    except (NotChecked, Lost):
+        user, home, others = "root", "/root", []
+    command = "pm2" if user == "root" else f"(as {user}) pm2"
+    for name, value in {"pm2": command, "user": user, "home": home, "other": ", ".join(others)}.items():
         action = action.replace(f"{{{name}}}", value)
     return action
 
@@ -112,14 +95,16 @@ def _message(excinfo: pytest.ExceptionInfo[BaseException]) -> str:
     return str(excinfo.value)
 
 
-def _verdict(report: pytest.TestReport, call: pytest.CallInfo[None], action: str) -> tuple[Status, str, str]:
+def _verdict(
+    report: pytest.TestReport, call: pytest.CallInfo[None], action: str, target: Target
+) -> tuple[Status, str, str]:
     if call.excinfo is None:
         return Status.READY, str(dict(report.user_properties).get("seen", "")), ""
     error = call.excinfo.value
     if isinstance(error, Pending):
-        return Status.PENDING, str(error), action
-    if isinstance(error, NotChecked):
+        return Status.PENDING, str(error), _filled(action, target)
+    if isinstance(error, NotChecked | Lost):
         return Status.UNCHECKED, str(error), ""
     if isinstance(error, AssertionError):
-        return Status.FAILING, str(error), getattr(error, "action", action)
+        return Status.FAILING, str(error), _filled(getattr(error, "action", action), target)
     return Status.FAILING, f"this check itself failed: {type(error).__name__}: {error}", "report this bug"

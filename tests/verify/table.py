@@ -47,6 +47,11 @@ class Result:
     name: str = ""
 
 
+def printable(text: str) -> str:
+    """In one line, and without what a terminal would take for a command: it may come from the host."""
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
+
+
 @dataclass
 class Row:
     """One component."""
@@ -54,7 +59,7 @@ class Row:
     results: list[Result] = field(default_factory=list)
 
     def add(self, status: Status, evidence: str, action: str = "", name: str = "") -> None:
-        self.results.append(Result(status, evidence, action, name))
+        self.results.append(Result(status, printable(evidence), printable(action), name))
 
     @property
     def status(self) -> Status:

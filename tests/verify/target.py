@@ -1,189 +1,314 @@
-"""Which hosts are verified, and how a script is run on them."""
+"""Which hosts are verified, and what the checks read there: each reading is a command or a program, run once."""
 
 from __future__ import annotations
 
-import binascii
 import json
 import os
+import runpy
 import shlex
 import subprocess
 import sys
-import time
-import zlib
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from testinfra.backend import BACKENDS
+from testinfra.host import Host
 
 import contract
 import rules
 from contract import Contract
 from settings import BadInput, Settings
+from tests.verify.backend import Backend, Lost
+from tests.verify.outside import Outside, look
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-LIMIT = 60  # seconds, for a host that hangs
+PROGRAMS = HERE / "programs"
+RUNNERS = {".py": "python3 -I -S -c %s %s", ".js": "node -e %s -- %s"}
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dmVyaWZpY2F0aW9uLTAxIQ==",
+}
+# What the API is asked, on its own port and through nginx: see programs/http.py. Nothing here changes anything: the
+# redirect with a salon would write to the database, a valid token would start a WhatsApp session.
+QUESTIONS: dict[str, dict[str, Any]] = {
+    "health": {"path": "/health"},
+    "health_check": {"path": rules.HEALTH_CHECK},
+    "redirect": {"path": "/auth/yclients/redirect"},
+    "onboarding_bare": {"path": "/marketplace/onboarding"},
+    "onboarding": {"path": "/marketplace/onboarding?token={token}"},
+    "qr_without_a_token": {"path": "/marketplace/api/qr", "method": "POST"},
+    "qr_with_an_invalid_token": {
+        "path": "/marketplace/api/qr",
+        "method": "POST",
+        "headers": {"Authorization": "Bearer verification"},
+    },
+    "socket": {"path": "/socket.io/?EIO=4&transport=polling"},
+    "upgrade": {"path": "/socket.io/?EIO=4&transport=websocket", "headers": UPGRADE},
+    "landing": {"path": "/"},
+    "/socket.io/ script": {"path": "/socket.io/socket.io.js"},
+    "/marketplace/ POST": {"path": "/marketplace/api/qr", "method": "POST"},
+    "/marketplace/ Authorization": {"path": "/marketplace/verification/none", "long": "Authorization"},
+}
+for _prefix in ("/api/", "/auth/", "/callback/", "/webhook/"):
+    _path = f"{_prefix}verification/none"  # no route of the application has it
+    QUESTIONS[f"{_prefix} GET"] = {"path": _path}
+    QUESTIONS[f"{_prefix} query"] = {"path": _path, "long": "query"}
+QUESTIONS["/webhook/ POST"] = {"path": "/webhook/verification/none", "method": "POST", "json": 20_000}  # bytes
 
 
 class NotChecked(Exception):
     """This cannot be judged, because something else is broken, which has a check of its own."""
 
 
-class Reading(dict[str, str]):
-    """name -> what was read. A name that could not be read raises NotChecked; `why` is the reason, in one line."""
+def needs(true: object, why: str) -> None:
+    """A precondition of a check. Where it does not hold, another check fails for it, and this one cannot judge."""
+    if not true:
+        raise NotChecked(why)
 
-    why = ""
 
-    def __missing__(self, name: str) -> str:
-        raise NotChecked(f"{name} could not be read. {self.why}")
+class Answer(NamedTuple):
+    """Of HTTP. Without an answer, `status` is 0 and `body` the reason. `policy`: its Content-Security-Policy."""
 
-    @classmethod
-    def failed(cls, why: str) -> Reading:
-        reading = cls()
-        reading.why = why
-        return reading
+    status: int
+    type: str
+    location: str
+    body: str
+    policy: str
+
+
+class Answers(NamedTuple):
+    """To one question: on the API's own port, and through nginx and TLS."""
+
+    direct: Answer
+    site: Answer
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process of the API. `started`: seconds since the epoch. `shadowed`: keys of .env that pm2 gave it."""
+
+    pid: int
+    started: float
+    cluster: bool
+    shadowed: list[str]
+    state: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class Pm2:
+    """The pm2 that runs the API, or would. `holders`: the pids that listen on the API's port. `others`: users whose
+    pm2 has the API too. `saved`: the API's entries in the list that is started at boot."""
+
+    daemon: int | None
+    user: str
+    home_of_user: str
+    home: str
+    node: str
+    holders: list[int]
+    workers: list[Worker]
+    others: list[str]
+    saved: list[dict[str, str]]
+    crashes: int
+
+    @property
+    def since(self) -> float:
+        """When the oldest worker started."""
+        return min(worker.started for worker in self.workers)
 
 
 @dataclass(eq=False)
 class Target:
-    """A host of the inventory. `command` starts a shell there, which reads a script on standard input after
+    """A host of the inventory. `command` starts Python there, which reads a program on standard input after
     `preamble`. `address` is empty for this machine itself (@local)."""
 
     name: str
     settings: Settings
     address: str
-    command: list[str]
-    preamble: str = field(repr=False)  # may hold sudo's password
+    command: list[str] = field(default_factory=list)
+    preamble: str = field(default="", repr=False)  # may hold sudo's password
+
+    def __post_init__(self) -> None:
+        self._started: dict[str, Future[Any]] = {}
+        self._lock = threading.Lock()
+        self._database = _database()
+        variables = {key: value for key, value in self._database.items() if key != "PSQL"}
+        self.backend = Backend(self.name, self.command, self.preamble, variables)
+        self.host = Host(self.backend)
+        self.backend.target = self
+
+    @classmethod
+    def of(cls, host: Host) -> Target:
+        """`host` is testinfra's; one that this bundle's inventory does not name gets the knobs' defaults."""
+        if not hasattr(host.backend, "target"):
+            knobs = runpy.run_path(str(ROOT / "group_data/all.py"))
+            settings = Settings.load({key: value for key, value in knobs.items() if not key.startswith("_")})
+            made = cls(host.backend.get_hostname(), settings, host.backend.get_hostname())
+            made.host, host.backend.target = host, made
+        target: Target = host.backend.target
+        return target
 
     def start(self) -> None:
-        """Begin to read on the host. Whoever asks for `probe` waits for it. Raises BadInput."""
-        self._database = _database()
-        self._probe: Future[Reading] = ThreadPoolExecutor(1).submit(self._read_on_the_host)
-        self._entry: Future[str] = ThreadPoolExecutor(1).submit(self._try_the_entry)
+        """Begin to connect, to look from outside, and with what takes longest."""
+        self.backend.connect()
+        for name in ("outside", "pool", "contract"):
+            threading.Thread(target=self._begin, args=(name,), daemon=True).start()
 
-    def start_outside(self, look: Callable[[Settings, str], dict[str, str]]) -> None:
-        """Begin to read from outside. Whoever asks for `outside` waits for it."""
-        pool = ThreadPoolExecutor(1)
-        self._outside: Future[Reading] = pool.submit(lambda: Reading(look(self.settings, self.address)))
+    def _begin(self, name: str) -> None:
+        try:
+            getattr(self, name)
+        except (NotChecked, Lost):
+            return  # the checks that need it will say so
+
+    def _once(self, name: str, make: Any) -> Any:
+        """Whoever comes first makes it; the others wait."""
+        with self._lock:
+            first = name not in self._started
+            future = self._started.setdefault(name, Future())
+        if first:
+            try:
+                future.set_result(make())
+            except Exception as error:
+                future.set_exception(error)
+        return future.result()
+
+    def program(self, name: str, timeout: float = 20, **given: Any) -> Any:
+        """What a program of programs/ prints: JSON. Raises NotChecked."""
+        file = PROGRAMS / name
+        runner = RUNNERS[file.suffix]
+        if file.suffix == ".js" or name == "http.py":
+            runner = f"{self.path}{runner}"
+        text, arguments = file.read_text(encoding="utf-8"), json.dumps(given)
+        done = self.host.run(runner, text, arguments, timeout=timeout)
+        try:
+            return json.loads(done.stdout)
+        except ValueError:
+            errors = [line for line in done.stderr.splitlines() if "Error" in line or "not found" in line]
+            why = (errors or done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+            raise NotChecked(f"{name.partition('.')[0]} could not be read on the host: {why.strip()[:200]}") from None
 
     @property
-    def probe(self) -> Reading:
-        """What probe.sh printed. Empty when no shell could be started on the host."""
-        return self._probe.result()
+    def unreachable(self) -> str:
+        """Why there was no answer to any command, in one line."""
+        gone = self.address and self.backend.exit_code == 255
+        what = "cannot be reached over ssh" if gone else "cannot run the program that reads it"
+        return f"{self.name} {what}: {self.backend.lost}"
 
-    @cached_property
+    @property
+    def path(self) -> str:
+        """Puts the Node that runs the API first: it may be on the PATH of an interactive shell alone."""
+        node = self.pm2.node
+        return f"PATH={shlex.quote(str(Path(node).parent))}:$PATH " if node else ""
+
+    @property
+    def processes(self) -> dict[str, Any]:
+        settings = self.settings
+        found: dict[str, Any] = self.program(
+            "processes.py", app=settings.api_app, port=settings.api_port, keys=rules.KEYS
+        )
+        return found
+
+    @property
+    def pm2(self) -> Pm2:
+        found: dict[str, Any] = self.processes["pm2"]
+        return Pm2(**{**found, "workers": [Worker(**worker) for worker in found["workers"]]})
+
+    @property
+    def site_address(self) -> str:
+        """Where nginx serves https: 127.0.0.1, unless it listens on other addresses only."""
+        listening = [line.split()[3] for line in self.host.run("ss -Hltn 'sport = :443'").stdout.splitlines()]
+        places = [each.rpartition(":")[0].partition("%")[0].strip("[]") for each in listening]
+        if not places or {"*", "0.0.0.0", "127.0.0.1"} & {*places}:  # noqa: S104 (nothing is bound here)
+            return "127.0.0.1"
+        return "::1" if "::" in places else places[0]
+
+    @property
+    def answers(self) -> dict[str, Answers]:
+        """By the name of the question."""
+        settings = self.settings
+        found = self.program(
+            "http.py",
+            questions=QUESTIONS,
+            port=settings.api_port,
+            domain=settings.domain,
+            address=self.site_address,
+            folder=settings.app_dir,
+            secret=rules.JWT_SECRET,
+        )
+        return {name: Answers(*(Answer(*both[way]) for way in Answers._fields)) for name, both in found.items()}
+
+    @property
+    def dotenv(self) -> dict[str, Any]:
+        """The kind and length of each secret in .env, and the database's role."""
+        found: dict[str, Any] = self.program(
+            "dotenv.js",
+            folder=self.settings.app_dir,
+            keys=rules.KEYS,
+            secret=rules.JWT_SECRET,
+            placeholder=rules.PLACEHOLDER,
+            publicDefaults=rules.PUBLIC_DEFAULTS,
+        )
+        return found
+
+    @property
+    def pool(self) -> dict[str, Any]:
+        """What the session pool has and does; and which packages load."""
+        found: dict[str, Any] = self.program(
+            "pool.js",
+            folder=self.settings.app_dir,
+            sessionPool=rules.SESSION_POOL,
+            poolClass=rules.POOL_CLASS,
+            packages=list(self.settings.packages),
+        )
+        return found
+
+    @property
     def contract(self) -> Contract:
         """What the application's source needs. Raises NotChecked."""
-        sources: dict[str, str] = json.loads(zlib.decompress(binascii.a2b_base64(self.probe["source"])))
+        found: Contract = self._once("contract", self._contract)
+        return found
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The application's files that speak of the marketplace, by their path below its folder."""
+        found: dict[str, str] = self.program(
+            "sources.py", folder=self.settings.app_dir, mention=rules.MENTION, session_pool=rules.SESSION_POOL
+        )
+        return found
+
+    def _contract(self) -> Contract:
+        sources = self.sources
         if missing := {rules.ROUTES, rules.SESSION_POOL} - set(sources):
             raise NotChecked(f"{', '.join(sorted(missing))} is not in the application's folder")
         return contract.read({file: content.encode() for file, content in sources.items()})
 
     @property
-    def entry(self) -> str:
-        """What psql complains of when it tries the entry route's insert, which entry.sql rolls back."""
-        return self._entry.result()
+    def outside(self) -> Outside:
+        """What the world sees of the site."""
+        found: Outside = self._once("outside", lambda: look(self.settings, self.address))
+        return found
 
     @property
     def psql(self) -> str:
-        """The command that reaches the database, for a remedy."""
-        return self._database["PSQL"] if len(self._database) == 1 else 'psql "$DATABASE_URL"'
+        """The command that reaches the database; a password is in the environment of the host's agent."""
+        return self._database["PSQL"]
 
-    @property
-    def outside(self) -> Reading:
-        """What outside.py saw."""
-        return self._outside.result()
-
-    def run(self, script: str) -> subprocess.CompletedProcess[str]:
-        """Run a shell script on the host. It goes by standard input: it may hold the database's password. Raises
-        TimeoutExpired."""
-        return subprocess.run(
-            self.command,
-            input=self.preamble + script,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=LIMIT,
+    def sql(self, script: str, options: str = "", **variables: str) -> str:
+        """What psql prints: rows of columns divided by `|`, or its complaint. `:'name'` is a variable's value."""
+        values = " ".join(f"-v {name}={shlex.quote(value)}" for name, value in variables.items())
+        return str(
+            self.host.run(f"cd / && {self.psql} -XAtq {options} {values} -f - 2>&1 <<'SQL'\n{script}\nSQL").stdout
         )
-
-    @cached_property
-    def host(self) -> Any:
-        """testinfra's host, for the checks that are only made on request. Each of its commands is a connection."""
-        from testinfra.host import Host
-
-        from tests.verify.backend import Backend
-
-        return Host(Backend(self.name, self.run))
-
-    def script(self, name: str, **variables: str) -> str:
-        """A script of this folder, preceded by the settings and rules that it uses."""
-        settings = self.settings
-        values = {
-            "APP_DIR": settings.app_dir,
-            "API_APP": settings.api_app,
-            "API_PORT": str(settings.api_port),
-            "DOMAIN": settings.domain,
-            "SITE": settings.nginx_site,
-            "WANTED_COLUMNS": " ".join(rules.COLUMNS),
-            "MIGRATION": rules.MIGRATION,
-            "MIGRATION_COPY": rules.MIGRATION_COPY.read_text(encoding="utf-8"),
-            "RULES": json.dumps(_rules(settings)),
-            **variables,
-        }
-        exports = [f"export {key}={shlex.quote(value)}" for key, value in values.items()]
-        return "\n".join([*exports, _text(name)])
-
-    def _read_on_the_host(self) -> Reading:
-        began = time.time()
-        programs = {"PROBE_JS": _text("probe.js"), "POOL_JS": _text("pool.js")}
-        try:
-            done = self.run(self.script("probe.sh", **programs, **self._database))
-        except subprocess.TimeoutExpired:
-            return Reading.failed(f"{self.name} did not answer within {LIMIT} s")
-        self.span = began, time.time()
-        lines = done.stdout.splitlines()
-        reading = Reading(line.split("\t", 1) for line in lines if "\t" in line)
-        if not reading:
-            last = (done.stderr.strip().splitlines() or ["no answer"])[-1]
-            unreachable = self.address and done.returncode == 255
-            what = "cannot be reached over ssh" if unreachable else "cannot run the script that reads it"
-            return Reading.failed(f"{self.name} {what}: {last}")
-        reading.why = " ".join(line for line in lines if line.startswith("probe: "))[:200]
-        return reading
-
-    def _try_the_entry(self) -> str:
-        upsert = self.contract.upsert
-        if upsert is None:
-            return ""
-        names = {"columns": upsert.columns, "key": upsert.key, "role": [self.probe["database.role"]]}
-        values = " ".join(f"-v {name}={shlex.quote(','.join(each))}" for name, each in names.items())
-        exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in self._database.items())
-        psql = "cd / && LC_ALL=C.UTF-8 $PSQL -Xq -v ON_ERROR_STOP=1 -v VERBOSITY=verbose"
-        done = self.run(f"{exports}{psql} {values} -f - 2>&1 <<'SQL'\n{_text('entry.sql')}SQL\necho tried\n")
-        complaints, tried, _ = done.stdout.partition("tried\n")
-        return complaints if tried else done.stderr or "no answer"
-
-
-def _rules(settings: Settings) -> dict[str, Any]:
-    """What probe.js and pool.js look for."""
-    return {
-        "keys": rules.KEYS,
-        "secret": rules.JWT_SECRET,
-        "placeholder": rules.PLACEHOLDER,
-        "publicDefaults": rules.PUBLIC_DEFAULTS,
-        "packages": list(settings.packages),
-        "healthCheck": rules.HEALTH_CHECK,
-        "mention": rules.MENTION,
-        "sessionPool": rules.SESSION_POOL,
-        "poolClass": rules.POOL_CLASS,
-        "methods": rules.METHODS,
-    }
 
 
 def _database() -> dict[str, str]:
-    """How the probe asks the database: the operator's DATABASE_URL where one is set, else the host's own PostgreSQL."""
+    """How the database is asked: the operator's DATABASE_URL where one is set, else the host's own PostgreSQL."""
     dotenv = Path(".env")
     sources = [*os.environ, dotenv.read_text(encoding="utf-8", errors="replace") if dotenv.exists() else ""]
     if any(word in source for source in sources for word in ("DATABASE_URL", "YCLIENTS_SECRETS_COMMAND")):
@@ -195,10 +320,6 @@ def _database() -> dict[str, str]:
             variables = {f"PG{names.get(key, key).upper()}": value for key, value in keywords.items()}
             return {"PSQL": "psql", **variables}
     return {"PSQL": "runuser -u postgres -- psql -d postgres"}
-
-
-def _text(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf-8")
 
 
 def targets(inventory: str, limits: list[str]) -> list[Target]:
@@ -213,3 +334,18 @@ def targets(inventory: str, limits: list[str]) -> list[Target]:
     if not found:
         raise BadInput(f"{inventory} has no host {'that matches ' + ', '.join(limits) if limits else 'at all'}")
     return [Target(**{**each, "settings": Settings(**each["settings"])}) for each in found]
+
+
+class FromInventory(Backend):
+    """`pytest --hosts=pyinfra://NAME --inventory=FILE tests/verify`: the connection that pyinfra's inventory says."""
+
+    inventory = "inventory.py"
+
+    def __new__(cls, name: str, **_: Any) -> Backend:
+        [target] = targets(cls.inventory, [name])
+        return target.backend
+
+    @classmethod
+    def register(cls, inventory: str) -> None:
+        cls.inventory = inventory
+        BACKENDS["pyinfra"] = f"{cls.__module__}.{cls.__name__}"

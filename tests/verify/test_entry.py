@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
+from contract import Contract
 from rules import ROUTES
 from tests.verify.plugin import Seen, Unfit, component, needs
-from tests.verify.target import Reading, Target
+from tests.verify.target import HERE, Target
+from tests.verify.test_data import lacks
 
 # What only the entry's real values could satisfy: a foreign key, a check constraint.
 UNKNOWN = ("23503", "23514")
 
 
 @component("database", "{pm2} logs ai-admin-api --lines 50 --nostream")
-def test_the_entry_can_write_its_salon(probe: Reading, target: Target, seen: Seen) -> None:
-    needs(probe["database"].startswith(("complete", "without ")), "the table companies cannot be read")
-    upsert = target.contract.upsert
+def test_the_entry_can_write_its_salon(target: Target, contract: Contract, dotenv: dict[str, Any], seen: Seen) -> None:
+    needs(lacks(target).startswith(("complete", "without ")), "the table companies cannot be read")
+    upsert = contract.upsert
     if upsert is None:
         needs(False, f"it cannot be read in the source what {ROUTES} writes into companies")
         return
-    said = target.entry
+    names = {"columns": ",".join(upsert.columns), "key": ",".join(upsert.key), "role": dotenv["role"]}
+    script = (HERE / "entry.sql").read_text(encoding="utf-8")
+    said = target.sql(script, "-v ON_ERROR_STOP=1 -v VERBOSITY=verbose", **names)
     error = re.search(r"(?:ERROR|FATAL): +(\w{5}): (.*)", said)
-    needs(error is not None or said == "", f"the insert could not be tried: {said[:150]}")
+    needs(error is not None or said.strip() == "", f"the insert could not be tried: {said[:150]}")
     if error is None:
         seen(f"takes the {len(upsert.columns)} columns that the entry route writes")
         return
     state, message = error[1], error[2]
     needs(state not in UNKNOWN, f"whether the database takes a real salon: {message}")
     columns = re.search(r"COLUMN NAME: +(\S+)", said)
-    statement = _statement(state, columns[1] if columns else "", upsert.key, probe["database.role"])
+    statement = _statement(state, columns[1] if columns else "", upsert.key, dotenv["role"])
     raise Unfit(
         f"the insert of {upsert.place} fails, so no salon gets in: {message}",
         f'{target.psql} -c "{statement}"' if statement else "ask the application's developers",

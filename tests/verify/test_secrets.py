@@ -1,13 +1,18 @@
-"""The three keys: set in .env, known to the running API, not overridden. Their values never leave the host."""
+"""The three keys: set, not a placeholder, known to the running API; and what makes JWT_SECRET safe."""
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import pytest
+from testinfra.host import Host
 
 from rules import APP_ID, JWT_SECRET, MIN_JWT_SECRET, PARTNER_TOKEN, TOKENS
-from tests.verify.answers import answer, running_secrets
+from settings import Settings
+from tests.verify.checks import running_secrets
 from tests.verify.plugin import DEPLOY, Pending, Seen, component, needs
-from tests.verify.target import Reading, Target
+from tests.verify.target import Answers, Pm2
 
 ROWS = {PARTNER_TOKEN: "partner_token", APP_ID: "app_id", JWT_SECRET: "jwt_secret"}
 WAIT = f"when YClients has sent it, put it into your .env; then {DEPLOY}"
@@ -21,34 +26,31 @@ def _each(actions: dict[str, str]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("key", cases)
 
 
-def _kind(probe: Reading, key: str) -> str:
-    return probe[f"env.{key}"].split()[0]
-
-
-def _waits(probe: Reading, key: str) -> bool:
-    return key in TOKENS and _kind(probe, key) in ("absent", "empty", "placeholder")
+def _waits(kind: str, key: str) -> bool:
+    return key in TOKENS and kind in ("absent", "empty", "placeholder")
 
 
 @_each({PARTNER_TOKEN: WAIT, APP_ID: WAIT, JWT_SECRET: DEPLOY})
-def test_set(probe: Reading, seen: Seen, key: str) -> None:
-    kind = _kind(probe, key)
+def test_set(dotenv: dict[str, Any], seen: Seen, key: str) -> None:
+    kind, length = dotenv["keys"][key].values()
     found = f"{key} in .env is {'a placeholder' if kind == 'placeholder' else kind}"
-    if _waits(probe, key):
+    if _waits(kind, key):
         raise Pending(found)
     assert kind != "glued", f"{key} stands at the end of another line of .env: a line break is missing before it"
     assert kind in ("set", "public"), f"{found}: {FORGED}"
-    seen(f"set, {probe[f'env.{key}'].split()[1]} characters, and the running API has it")
+    seen(f"set, {length} characters, and the running API has it")
 
 
 @_each({PARTNER_TOKEN: f'{DEPLOY} (this is the cause of "Invalid partner token")', APP_ID: DEPLOY, JWT_SECRET: DEPLOY})
-def test_reaches_the_api(probe: Reading, target: Target, key: str) -> None:
-    if not target.settings.health_check:
+def test_reaches_the_api(dotenv: dict[str, Any], answers: dict[str, Answers], settings: Settings, key: str) -> None:
+    if not settings.health_check:
         return  # disabled in the settings, and nothing else shows it
-    if _waits(probe, key):
-        raise Pending(f"{key} in .env is {_kind(probe, key)}")
-    needs(_kind(probe, key) in ("set", "public"), f"{key} is not in .env")
-    needs(answer(probe, "direct.health").code != "000", "the API does not answer: see Endpoints")
-    running = running_secrets(probe)
+    kind = dotenv["keys"][key]["kind"]
+    if _waits(kind, key):
+        raise Pending(f"{key} in .env is {kind}")
+    needs(kind in ("set", "public"), f"{key} is not in .env")
+    needs(answers["health"].direct.status, "the API does not answer: see Endpoints")
+    running = running_secrets(answers)
     needs(running is not None, "the health check does not say what the API has: see Endpoints")
     assert running and running.get(ROWS[key]), f"{key} is in .env, but the running API does not have it" + (
         f": {FORGED}" if key == JWT_SECRET else ""
@@ -56,35 +58,37 @@ def test_reaches_the_api(probe: Reading, target: Target, key: str) -> None:
 
 
 @_each(dict.fromkeys(ROWS, f"{DEPLOY} (it removes the value from pm2)"))
-def test_is_not_shadowed(probe: Reading, key: str) -> None:
-    needs(bool(probe["pm2.pid"]), "pm2 does not run the API")
-    assert key not in probe["pm2.shadowed"].split(), (
-        f"{key} of .env is overridden by pm2's own environment, at every restart"
-    )
+def test_is_not_shadowed(pm2: Pm2, key: str) -> None:
+    needs(pm2.workers, "pm2 does not run the API")
+    shadowed = any(key in worker.shadowed for worker in pm2.workers)
+    assert not shadowed, f"{key} of .env is overridden by pm2's own environment, at every restart"
 
 
 @component("jwt_secret")
-def test_secret_is_long(probe: Reading) -> None:
-    needs(_kind(probe, JWT_SECRET) == "set", "JWT_SECRET is not set")
-    length = int(probe[f"env.{JWT_SECRET}"].split()[1])
+def test_secret_is_long(dotenv: dict[str, Any]) -> None:
+    kind, length = dotenv["keys"][JWT_SECRET].values()
+    needs(kind == "set", "JWT_SECRET is not set")
     assert length >= MIN_JWT_SECRET, f"JWT_SECRET has {length} characters and can be guessed; it needs {MIN_JWT_SECRET}"
 
 
 @component("jwt_secret")
-def test_secret_is_not_public(probe: Reading) -> None:
-    assert _kind(probe, JWT_SECRET) != "public", f"JWT_SECRET in .env is the application's own default: {FORGED}"
+def test_secret_is_not_public(dotenv: dict[str, Any]) -> None:
+    kind = dotenv["keys"][JWT_SECRET]["kind"]
+    assert kind != "public", f"JWT_SECRET in .env is the application's own default: {FORGED}"
 
 
 @component("jwt_secret", "chmod 600 /opt/ai-admin/.env")
-def test_dotenv_is_private(probe: Reading) -> None:
-    mode = probe["dotenv.mode"]
-    assert mode[-2:] == "00", f".env can be read by other users: mode {mode}"
+def test_dotenv_is_private(host: Host, settings: Settings) -> None:
+    mode = host.file(settings.dotenv).mode
+    assert mode & 0o077 == 0, f".env can be read by other users: mode {mode:o}"
 
 
 @component("jwt_secret", "timedatectl set-ntp true")
-def test_clock_is_right(probe: Reading, target: Target) -> None:
+def test_clock_is_right(host: Host) -> None:
     """Where the clock is off, a token with a lifetime of an hour expires at once, or much too late."""
-    began, ended = target.span
-    off = min(int(probe["clock"]) - began, 0) or max(int(probe["clock"]) - ended, 0)
-    which = "behind" if off < 0 else "ahead of"
-    assert abs(off) <= CLOCK, f"the host's clock is {abs(off):.0f} s {which} this machine's"
+    began = getattr(host.backend, "began", time.time())
+    there, here = int(host.check_output("date +%s")), time.time()
+    off = min(there - began, 0) or max(there - here, 0)
+    assert abs(off) <= CLOCK, (
+        f"the host's clock is {abs(off):.0f} s {'behind' if off < 0 else 'ahead of'} this machine's"
+    )

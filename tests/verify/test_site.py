@@ -2,178 +2,279 @@
 
 from __future__ import annotations
 
-import pytest
+import re
+import shlex
+import ssl
 
-from tests.verify.answers import ENGINE, answer, is_landing_page, through_nginx
+import pytest
+from testinfra.host import Host
+
+from settings import Settings
+from tests.verify.checks import ENGINE, is_landing_page, through_nginx
+from tests.verify.outside import PATH, Outside
 from tests.verify.plugin import DEPLOY, Seen, component, needs
-from tests.verify.target import Reading, Target
+from tests.verify.target import Answers, Target
 
 RENEW = "certbot renew && systemctl reload nginx"
+REACH = "open ports 80 and 443 in the firewall; check the nginx site for allow and deny"
 
 # --- from outside
 
 
 @component("tls", "set the domain's A (and AAAA) record to the host's address, at your DNS provider")
-def test_dns_points_to_the_host(outside: Reading, probe: Reading, target: Target) -> None:
-    own = {*probe["host.addresses"].split(), *outside["ssh_address"].split()}
-    found = outside["addresses"].split()
-    assert found, f"DNS has no address for {target.settings.domain}"
-    foreign = [address for address in found if address not in own]
-    assert not foreign, f"DNS points {target.settings.domain} to {', '.join(foreign)}, which is not this host"
+def test_dns_points_to_the_host(host: Host, outside: Outside, settings: Settings) -> None:
+    assert outside.addresses, f"DNS has no address for {settings.domain}"
+    foreign = _foreign(host, outside)
+    assert not foreign, f"DNS points {settings.domain} to {', '.join(foreign)}, which is not this host"
 
 
-def _outside(outside: Reading, name: str) -> tuple[str, str, str]:
-    needs(name in outside, "DNS has no address for the domain")
-    code, kind, location = [*outside[name].split(" ", 2), "", ""][:3]
-    return code, kind, location
+def _foreign(host: Host, outside: Outside) -> list[str]:
+    own = {*re.findall(r"inet6? ([^/ ]+)", host.check_output("ip -o address")), *outside.ssh_addresses}
+    return [address for address in outside.addresses if address not in own]
+
+
+def _from_outside(host: Host, outside: Outside) -> None:
+    needs(host.service("nginx").is_running, "nginx does not run: see Nginx WebSocket")
+    needs(outside.addresses and not _foreign(host, outside), "DNS does not point to this host")
 
 
 @component("tls", f"{RENEW}; if it is for another name: certbot --nginx -d ai-admin.app")
-def test_certificate_is_trusted_from_outside(outside: Reading, probe: Reading) -> None:
-    needs(probe["nginx.active"] == "active", "nginx does not run: see Nginx WebSocket")
-    code = _outside(outside, "page")[0]
-    assert code != "000", f"from outside, https fails: {outside['page'].removeprefix('000 ')}"
+def test_certificate_is_trusted_from_outside(host: Host, outside: Outside) -> None:
+    _from_outside(host, outside)
+    for address, page in outside.page.items():
+        assert page.failed != "certificate", f"from outside, https fails: {page.why} ({address})"
 
 
-@component("tls", "open ports 80 and 443 in the firewall; check the nginx site for allow and deny")
-def test_page_answers_the_same_from_outside(outside: Reading, probe: Reading) -> None:
-    inside = through_nginx(probe, "site.onboarding_bare")
-    code, kind, _ = _outside(outside, "page")
-    needs(code != "000", "https fails from outside")
-    assert (code, kind) == (inside.code, inside.type), (
-        f"the same page answers {inside.code} on the host and {code} from outside"
-    )
+@component("tls", REACH)
+def test_site_is_reached_from_outside(host: Host, outside: Outside) -> None:
+    _from_outside(host, outside)
+    for address, page in outside.page.items():
+        reached = page.failed in ("", "certificate", "not from here")
+        assert reached, f"from outside, https does not answer at {address}: {page.why}"
+
+
+@component("tls", REACH)
+def test_page_answers_the_same_from_outside(host: Host, outside: Outside, answers: dict[str, Answers]) -> None:
+    _from_outside(host, outside)
+    inside = through_nginx(host, answers, "onboarding_bare")
+    answered = [page for page in outside.page.values() if page.status]
+    needs(answered, "https fails from outside")
+    for page in answered:
+        assert (page.status, page.type) == (inside.status, inside.type), (
+            f"the same page answers {inside.status} on the host and {page.status} from outside"
+        )
 
 
 @component("tls", "restore `return 301 https://$host$request_uri;` in the site's server block for port 80")
-def test_http_redirects_to_https(outside: Reading, probe: Reading, target: Target) -> None:
-    needs(probe["nginx.active"] == "active", "nginx does not run: see Nginx WebSocket")
-    code, _, location = _outside(outside, "redirect")
-    needs(code != "000", "port 80 does not answer from outside")
-    assert code in ("301", "308") and location.startswith(f"https://{target.settings.domain}/"), (
-        f"http:// answers {code} {location} instead of redirecting to https"
-    )
+def test_http_redirects_to_https(host: Host, outside: Outside, settings: Settings) -> None:
+    _from_outside(host, outside)
+    answered = [page for page in outside.redirect.values() if page.status]
+    needs(answered, "port 80 does not answer from outside")
+    wanted = f"https://{settings.domain}/"
+    for page in answered:
+        assert page.status in (301, 302, 307, 308) and page.location.startswith(wanted), (
+            f"http:// answers {page.status} {page.location} instead of redirecting to https"
+        )
+        assert page.location == wanted + PATH.lstrip("/"), f"the redirect to https loses the path: {page.location}"
 
 
 # --- the certificate that is served
 
 
+def _certificate(host: Host, address: str, settings: Settings) -> dict[str, str]:
+    """openssl's words about what nginx serves."""
+    place = f"[{address}]" if ":" in address else address
+    asked = f"openssl s_client -connect {place}:443 -servername {settings.domain} </dev/null 2>/dev/null"
+    done = host.run(f"{asked} | openssl x509 -noout -enddate -fingerprint -sha256 -checkhost {settings.domain} 2>&1")
+    needs("notAfter" in done.stdout, "nginx serves no certificate")
+    found = dict(re.findall(r"^(\w+)[^=\n]*=(.*)", done.stdout, re.MULTILINE))
+    return {**found, "matches": "yes" if "does match" in done.stdout else "no"}
+
+
 @component("tls", RENEW)
-def test_certificate_lasts(probe: Reading, seen: Seen) -> None:
-    days = int(probe["tls.days"])
+def test_certificate_lasts(host: Host, target: Target, settings: Settings, seen: Seen) -> None:
+    ends = ssl.cert_time_to_seconds(_certificate(host, target.site_address, settings)["notAfter"])
+    days = int((ends - int(host.check_output("date +%s"))) // 86_400)
     assert days >= 14, f"the certificate expires in {days} days" if days >= 0 else "the certificate has expired"
     seen(f"valid for {days} days, trusted from outside, http redirects to https")
 
 
 @component("tls", "certbot --nginx -d ai-admin.app")
-def test_certificate_is_for_the_domain(probe: Reading) -> None:
-    assert probe["tls.name"] == "matches", f"the certificate does not match the domain: {probe['tls.name']}"
+def test_certificate_is_for_the_domain(host: Host, target: Target, settings: Settings) -> None:
+    served = _certificate(host, target.site_address, settings)
+    assert served["matches"] == "yes", f"the certificate does not match the domain: it is not for {settings.domain}"
 
 
 @component("tls", "nginx -t && systemctl reload nginx")
-def test_certificate_on_disk_is_served(probe: Reading) -> None:
-    assert probe["tls.on_disk"] == "served", "nginx does not serve the certificate on disk: renewed but not loaded"
+def test_certificate_on_disk_is_served(host: Host, target: Target, settings: Settings) -> None:
+    file = f"/etc/letsencrypt/live/{settings.domain}/fullchain.pem"
+    on_disk = host.check_output("openssl x509 -in %s -noout -fingerprint -sha256", file).partition("=")[2]
+    served = _certificate(host, target.site_address, settings)["sha256"]
+    assert served == on_disk, "nginx does not serve the certificate on disk: renewed but not loaded"
 
 
 # --- the page
 
 
 @component("html")
-def test_onboarding_wants_a_token(probe: Reading) -> None:
-    found = through_nginx(probe, "site.onboarding_bare")
-    assert not is_landing_page(probe, found), "nginx serves the landing page for /marketplace/onboarding"
-    assert found.code == "400", f"/marketplace/onboarding without a token answers {found.code}, not 400"
+def test_onboarding_wants_a_token(host: Host, answers: dict[str, Answers]) -> None:
+    found = through_nginx(host, answers, "onboarding_bare")
+    assert not is_landing_page(found, answers), "nginx serves the landing page for /marketplace/onboarding"
+    assert found.status == 400, f"/marketplace/onboarding without a token answers {found.status}, not 400"
 
 
 @component("html", "check that public/marketplace/onboarding.html exists; if not, deploy the application again")
-def test_onboarding_page(probe: Reading, seen: Seen) -> None:
-    found = through_nginx(probe, "site.onboarding")
-    assert not is_landing_page(probe, found), "nginx serves the landing page for /marketplace/onboarding?token=…"
-    assert (found.code, found.type) == ("200", "text/html"), (
-        f"/marketplace/onboarding?token=… answers {found.code} {found.type}, not 200 text/html"
+def test_onboarding_page(host: Host, answers: dict[str, Answers], seen: Seen) -> None:
+    found = through_nginx(host, answers, "onboarding")
+    assert not is_landing_page(found, answers), "nginx serves the landing page for /marketplace/onboarding?token=…"
+    assert (found.status, found.type) == (200, "text/html"), (
+        f"/marketplace/onboarding?token=… answers {found.status} {found.type}, not 200 text/html"
     )
     seen("/marketplace/onboarding 200 text/html, 400 without a token")
+
+
+@component(
+    "html", "have nginx pass /marketplace/ to the API as it is; if the file is empty, deploy the application again"
+)
+def test_onboarding_page_is_the_applications(host: Host, answers: dict[str, Answers]) -> None:
+    site, direct = through_nginx(host, answers, "onboarding"), answers["onboarding"].direct
+    needs(site.status == direct.status == 200, "the page does not answer")
+    needs(not is_landing_page(site, answers), "nginx serves the landing page")
+    assert direct.body.strip(), "the page of /marketplace/onboarding?token=… is empty"
+    assert site.body == direct.body, "/marketplace/onboarding?token=… is another page through nginx than the API's own"
+
+
+@component("html", "remove the Content-Security-Policy, or have its script-src allow 'self' and 'unsafe-inline'")
+def test_onboarding_page_may_run_its_scripts(host: Host, answers: dict[str, Answers]) -> None:
+    found = through_nginx(host, answers, "onboarding")
+    needs(found.status == 200, "the page does not answer")
+    policies = [policy.split(";") for policy in found.policy.split(", ") if policy]
+    scripts = re.findall(r"<script([^>]*)>", found.body)
+    for policy in policies:
+        directives = {words[0].lower(): words[1:] for words in map(str.split, policy) if words}
+        allowed = directives.get("script-src", directives.get("default-src", ["*", "'unsafe-inline'"]))
+        inline = any(word.startswith(("'unsafe-inline'", "'nonce-", "'sha")) for word in allowed)
+        files = any(word in ("'self'", "*", "https:") or "." in word for word in allowed)
+        forbidden = [each for each in scripts if not (files if "src=" in each else inline)]
+        assert not forbidden, f"the page's Content-Security-Policy forbids its own scripts: {'; '.join(policy).strip()}"
 
 
 # --- WebSocket: the server, then through nginx
 
 
-@component("websocket", f"{{pm2}} logs ai-admin-api --lines 50; then {DEPLOY}")
+@component("websocket", f"{{pm2}} logs ai-admin-api --lines 50 --nostream; then {DEPLOY}")
 @pytest.mark.parametrize("way", ["polling", "upgrade"])
-def test_server(probe: Reading, seen: Seen, way: str) -> None:
+def test_server(answers: dict[str, Answers], seen: Seen, way: str) -> None:
     if way == "polling":
-        found = answer(probe, "direct.socket")
+        found = answers["socket"].direct
         assert found.body.startswith(ENGINE), (
-            f"a socket.io handshake on the API's port answers {found.code} {found.body[:60]}"
+            f"a socket.io handshake on the API's port answers {found.status} {found.body[:60]}"
         )
     else:
-        code = answer(probe, "direct.upgrade").code
-        assert code == "101", f"an upgrade to WebSocket on the API's port answers {code}, not 101"
+        status = answers["upgrade"].direct.status
+        assert status == 101, f"an upgrade to WebSocket on the API's port answers {status}, not 101"
         seen("handshake and upgrade (101) work on the API's port")
 
 
+@component("websocket", "the namespace must be in the application's source: deploy the application again")
+def test_server_has_the_namespace(target: Target) -> None:
+    """Read in the source: to connect there may start a WhatsApp session."""
+    made = [name for text in target.sources.values() for name in re.findall(r"\.of\(\s*([^)\s]*)", text)]
+    names = [each[1:-1] for each in made if each[:1] in "'\"`"]
+    assert "/marketplace" in names or len(names) < len(made), (
+        "the socket.io server has no namespace /marketplace, which the page connects to"
+    )
+
+
 @component("nginx", "nginx -t; systemctl enable --now nginx")
-def test_nginx_runs(probe: Reading) -> None:
-    assert probe["nginx.active"] == "active", f"nginx does not run: {probe['nginx.active']}"
+def test_nginx_runs(host: Host) -> None:
+    assert host.service("nginx").is_running, "nginx does not run"
 
 
 @component("nginx", "systemctl enable nginx")
-def test_nginx_starts_at_boot(probe: Reading) -> None:
-    assert probe["boot.nginx"] == "enabled", f"nginx does not start at boot: {probe['boot.nginx']}"
+def test_nginx_starts_at_boot(host: Host) -> None:
+    assert host.service("nginx").is_enabled, "nginx does not start at boot"
 
 
 @component("nginx", f"fix the configuration until `nginx -t` passes, then {DEPLOY}")
-def test_nginx_accepts_its_configuration(probe: Reading) -> None:
-    assert probe["nginx.test"] == "successful", f"nginx -t fails, so a reload would be refused: {probe['nginx.test']}"
+def test_nginx_accepts_its_configuration(host: Host) -> None:
+    done = host.run("nginx -t")
+    said = re.findall(r"\[(?:emerg|alert|crit)\] (.*)", done.stderr) or [done.stderr.strip()]
+    assert done.succeeded, f"nginx -t fails, so a reload would be refused: {said[0]}"
 
 
 @component("nginx", "move the second file out of /etc/nginx (sites-enabled, conf.d), then reload nginx")
-def test_no_site_hides_another(probe: Reading) -> None:
-    assert not probe["nginx.conflict"], f"two sites have the same name, and one is ignored: {probe['nginx.conflict']}"
+def test_no_site_hides_another(host: Host) -> None:
+    conflict = re.findall(r"conflicting server name.*", host.run("nginx -t").stderr)
+    assert not conflict, f"two sites have the same name, and one is ignored: {conflict[0]}"
 
 
 @component("nginx")
-def test_enabled_site_is_the_one_to_edit(probe: Reading) -> None:
-    assert probe["nginx.enabled"] != "copy", (
-        "sites-enabled holds a copy of the site: edits in sites-available have no effect"
-    )
+def test_enabled_site_is_the_one_to_edit(host: Host, settings: Settings) -> None:
+    """A copy that serves, in the place of a link to what one would edit."""
+    enabled = host.file(f"/etc/nginx/sites-enabled/{settings.nginx_site}")
+    copy = enabled.exists and not enabled.is_symlink and _serving(host, settings) == enabled.path
+    assert not copy, "sites-enabled holds a copy of the site: edits in sites-available have no effect"
+
+
+def _serving(host: Host, settings: Settings) -> str:
+    """The first file that names the domain and listens to https."""
+    name = settings.domain.replace(".", "[.]")
+    program = f"""/^# configuration file/ {{ file = $4; sub(/:$/, "", file); https = 0; named = 0 }}
+        /^[^#]*listen[^;]*443/ {{ https = 1 }} /^[^#]*server_name[^;]*[ \\t]{name}[ \\t;]/ {{ named = 1 }}
+        https && named {{ print file; exit }}"""
+    return str(host.run("nginx -T 2>/dev/null | awk %s", program).stdout.strip())
 
 
 @component("nginx")
-def test_nginx_runs_what_is_on_disk(probe: Reading) -> None:
-    needs(probe["nginx.test"] == "successful", "nginx refuses its configuration")
-    file = probe["nginx.newer"]
-    assert not file, f"nginx does not run the configuration on disk: {file} was changed after nginx loaded it"
+def test_nginx_runs_what_is_on_disk(host: Host, target: Target) -> None:
+    needs(host.run("nginx -t").succeeded, "nginx refuses its configuration")
+    since = target.processes["nginx"]
+    needs(since, "nginx does not run: see Nginx WebSocket")
+    files = host.run(r"nginx -T 2>/dev/null | sed -n 's/^# configuration file \(.*\):$/\1/p'").stdout.splitlines()
+    folders = {file.rpartition("/")[0] for file in files}
+    newer = newest(host, [*files, *sorted(folders)], since, "-maxdepth 0")
+    assert not newer, f"nginx does not run the configuration on disk: {newer} was changed after nginx loaded it"
+
+
+def newest(host: Host, paths: list[str], since: float, *which: str) -> str:
+    """One of them that was changed after `since`. By a file's inode change time, which, unlike its modification time,
+    cannot be set; of a link, also that of what it points to."""
+    named = " ".join(map(shlex.quote, paths))
+    looks = [f"find -{way} {named} {' '.join(which)} -newerct @{since:.3f} -print -quit" for way in "PL"]
+    return str(host.run(f"({'; '.join(looks)}) 2>/dev/null | head -n 1").stdout.strip())
 
 
 @component("nginx")
-def test_handshake_through_nginx(probe: Reading) -> None:
-    _server_answers(probe)
-    found = through_nginx(probe, "site.socket")
-    assert found.code != "200" or not found.body.lstrip().startswith("<"), (
+def test_handshake_through_nginx(host: Host, answers: dict[str, Answers]) -> None:
+    _server_answers(answers)
+    found = through_nginx(host, answers, "socket")
+    assert found.status != 200 or not found.body.lstrip().startswith("<"), (
         "/socket.io/ answers with the landing page: nginx does not proxy it, the location is missing"
     )
-    assert found.body.startswith(ENGINE), f"/socket.io/ through nginx answers {found.code} {found.body[:60]}"
+    assert found.body.startswith(ENGINE), f"/socket.io/ through nginx answers {found.status} {found.body[:60]}"
 
 
-def _server_answers(probe: Reading) -> None:
-    works = answer(probe, "direct.socket").body.startswith(ENGINE)
+def _server_answers(answers: dict[str, Answers]) -> None:
+    works = answers["socket"].direct.body.startswith(ENGINE)
     needs(works, "socket.io itself does not answer: see WebSocket server")
 
 
 @component("nginx", f'{DEPLOY} (this is the cause of "WebSocket connection failed" in the browser)')
-def test_upgrade_through_nginx(probe: Reading) -> None:
-    _server_answers(probe)
-    needs(answer(probe, "direct.upgrade").code == "101", "the API itself refuses the upgrade: see WebSocket server")
-    found = through_nginx(probe, "site.upgrade")
-    assert found.code == "101", f"an upgrade to WebSocket fails in nginx: it answers {found.code}, not 101"
+def test_upgrade_through_nginx(host: Host, answers: dict[str, Answers]) -> None:
+    _server_answers(answers)
+    needs(answers["upgrade"].direct.status == 101, "the API itself refuses the upgrade: see WebSocket server")
+    status = through_nginx(host, answers, "upgrade").status
+    assert status == 101, f"an upgrade to WebSocket fails in nginx: it answers {status}, not 101"
 
 
 @component("nginx", f'{DEPLOY} (this is the cause of "WebSocket connection failed" in the browser)')
-def test_socket_io_client_connects(probe: Reading, seen: Seen) -> None:
+def test_socket_io_client_connects(host: Host, target: Target, answers: dict[str, Answers], seen: Seen) -> None:
     """The real client, through nginx and TLS, over WebSocket only."""
-    _server_answers(probe)
-    needs(answer(probe, "direct.upgrade").code == "101", "the API itself refuses the upgrade: see WebSocket server")
-    through_nginx(probe, "site.socket")
-    assert probe["site.client"] == "connected by websocket", f"the socket.io client fails: {probe['site.client']}"
+    _server_answers(answers)
+    needs(answers["upgrade"].direct.status == 101, "the API itself refuses the upgrade: see WebSocket server")
+    through_nginx(host, answers, "socket")
+    settings = target.settings
+    found = target.program("socket.js", folder=settings.app_dir, domain=settings.domain, address=target.site_address)
+    assert found == "connected by websocket", f"the socket.io client fails: {found}"
     seen("the socket.io client connects over WebSocket through TLS")

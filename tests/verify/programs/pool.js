@@ -4,28 +4,22 @@
 const { spawnSync } = require('child_process');
 const { createRequire } = require('module');
 
-const { APP_DIR } = process.env;
-const { sessionPool, poolClass, methods, packages } = JSON.parse(process.env.RULES); // rules.py
+const { folder, sessionPool, poolClass, packages } = JSON.parse(process.argv[1]);
 const print = console.log;
 console.log = () => {}; // the application logs to standard output
-const say = (name, ...values) => print(`${name}\t${values.join(' ').replace(/\s+/g, ' ').slice(0, 300)}`);
+const line = (error) => String(error?.message ?? error).split('\n')[0];
+const found = { loads: 'yes', methods: [], recursive: false, calls: {}, packages: {} };
 const ID = '962302';
 const session = { id: ID };
 
 async function main() {
-  const { [poolClass]: Pool } = require(`${APP_DIR}/${sessionPool}`);
+  const { [poolClass]: Pool } = require(`${folder}/${sessionPool}`);
   const source = (name) => String(Pool.prototype[name] ?? '');
-  for (const name of methods) {
-    say(`pool.${name}`, typeof Pool.prototype[name] === 'function' ? 'there' : 'missing');
-  }
-  const all = new Set();
   for (let each = Pool.prototype; each; each = Object.getPrototypeOf(each)) {
-    for (const name of Object.getOwnPropertyNames(each)) all.add(name);
+    found.methods.push(...Object.getOwnPropertyNames(each).filter((name) => typeof Pool.prototype[name] === 'function'));
   }
-  print(`pool.methods\t${[...all].join(' ')}`);
   const calls = (name, other) => source(name).includes(`this.${other}(`);
-  const recursive = calls('createSession', 'getOrCreateSession') && calls('getOrCreateSession', 'createSession');
-  say('pool.recursion', recursive ? 'endless' : 'none');
+  found.recursive = calls('createSession', 'getOrCreateSession') && calls('getOrCreateSession', 'createSession');
   const pool = Object.create(Pool.prototype, {
     sessions: { value: new Map([[ID, session]]) },
     qrCodes: { value: new Map([[ID, 'QR']]) },
@@ -37,37 +31,35 @@ async function main() {
   };
   for (const [name, right] of Object.entries(expected)) {
     try {
-      say(`pool.${name}()`, right(await pool[name](ID)) ? 'right' : 'wrong');
+      found.calls[name] = right(await pool[name](ID)) ? 'right' : 'wrong';
     } catch (error) {
-      say(`pool.${name}()`, 'throws', error.message);
+      found.calls[name] = `throws ${line(error)}`;
     }
   }
-  say('pool.loads', 'yes');
 }
 
 /** What only `import` loads: from the application's folder, as a bare name cannot be here. */
 function imported(name) {
   const program = 'import(process.argv[1]).then(() => process.exit(0))';
-  const options = { cwd: APP_DIR, encoding: 'utf8', timeout: 20_000 };
+  const options = { cwd: folder, encoding: 'utf8', timeout: 20_000 };
   const { status, stderr } = spawnSync(process.execPath, ['-e', program, name], options);
   return status === 0 ? 'yes' : stderr.split('\n').find((line) => line.includes('Error')) ?? 'import fails';
 }
 
 function loadPackages() {
   const onlyImport = ['ERR_REQUIRE_ESM', 'ERR_REQUIRE_ASYNC_MODULE', 'ERR_PACKAGE_PATH_NOT_EXPORTED'];
-  const app = createRequire(`${APP_DIR}/`);
+  const app = createRequire(`${folder}/`);
   for (const name of packages) {
     try {
       app(name);
-      say(`npm.${name}.loads`, 'yes');
+      found.packages[name] = 'yes';
     } catch (error) {
-      const cause = onlyImport.includes(error?.code) ? imported(name) : String(error?.message ?? error).split('\n')[0];
-      say(`npm.${name}.loads`, cause);
+      found.packages[name] = onlyImport.includes(error?.code) ? imported(name) : line(error);
     }
   }
 }
 
 main()
-  .catch((error) => say('pool.loads', 'no:', error.message.split('\n')[0]))
+  .catch((error) => (found.loads = line(error)))
   .then(loadPackages)
-  .finally(() => process.exit(0));
+  .finally(() => { print(JSON.stringify(found)); process.exit(0); });

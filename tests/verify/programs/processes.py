@@ -1,0 +1,155 @@
+"""Which processes run the API and nginx, and since when. Of an environment, only names that are asked for are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+asked = json.loads(sys.argv[1])
+APP = asked["app"]
+TICKS = os.sysconf("SC_CLK_TCK")  # a second: a start is known to 1/100 s
+
+
+def text(path: str, size: int = -1) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.read(size).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def stat(pid: int | str) -> tuple[str, int, float]:
+    """State, parent and start (seconds since the epoch) of a process."""
+    fields = text(f"/proc/{pid}/stat").rpartition(") ")[2].split()
+    uptime = float(text("/proc/uptime").split()[0])
+    return fields[0], int(fields[1]), time.time() - uptime + int(fields[19]) / TICKS
+
+
+def environment(pid: int | str) -> tuple[dict[str, Any], bool]:
+    """And whether it is one of cluster mode, where pm2 passes it as JSON."""
+    own: dict[str, Any] = dict(each.split("=", 1) for each in text(f"/proc/{pid}/environ").split("\0") if "=" in each)
+    try:
+        return {**own, **json.loads(own.get("pm2_env", "{}"))}, "pm2_env" in own
+    except ValueError:
+        return own, False
+
+
+def link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def user(pid: int) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwuid(os.stat(f"/proc/{pid}").st_uid)
+    except (KeyError, OSError):
+        return pwd.getpwuid(0)
+
+
+def above(pid: int) -> Iterator[int]:
+    while pid > 1:
+        yield pid
+        try:
+            pid = stat(pid)[1]
+        except (IndexError, ValueError):
+            return
+
+
+def pm2_home(pid: int) -> str:
+    return str(environment(pid)[0].get("PM2_HOME", ""))
+
+
+def pid_files(home: str) -> Iterator[str]:
+    """A pid file may be older than its process, and the pid may belong to another one by now."""
+    names = os.listdir(f"{home}/pids") if os.path.isdir(f"{home}/pids") else []
+    for name in sorted(names):
+        if re.fullmatch(re.escape(APP) + r"-\d+\.pid", name):
+            yield text(f"{home}/pids/{name}").strip()
+
+
+def saved(home: str) -> list[dict[str, Any]]:
+    try:
+        dump = json.loads(text(f"{home}/dump.pm2"))
+        own = [each for each in dump if each.get("name") == APP]
+        return [{key: each.get(key) for key in ("name", "status", "pm_cwd")} for each in own]
+    except (ValueError, AttributeError, TypeError):
+        return []
+
+
+def has_it(home: str) -> bool:
+    return any(pid_files(home)) or bool(saved(home))
+
+
+def pm2() -> dict[str, Any]:
+    # a container's has another root
+    everyone = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and link(f"/proc/{pid}/root") in ("/", "")]
+    daemons = [pid for pid in everyone if re.match(r"PM2 v[^ ]*: God Daemon", text(f"/proc/{pid}/cmdline", 200))]
+    listening = subprocess.run(["ss", "-Hltnp", f"sport = :{asked['port']}"], stdout=subprocess.PIPE, text=True).stdout
+    holders = sorted({int(pid) for pid in re.findall(r"pid=(\d+),", listening)})
+    daemon = next((each for pid in holders for each in above(pid) if each in daemons), None)
+    daemon = daemon or next((each for each in daemons if has_it(pm2_home(each))), None)
+    owner = user(daemon) if daemon else pwd.getpwuid(os.getuid())
+    home = (daemon and pm2_home(daemon)) or os.environ.get("PM2_HOME") or f"{owner.pw_dir}/.pm2"
+    workers: list[dict[str, Any]] = []
+    for pid in pid_files(home):
+        variables, cluster = environment(pid)
+        if variables.get("name") == APP:
+            state, _, started = stat(pid)
+            shadowed = [key for key in asked["keys"] if key in variables]
+            workers.append({"pid": int(pid), "started": started, "cluster": cluster, "shadowed": shadowed})
+            workers[-1].update(state=state, folder=link(f"/proc/{pid}/cwd"))
+    others = [user(each).pw_name for each in daemons if each != daemon and asks(each)]
+    return {
+        "daemon": daemon,
+        "user": owner.pw_name,
+        "home_of_user": owner.pw_dir,
+        "home": home,
+        "node": link(f"/proc/{daemon}/exe") if daemon else "",
+        "holders": holders,
+        "workers": workers,
+        "others": others,
+        "saved": saved(home),
+        "crashes": crashes(home),
+    }
+
+
+def asks(daemon: int) -> bool:
+    """Asking pm2 takes half a second: only where there are several."""
+    owner, home = user(daemon).pw_name, pm2_home(daemon)
+    command = ["runuser", "-u", owner, "--", "env", f"PM2_HOME={home}", "pm2", "describe", APP]
+    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/").returncode == 0
+
+
+def crashes(home: str) -> int:
+    """How often the API exited in the last minute without a request to pm2."""
+    recent: list[str] = []
+    for line in text(f"{home}/pm2.log")[-50_000:].splitlines():
+        try:
+            when = time.mktime(time.strptime(line[:19], "%Y-%m-%dT%H:%M:%S"))
+        except ValueError:
+            continue
+        if when > time.time() - 60:
+            recent.append(line)
+    exits = [line for line in recent if f"App [{APP}:" in line and "] exited" in line]
+    return len(exits) - len([line for line in recent if f"Stopping app:{APP} " in line])
+
+
+def nginx() -> float | None:
+    """When the oldest worker that serves started: a crashed one is replaced by a newer one that has the master's old
+    configuration."""
+    master = text("/run/nginx.pid").strip()
+    children = text(f"/proc/{master}/task/{master}/children").split() if master else []
+    serving = [pid for pid in children if "shutting down" not in text(f"/proc/{pid}/cmdline")]
+    return min((stat(pid)[2] for pid in serving), default=None)
+
+
+print(json.dumps({"pm2": pm2(), "nginx": nginx()}))
