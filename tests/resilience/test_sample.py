@@ -52,10 +52,10 @@ def converged() -> Iterator[Host]:
 def test_every_remote_step_is_struck(converged: Host) -> None:
     """The harness counts on the number of steps; a new one must be struck too."""
     done = World(converged).faulty("count", 0, tokens())
-    assert f"steps: {STEPS['token']}\n" in done.stderr
+    assert f"steps: {STEPS['token']}\n" in done.output
     converged.reset()
     done = World(converged).faulty("count", 0, {})
-    assert f"steps: {STEPS['first']}\n" in done.stderr
+    assert f"steps: {STEPS['first']}\n" in done.output
 
 
 Mutate = Callable[[str, str, str], Path]
