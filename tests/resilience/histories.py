@@ -28,7 +28,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.rehearsal.host import Host
 from tests.rehearsal.story import INVENTORY, ROOT, Deployed
-from tests.resilience.faults import BROKEN_NGINX, CLOCK_BACK, START, STOP, OnHost, full
+from tests.resilience.faults import BROKEN_NGINX, CLOCK_BACK, START, STEPS, STOP, OnHost, full
 from tests.resilience.world import Moment, World, sshd_sessions
 
 KEYS = ("YCLIENTS_PARTNER_TOKEN", "YCLIENTS_APP_ID")
@@ -113,15 +113,16 @@ class History:
 
     @property
     def name(self) -> str:
-        return "; ".join([*(["first deploy"] if self.scenario == "first" else []), *map(str, self.items)])
+        return "history: " + "; ".join([*(["pristine"] if self.scenario == "first" else []), *map(str, self.items)])
 
     @classmethod
     def parse(cls, text: str) -> History:
-        first, _, rest = text.partition("first deploy; ")
-        scenario, rest = ("token", text) if not rest or first else ("first", rest)
-        return cls(scenario, tuple(map(Item.parse, rest.split(";"))))
+        sentences = [each.strip() for each in text.removeprefix("history: ").split(";")]
+        is_first = sentences[0] == "pristine"
+        return cls("first" if is_first else "token", tuple(map(Item.parse, sentences[is_first:])))
 
     def shorter(self) -> Iterator[History]:
+        """Each with one sentence less."""
         for at in range(len(self.items)):
             yield replace(self, items=(*self.items[:at], *self.items[at + 1 :]))
 
@@ -341,6 +342,8 @@ class Teller(RuleBasedStateMachine):
     def fits(self, name: str) -> bool:
         """A lasting fault once; no reboot of a machine that could not come up, or would forget what fills its disk."""
         known = self.names
+        if self.first and name in (*KILLS, "reboot"):  # without its package the API does not come up
+            return False
         dead = ("nginx broken", "tokens refused", *(each for each in LASTING if "disk" in each))
         lasting = {*LASTING, "tokens refused", "clock set back"}
         if name == "reboot":
@@ -356,10 +359,11 @@ class Teller(RuleBasedStateMachine):
         self.items.append(Item(what))
 
     @precondition(lambda self: len(self.names) < FAULTS)
-    @rule(what=st.sampled_from(RUNS), step=st.integers(1, 4), point=POINTS, strike=st.sampled_from(STRIKES))
+    @rule(what=st.sampled_from(RUNS), step=st.integers(0, 13), point=POINTS, strike=st.sampled_from(STRIKES))
     def struck(self, what: str, step: int, point: int, strike: str) -> None:
+        steps = 2 if what == "rollback" else STEPS["first" if self.first else "token"]
         if self.fits(strike) and (strike, point) != ("step killed", 0):
-            self.items.append(Item(what, min(step, 2) if what == "rollback" else step, point, strike))
+            self.items.append(Item(what, step % steps + 1, point, strike))
 
     @precondition(lambda self: len(self.names) < FAULTS)
     @rule(name=st.sampled_from([name for name in EVENTS if name != "second operator"]))
