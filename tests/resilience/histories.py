@@ -140,6 +140,7 @@ class Tale(World):
         self.lasting: dict[str, Callable[[], object]] = {}  # what nobody has mended yet, with what mends it
         self.refused = ""  # what the application does not survive in its .env
         self.settled = False  # nothing has happened since a deploy that succeeded
+        self.old: tuple[str | None, ...] | None = None  # the tokens before the last run, which gave others
         self.wrong: list[str] = []
         self.number = 0
 
@@ -211,6 +212,7 @@ class Tale(World):
         self.wrong += [f"after {item}: {problem}" for problem in self.problems("left", *unasked)]
 
     def run(self, item: Item) -> None:
+        before = self.pair(ENV)
         if item.what == "token":
             self.environment = {key: f"{CANARY}{secrets.token_hex(12)}{self.refused}" for key in KEYS}
             self.pairs.append(tuple(self.environment.values()))
@@ -238,6 +240,10 @@ class Tale(World):
             self.settled = True
         if is_nothing and is_sound:
             self.settled = was_settled
+        is_whole = ran.code == 0 and not item.strike
+        if is_whole and item.what == "rollback" and self.old and self.pair(ENV) != self.old:
+            self.wrong.append(f"{item}: another deploy than the last was undone")
+        self.old = before if is_whole and item.what == "token" else None
 
     def verify(self) -> None:
         """Its exit code must agree with what is true."""
