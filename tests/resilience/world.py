@@ -18,8 +18,8 @@ from tests.rehearsal.host import Host, until
 from tests.rehearsal.story import INVENTORY, ROOT, Deployed, copy_of_repository, deploy, without_secrets
 
 KEYS = re.compile(rb"^(YCLIENTS_PARTNER_TOKEN|YCLIENTS_APP_ID|JWT_SECRET)=.*\n?", re.MULTILINE)
-QUIET = 60  # seconds for the host to finish what it began
-PATIENCE = 60  # seconds for a site that comes back
+QUIET = 180  # seconds for the host to finish what it began
+PATIENCE = 120  # seconds for a site that comes back
 FAST = ("--data", "settle_time=1", "--data", "lock_timeout=1")
 
 # One answer per line: what the site says, and what the database holds.
