@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Sequence
 from typing import Any, TypedDict
@@ -10,6 +11,7 @@ from remote import Failure, dotenv, files
 from remote.readings import Undone
 
 BACKUPS = "/var/backups/ai-admin-deploy"
+ID = "%Y%m%dT%H%M%SZ"
 KEEP = 10  # deploys whose old files are kept
 
 
@@ -23,10 +25,16 @@ class Entry(TypedDict):
 
 
 def new_deploy() -> str:
-    """The id of a deploy that begins now: the host's own time in UTC, and never one that is there already."""
-    now = time.time()
-    while os.path.exists(f"{BACKUPS}/{(deploy := time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now)))}"):
-        now += 1
+    """The id of a deploy that begins now: the host's own time in UTC, and later than any that is there already.
+
+    By their ids is told which was the last, also where the clock was set back meanwhile.
+    """
+    deploy = time.strftime(ID, time.gmtime(time.time()))
+    last = max((each for each in files.names(BACKUPS) if re.fullmatch(r"\d{8}T\d{6}Z", each)), default="")
+    if deploy <= last:
+        import calendar  # takes 13 ms, and is seldom needed
+
+        deploy = time.strftime(ID, time.gmtime(calendar.timegm(time.strptime(last, ID)) + 1))
     return deploy
 
 

@@ -4,6 +4,8 @@ before  the client is killed before it sends the step
 after   the client is killed when the step is done, before anything else
 cut     the connection is cut when half of the step's input is sent
 sshd    the host's sshd session is killed when all of it is sent, so while the step runs
+pauseN  the step's program on the host stops itself (SIGSTOP) before the Nth of its calls that change a file or start a
+        program, and goes on when it is told to; with 0 this client does, before it sends the step
 count   nothing; the last line of standard error says how many steps there were
 """
 
@@ -15,7 +17,6 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from paramiko import SSHClient
@@ -23,9 +24,25 @@ from pyinfra.connectors.ssh import SSHConnector
 from pyinfra_cli.main import main
 
 from channel import Channel
+from remote import wire
 from tests.rehearsal.host import Host
+from tests.resilience.world import sshd_sessions
 
 KIND, STEP = sys.argv[1], int(sys.argv[2])
+# Added to the modules that are sent. Python raises these events before it does what they name (3.10: Audit events).
+PAUSE = """
+import os, signal, sys
+left = NUMBER
+def _pause(event, arguments):
+    global left
+    opens = event == "open" and (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
+    changes = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.truncate", "subprocess.Popen")
+    if opens or event in changes:
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGSTOP)
+sys.addaudithook(_pause)
+"""
 steps = 0
 
 
@@ -38,25 +55,25 @@ def _cut(connector: SSHConnector) -> None:
 def _kill_sshd(connector: SSHConnector) -> None:
     """The sessions of the host that belong to no connection of the tests' own (those stay open over many runs)."""
     del connector
-    for pid in sshd_sessions() - before:
+    for pid in sshd_sessions(host) - before:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
-def command_line(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
-
-
 class Struck:
-    """A step's standard input, at which the strike comes: `cut` in the middle of what is sent, `sshd` when all is."""
+    """A step's standard input, where the strike comes: `cut` in the middle of what is sent, `sshd` when all is."""
 
     def __init__(self, stdin: Any, connector: SSHConnector) -> None:
         self.stdin, self.connector, self.channel = stdin, connector, getattr(stdin, "channel", None)
+        self.pauses = KIND.startswith("pause")
 
     def write(self, data: bytes) -> None:
+        if self.pauses:
+            self.pauses = False  # a session is told later how its deploy ended
+            modules, call = data.split()
+            sources = wire.unpack(modules)
+            sources["remote"] += PAUSE.replace("NUMBER", KIND.removeprefix("pause"))
+            data = f"{wire.pack(sources)} {call.decode()}\n".encode()
         half = len(data) // 2
         self.stdin.write(data[:half])
         if KIND == "cut":
@@ -79,8 +96,8 @@ def _with_fault(real: Callable[..., Any]) -> Callable[..., Any]:
     def run(*arguments: Any, **options: Any) -> Any:
         global steps  # noqa: PLW0603 -- the one count of this process
         steps += 1
-        if steps == STEP and KIND == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
+        if steps == STEP and KIND in ("before", "pause0"):
+            os.kill(os.getpid(), signal.SIGKILL if KIND == "before" else signal.SIGSTOP)
         result = real(*arguments, **options)
         if steps == STEP and KIND == "after":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -91,7 +108,7 @@ def _with_fault(real: Callable[..., Any]) -> Callable[..., Any]:
 
 def _exec_command(client: SSHClient, *arguments: Any, **options: Any) -> tuple[Any, Any, Any]:
     stdin, stdout, stderr = exec_command(client, *arguments, **options)
-    is_struck = steps == STEP and KIND in ("cut", "sshd")
+    is_struck = steps == STEP and KIND not in ("before", "after", "pause0", "count")
     return Struck(stdin, connectors[0]) if is_struck else stdin, stdout, stderr
 
 
@@ -100,12 +117,8 @@ def _connect(connector: SSHConnector) -> None:
     connect(connector)
 
 
-def sshd_sessions() -> set[int]:
-    return {pid for pid in host.processes() if command_line(pid).startswith(b"sshd-session")}
-
-
 host = Host(sys.argv[sys.argv.index("--limit") + 1])
-before = sshd_sessions()
+before = sshd_sessions(host)
 connectors: list[SSHConnector] = []
 connect, exec_command = SSHConnector.connect, SSHClient.exec_command
 # The strike is put into the real methods, which mypy takes for a mistake: hence what is ignored, line by line.

@@ -36,7 +36,7 @@ class Fault:
 def killed(scenario: str, kind: str, step: int) -> Fault:
     def strike(world: World, environment: dict[str, str]) -> None:
         done = world.faulty(kind, step, environment)
-        assert "Traceback" not in done.stderr, done.stderr[-600:]
+        assert "Traceback" not in done.output, done.output[-600:]
 
     return Fault(f"{scenario} deploy, step {step}: {kind}", scenario, strike)
 
@@ -183,21 +183,21 @@ def index_right(world: World) -> None:
     world.host.ssh("cp -p /root/index.js /opt/ai-admin/src/index.js")
 
 
-def clock_back(world: World, environment: dict[str, str]) -> None:
-    """Our programs see a clock that is an hour behind that of the files. (The machine's own clock is everybody's.)"""
-    world.host.ssh(
-        "sh -eu",
-        input="""
-        cat > /usr/local/sbin/python3 <<'EOF'
+CLOCK_BACK = """
+cat > /usr/local/sbin/python3 <<'EOF'
 #!/usr/bin/python3 -IS
 import sys, time
 real = time.time
 time.time = lambda: real() - 3600
 exec(sys.argv[sys.argv.index("-c") + 1], {"__name__": "__main__"})
 EOF
-        chmod +x /usr/local/sbin/python3
-        """,
-    )
+chmod +x /usr/local/sbin/python3
+"""
+
+
+def clock_back(world: World, environment: dict[str, str]) -> None:
+    """Our programs see a clock that is an hour behind that of the files. (The machine's own clock is everybody's.)"""
+    world.host.ssh("sh -eu", input=CLOCK_BACK)
     printed(world.deploy(environment), code=0)
     again = world.deploy(environment)
     assert again.changed == [], f"with the clock set back the next run changes {again.changed}"

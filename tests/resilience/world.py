@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from tests.rehearsal.host import Host, until
-from tests.rehearsal.story import INVENTORY, ROOT, Deployed, deploy, without_secrets
+from tests.rehearsal.story import INVENTORY, ROOT, Deployed, copy_of_repository, deploy, without_secrets
 
 KEYS = re.compile(rb"^(YCLIENTS_PARTNER_TOKEN|YCLIENTS_APP_ID|JWT_SECRET)=.*\n?", re.MULTILINE)
-QUIET = 60  # seconds for the host to finish what it began
+QUIET = 180  # seconds for the host to finish what it began
+PATIENCE = 120  # seconds for a site that comes back
 FAST = ("--data", "settle_time=1", "--data", "lock_timeout=1")
 
 # One answer per line: what the site says, and what the database holds.
@@ -29,6 +36,25 @@ echo "left $(find /opt/ai-admin /etc/nginx -name '*ai-admin-deploy*' -not -path 
 """
 
 
+@dataclass(frozen=True)
+class Moment:
+    """A run that stands still at its `step`. Pids on this machine: of its client, and of what stopped, which may be the
+    client; and the sshd sessions that were there before it."""
+
+    step: int
+    client: int
+    stopped: int
+    sessions: set[int]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """Exit code (negative: a signal) and all that was printed."""
+
+    code: int
+    output: str
+
+
 class World:
     def __init__(self, host: Host, root: Path = ROOT) -> None:
         self.host = host
@@ -39,60 +65,78 @@ class World:
         """As the host's own processes see it, whatever is mounted over it."""
         return Path(f"/proc/{self.host.init}/root/opt/ai-admin/.env").read_bytes()
 
-    def faulty(self, kind: str, step: int, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        """A deploy with one fault in its client or connection. It is not expected to succeed."""
+    def faulty(
+        self,
+        kind: str,
+        step: int,
+        environment: dict[str, str],
+        *arguments: str,
+        runbook: str = "deploy.py",
+        meanwhile: Callable[[Moment], object] | None = None,
+    ) -> Ran:
+        """A run with one fault in its client or connection, or with something that happens while it stands still."""
         command = [sys.executable, "-m", "tests.resilience.client", kind, str(step), INVENTORY, "deploy.py"]
-        done = subprocess.run(
-            [*command, "--limit", self.host.name, "-y", *FAST],
-            cwd=self.root,
-            env={**without_secrets(), **environment},
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
-        until(QUIET, "the host to finish what it began", lambda: not self.busy())
-        return done
+        text = (self.root / runbook).read_text(encoding="utf-8")
+        sessions = sshd_sessions(self.host)
+        with copy_of_repository(self.root, None, text) as folder, TemporaryFile("w+") as output:
+            client = subprocess.Popen(
+                [*command, "--limit", self.host.name, "-y", *FAST, *arguments],
+                cwd=folder,
+                env={**without_secrets(), **environment},
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+            )
+            while client.poll() is None:
+                if meanwhile and (stopped := self._stopped(client.pid)):
+                    try:
+                        meanwhile(Moment(step, client.pid, stopped, sessions))
+                    finally:
+                        meanwhile = None
+                        with suppress(ProcessLookupError):
+                            os.kill(stopped, signal.SIGCONT)
+                time.sleep(0.05)
+            until(QUIET, "the host to finish what it began", lambda: not self.busy())
+            output.seek(0)
+            return Ran(client.returncode, output.read())
+
+    def _stopped(self, client: int) -> int | None:
+        """The client, or a program of ours on the host, that has stopped itself."""
+        return next((pid for pid in (client, *self._programs()) if _state(pid) == "T"), None)
 
     def busy(self) -> bool:
         """Does a program of ours still run on the host?"""
-        for pid in self.host.processes():
-            try:
-                if b"# ai-admin-deploy" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    return True
-            except OSError:
-                continue
-        return False
+        return bool(self._programs())
+
+    def _programs(self) -> list[int]:
+        return [pid for pid in self.host.processes() if b"# ai-admin-deploy" in _of_process(pid, "cmdline")]
 
     def deploy(self, environment: dict[str, str], *arguments: str) -> Deployed:
         return deploy(self.host, *FAST, *arguments, environment=environment, root=self.root)
 
-    def problems(self) -> list[str]:
-        """Which of the invariants do not hold. The site may need a moment after a restart; nothing else may."""
-        deadline = time.monotonic() + 20
-        while True:
-            found = self._problems()
-            if not found or time.monotonic() > deadline:
-                return found
-            time.sleep(0.3)
+    def problems(self, *unasked: str) -> list[str]:
+        """Which of the invariants do not hold, but for `unasked`: of "nginx", "database" and "left".
 
-    def _problems(self) -> list[str]:
-        answers = dict(
-            line.partition(" ")[::2] for line in self.host.ssh("sh", input=ASK, check=False).stdout.splitlines()
-        )
-        found = []
-        if answers.get("landing") != "1" or answers.get("page") != "1":
-            found.append(f"the site does not answer through TLS: {answers}")
-        if answers.get("socket") not in ("0{", "<!"):
-            found.append(f"/socket.io/ answers neither as before nor as after: {answers.get('socket')}")
-        if answers.get("nginx") != "1":
-            found.append("nginx -t does not pass")
-        if (answers.get("columns"), answers.get("ledger") or "0") not in (("21", "0"), ("34", "1")):
-            found.append(
-                f"the database is in between: {answers.get('columns')} columns, {answers.get('ledger')} in the ledger"
-            )
-        if answers.get("left", "").strip():
-            found.append(f"left behind: {answers['left']}")
-        env = self.env_now()
+        The site may need a moment after a restart; nothing else may.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while (wrong := _of_site(answers := self.ask())) and time.monotonic() < deadline:
+            time.sleep(0.3)
+        if answers.get("nginx") != "1" and "nginx" not in unasked:
+            wrong.append("nginx -t does not pass")
+        columns, ledger = answers.get("columns"), answers.get("ledger") or "0"
+        if (columns, ledger) not in (("21", "0"), ("34", "1")) and "database" not in unasked:
+            wrong.append(f"the database is in between: {columns} columns, {ledger} in the ledger")
+        if answers.get("left", "").strip() and "left" not in unasked:
+            wrong.append(f"left behind: {answers['left']}")
+        return [*wrong, *self.of_dotenv()]
+
+    def ask(self) -> dict[str, str]:
+        lines = self.host.ssh("sh", input=ASK, check=False).stdout.splitlines()
+        return dict(line.partition(" ")[::2] for line in lines)
+
+    def of_dotenv(self) -> list[str]:
+        found, env = [], self.env_now()
         if KEYS.sub(b"", env).rstrip(b"\n") != KEYS.sub(b"", self.env).rstrip(b"\n"):
             found.append(".env lost something of others")
         if len(KEYS.findall(env)) not in (len(KEYS.findall(self.env)), 1, 3):
@@ -107,9 +151,9 @@ class World:
         last = self.deploy(environment)
         if last.code != 0 or last.changed:
             return [f"the deploy after that still changes {last.changed}: {last.output[-300:]}"]
-        return [*self.problems(), *self._unfinished(environment)]
+        return [*self.problems(), *self.unfinished(environment)]
 
-    def _unfinished(self, environment: dict[str, str]) -> list[str]:
+    def unfinished(self, environment: dict[str, str]) -> list[str]:
         """Converged means that the running API has it all, not only the files."""
         answer = self.host.ssh("curl -s --max-time 5 localhost:3000/marketplace/health-check", check=False).stdout
         wanted = {"jwt_secret": True, "partner_token": bool(environment), "app_id": bool(environment)}
@@ -118,3 +162,27 @@ class World:
             for name, value in wanted.items()
             if f'"{name}":{str(value).lower()}' not in answer
         ]
+
+
+def _of_site(answers: dict[str, str]) -> list[str]:
+    found = []
+    if answers.get("landing") != "1" or answers.get("page") != "1":
+        found.append(f"the site does not answer through TLS: {answers}")
+    if answers.get("socket") not in ("0{", "<!"):
+        found.append(f"/socket.io/ answers neither as before nor as after: {answers.get('socket')}")
+    return found
+
+
+def sshd_sessions(host: Host) -> set[int]:
+    return {pid for pid in host.processes() if _of_process(pid, "cmdline").startswith(b"sshd-session")}
+
+
+def _of_process(pid: int, file: str) -> bytes:
+    """What /proc says; nothing of a process that has ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/{file}").read_bytes()
+    return b""
+
+
+def _state(pid: int) -> str:
+    return _of_process(pid, "stat").rpartition(b")")[2].decode()[1:2]

@@ -191,10 +191,11 @@ def test_the_deploy_in_hand_stays_though_the_clock_was_set_back(file: Path) -> N
     assert file.read_bytes() == b"later"
 
 
-def test_a_new_deploy_never_has_the_id_of_an_old_one(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "time", lambda: 1798761599.5)
+def test_a_new_deploy_has_the_last_id(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in the same second, and when the clock was set back: rollback takes the last id for the last deploy."""
     found = []
-    for _ in range(3):
+    for now in (1798761599.5, 1798761599.5, 1798757999.5):
+        monkeypatch.setattr(time, "time", lambda now=now: now)
         found.append(backups.new_deploy())
         backups.keep(found[-1], str(file), NEW)
     assert found == ["20261231T235959Z", "20270101T000000Z", "20270101T000001Z"]
