@@ -63,8 +63,7 @@ def expect_all(host: Host, settings: Settings, own: credentials.Credentials) -> 
 class Look(FactBase[dict[str, Any]]):
     """What all nouns read, by noun.
 
-    pyinfra 3.10 gives a fact's command no standard input, and ours comes by it. So the look is made where pyinfra hands
-    us the host, and the command that it insists on does nothing.
+    It is made where pyinfra hands us the host, and the command that it insists on does nothing: DECISIONS.md.
     """
 
     def check_preconditions(self, state: State, host: Host) -> None:

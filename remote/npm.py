@@ -1,9 +1,6 @@
 """npm packages: which of them load, and how those that do not get in while nothing else moves.
 
-`npm install` in the application's folder would also remove what package.json does not list and move other packages to
-what the lock says; both have taken the application down. So npm runs in a folder of its own, and what it put beside a
-package goes inside of it: real baileys imports `long` without listing it, and finds it only there. Each package then
-enters node_modules in one rename.
+npm itself runs in a folder of its own: DECISIONS.md says why.
 """
 
 import json

@@ -1,8 +1,4 @@
-"""The API's processes under pm2 (7.0), found by pid files and /proc: each of pm2's own commands takes half a second.
-
-Whoever runs the API is found too: a host may have several pm2, each with its own daemon, user and PM2_HOME, and a
-Node that only an interactive shell has on its PATH (nvm).
-"""
+"""The API's processes under pm2 (7.0), and whose pm2 that is: found by pid files and /proc, not by pm2's command."""
 
 import json
 import os
