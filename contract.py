@@ -330,11 +330,14 @@ def parse(content: bytes) -> Node:
     return _parser().parse(content).root_node
 
 
-def nodes(node: Node) -> Iterator[Node]:
+@cache
+def nodes(node: Node) -> list[Node]:
     """It, and all below it, in the order of the text."""
-    yield node
-    for child in node.named_children:
-        yield from nodes(child)
+    found, waiting = [], [node]
+    while waiting:
+        found.append(waiting.pop())
+        waiting += reversed(found[-1].named_children)
+    return found
 
 
 def text(node: Node | None) -> str:

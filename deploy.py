@@ -31,5 +31,5 @@ source.blocks(
 )
 nginx.site(name="nginx site", site=site)
 nginx.current(name="nginx reload", site=site, timeout=settings.start_timeout)
-pm2.current(name="API restart", api=pm2.api(settings))
+pm2.current(name="API restart", api=settings.api)
 verification.passes(name="Verification", wanted=settings.verify)

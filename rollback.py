@@ -2,9 +2,9 @@
 
 from pyinfra.context import host
 
-from operations import pm2, rollback
+from operations import rollback
 from settings import Settings
 
 settings = Settings.load(host.data.dict())
 
-rollback.files(name="Rollback", undo=settings.undo, api=pm2.api(settings), lock_wait=settings.lock_wait)
+rollback.files(name="Rollback", undo=settings.undo, api=settings.api, lock_wait=settings.lock_wait)

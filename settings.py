@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
 
+from remote.readings import Api
+
 # pyinfra shows its own errors in one line. Importing it takes 0.2 s, which bin/verify does not have.
 if TYPE_CHECKING or "pyinfra" in sys.modules:
     from pyinfra.api.exceptions import PyinfraError
@@ -82,6 +84,19 @@ class Settings:
     def waiting_room(self) -> int:
         """The port where requests wait while the API restarts: remote/waiting_room.py."""
         return self.api_port + 10000 if self.api_port < 50000 else self.api_port - 10000
+
+    @property
+    def api(self) -> Api:
+        """What a restart must know."""
+        return {
+            "app": self.api_app,
+            "app_dir": self.app_dir,
+            "port": self.api_port,
+            "packages": list(self.packages),
+            "waiting_room": self.waiting_room,
+            "start_timeout": self.start_timeout,
+            "settle_time": self.settle_time,
+        }
 
     @classmethod
     def load(cls, data: dict[str, Any]) -> Self:

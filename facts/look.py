@@ -1,7 +1,6 @@
 """One look at the host answers for all facts: one channel, one process, the nouns side by side.
 
-`pyinfra INVENTORY fact facts.dotenv.Dotenv` (npm.Npm, source.Source, migration.Migration, nginx.Nginx, pm2.Pm2) prints
-what one noun reads. Operations `ask` for it: pyinfra's own `host.get_fact` would run a command for each.
+Operations `ask` for what a noun reads: pyinfra's own `host.get_fact` would run a command for each.
 """
 
 from collections.abc import Callable
@@ -52,12 +51,10 @@ def sound(host: Host, noun: str) -> Any:
 
 def expect_all(host: Host, settings: Settings, own: credentials.Credentials) -> None:
     """What deploy.py asks for. The first that cannot be read is told: pm2's reason says more than npm's."""
-    app, port = settings.api_app, settings.api_port
-    app_dir, packages, database = settings.app_dir, list(settings.packages), own.database()
-    expect(host, remote.pm2.read, app=app, app_dir=app_dir, port=port, packages=packages, keys=KEYS)
-    expect(host, remote.npm.read, app=app, app_dir=app_dir, packages=packages)
-    own_copy = MIGRATION_COPY.read_text(encoding="utf-8")
-    expect(host, remote.migration.read, app_dir=app_dir, database=database, name=MIGRATION, own=own_copy)
+    app_dir, own_copy = settings.app_dir, MIGRATION_COPY.read_text(encoding="utf-8")
+    expect(host, remote.pm2.read, api=settings.api, keys=KEYS)
+    expect(host, remote.npm.read, app=settings.api_app, app_dir=app_dir, packages=list(settings.packages))
+    expect(host, remote.migration.read, app_dir=app_dir, database=own.database(), name=MIGRATION, own=own_copy)
     expect(host, remote.nginx.read, site=settings.nginx_site, domain=settings.domain)
     expect(host, remote.dotenv.read, path=settings.dotenv, values=own.keys, rules=DOTENV)
     expect(host, remote.source.read, app_dir=app_dir, paths=[ROUTES, SESSION_POOL], mention=MENTION)
@@ -66,8 +63,7 @@ def expect_all(host: Host, settings: Settings, own: credentials.Credentials) -> 
 class Look(FactBase[dict[str, Any]]):
     """What all nouns read, by noun.
 
-    pyinfra 3.10 gives a fact's command no standard input, and ours comes by it. So the look is made where pyinfra hands
-    us the host, and the command that it insists on does nothing.
+    It is made where pyinfra hands us the host, and the command that it insists on does nothing: DECISIONS.md.
     """
 
     def check_preconditions(self, state: State, host: Host) -> None:
@@ -94,7 +90,7 @@ class Noun(ShortFactBase, Generic[T]):  # type: ignore[type-arg]  # pyinfra make
 
     def process_data(self, data: dict[str, Any]) -> T | None:
         """None where it cannot be read, and the reason in red."""
-        noun = type(self).__module__.removeprefix("facts.")
+        noun = type(self).__name__.lower()
         if "error" not in data[noun]:
             return cast(T, shown(data[noun]))
         logger.error(format_text(f"{noun}: {data[noun]['error']}", "red"))

@@ -1,9 +1,13 @@
 """Blocks of ours in files of others: between two marker lines, everything else untouched."""
 
+import re
+
 from settings import BadInput
 
 BEGIN = ">>> ai-admin-deploy"
 END = "<<< ai-admin-deploy"
+_MARKER = re.compile(f"{BEGIN}|{END}".encode())
+_BLOCK = re.compile(f"^.*{BEGIN}((?!{BEGIN}|{END})(.|\n))*{END}.*\n?".encode(), re.MULTILINE)
 
 
 def without(text: bytes, file: str) -> bytes:
@@ -11,24 +15,11 @@ def without(text: bytes, file: str) -> bytes:
 
     Raises BadInput for a marker without its partner.
     """
-    kept, begin = [], 0  # the line where the block in hand begins; 0 outside of one
-    for number, line in enumerate(text.splitlines(keepends=True), 1):
-        begins, ends = BEGIN.encode() in line, END.encode() in line
-        if begins if begin else ends and not begins:
-            raise BadInput(_alone(file, begin or number))
-        if begins:
-            begin = number
-        if not begin:
-            kept.append(line)
-        if ends:
-            begin = 0
-    if begin:
-        raise BadInput(_alone(file, begin))
-    return b"".join(kept)
-
-
-def _alone(file: str, line: int) -> str:
-    return f"{file}: line {line}: a marker of ours without its partner; remove the marker lines by hand"
+    emptied = _BLOCK.sub(lambda block: b"\n" * block[0].count(b"\n"), text)
+    if alone := _MARKER.search(emptied):
+        line = emptied.count(b"\n", 0, alone.start()) + 1
+        raise BadInput(f"{file}: line {line}: a marker of ours without its partner; remove the marker lines by hand")
+    return _BLOCK.sub(b"", text)
 
 
 def wrap(body: str, comment: str, eol: bytes) -> bytes:

@@ -1,8 +1,4 @@
-"""The marketplace migration: all that the application's file makes is there, and can be used by the application.
-
-What each of its statements makes is compared with what the database holds. So a migration that was half applied, or
-lost a part later, is completed.
-"""
+"""The marketplace migration: all that the application's file makes is there, and can be used by the application."""
 
 from collections.abc import Generator, Mapping, Sequence
 from typing import NamedTuple

@@ -11,20 +11,6 @@ from channel import Channel, Step
 from facts.look import ask
 from remote.readings import Api, Running
 from rules import KEYS
-from settings import Settings
-
-
-def api(settings: Settings) -> Api:
-    """What a restart must know."""
-    return {
-        "app": settings.api_app,
-        "app_dir": settings.app_dir,
-        "port": settings.api_port,
-        "packages": list(settings.packages),
-        "waiting_room": settings.waiting_room,
-        "start_timeout": settings.start_timeout,
-        "settle_time": settings.settle_time,
-    }
 
 
 def reasons(now: Running, planned: Sequence[str]) -> list[str]:
@@ -41,15 +27,7 @@ def reasons(now: Running, planned: Sequence[str]) -> list[str]:
 
 @operation()
 def current(api: Api) -> Generator[Step[...]]:
-    now = ask(
-        host,
-        remote.pm2.read,
-        app=api["app"],
-        app_dir=api["app_dir"],
-        port=api["port"],
-        packages=api["packages"],
-        keys=KEYS,
-    )
+    now = ask(host, remote.pm2.read, api=api, keys=KEYS)
     channel = Channel.of(host)
     why = reasons(now, channel.ahead("api"))
     if not why:

@@ -5,23 +5,13 @@ import os
 import re
 import time
 from collections.abc import Sequence
-from typing import Any, TypedDict
 
 from remote import Failure, dotenv, files
-from remote.readings import Undone
+from remote.readings import Any, Entry, Undone
 
 BACKUPS = "/var/backups/ai-admin-deploy"
 ID = "%Y%m%dT%H%M%SZ"
 KEEP = 10  # deploys whose old files are kept
-
-
-class Entry(TypedDict):
-    """`kept`: how `restore` brings the file back: the path of a copy, {"link": target} for a symlink, None for nothing.
-    `wrote`: the `state` that we gave the file then; None is unknown, of the bundle before 2026-11-24."""
-
-    deploy: str
-    kept: Any
-    wrote: str | None
 
 
 def new_deploy() -> str:

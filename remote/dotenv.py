@@ -1,7 +1,6 @@
 """`.env` as the application reads it: the grammar of dotenv 17, in Python, and what the three keys hold.
 
-The application's own dotenv is the judge of each write (`dotenv_edit.py`). To look, this port is enough:
-tests/unit/test_dotenv_grammar.py reads thousands of files with both, without one difference.
+tests/unit/remote/test_dotenv_grammar.py reads thousands of files with both, without one difference.
 """
 
 import os

@@ -5,7 +5,6 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from remote import Failure, files, pm2, services
 from remote.dotenv import SPACE, Assignment, assignments, line_feeds, parse
@@ -24,20 +23,13 @@ process.stdin.on('data', (chunk) => (input += chunk)).on('end', () =>
 """
 
 
-@dataclass(frozen=True)
 class File:
     """A file as dotenv takes it: LF for CR and CRLF. `original[starts[i]]` is `text[i]`."""
 
-    original: str
-    text: str
-    starts: list[int]
-    found: list[Assignment]
-
-    @classmethod
-    def of(cls, original: str) -> "File":
-        starts = [match.start() for match in re.finditer(r"\r\n?|[\s\S]", original)]
-        text = line_feeds(original)
-        return cls(original, text, [*starts, len(original)], assignments(text))
+    def __init__(self, original: str) -> None:
+        self.original, self.text = original, line_feeds(original)
+        self.starts = [*(match.start() for match in re.finditer(r"\r\n?|[\s\S]", original)), len(original)]
+        self.found = assignments(self.text)
 
     def spliced(self, changes: Sequence[Change]) -> str:
         """The original with the changes made, which are in order."""
@@ -94,7 +86,7 @@ def _appended(original: str, assignment: str) -> str:
 
 def _candidates(original: str, key: str, literal: str | None) -> list[str]:
     """Texts that may do, the best first: `key` once, set to `literal`; None leaves its last assignment as it is."""
-    file = File.of(original)
+    file = File(original)
     mine = [each for each in file.found if each.key == key]
     if any(re.match(rf"[\w.-]+[{SPACE}]*[=:][{SPACE}]*?\n", file.text[each.start : each.end]) for each in mine):
         raise Failure(

@@ -1,11 +1,10 @@
 """Does the application's Node load a package from the application's folder? Only then it counts as installed."""
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from remote import Failure, files, pm2, services
-from remote.processes import run
+from remote.readings import Any
 
 TIMEOUT = 30  # seconds
 SAYS = "ai-admin-deploy: "  # a package may print too
@@ -35,14 +34,12 @@ const why = (error) => String(error?.message || error).split('\\n')[0];
 def load(app: str, folder: str, packages: Sequence[str]) -> dict[str, str]:
     """By package, why the Node of this pm2 app cannot load it from this folder; empty where it can.
 
-    With a clean environment: NODE_PATH or NODE_OPTIONS of this shell are not the application's.
+    NODE_PATH or NODE_OPTIONS of this shell are not the application's.
     """
-    owner = pm2.owner(app)
-    clean = {**owner.environment, "LANG": "C.UTF-8"}
     found: dict[str, str] = {}
     waiting = list(packages)
     while waiting:
-        done = run("node", "-e", PROGRAM, "--", *waiting, cwd=folder, env=clean, user=owner.user, timeout=TIMEOUT)
+        done = pm2.run_clean(app, "node", "-e", PROGRAM, "--", *waiting, cwd=folder, timeout=TIMEOUT)
         lines = done.stdout.decode(errors="replace").splitlines()
         found.update(json.loads(line.removeprefix(SAYS)) for line in lines if line.startswith(SAYS))
         waiting = [name for name in waiting if name not in found]
@@ -51,23 +48,19 @@ def load(app: str, folder: str, packages: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def require_all(app: str, folder: str, packages: Sequence[str]) -> None:
-    """Raises Failure, which names each that Node does not load from this folder, and why."""
-    _require(load(app, folder, packages))
+def require(causes: Mapping[str, str]) -> None:
+    """Raises Failure, which names each that did not load, and why."""
+    if failed := [f"{name} does not load: {cause}" for name, cause in causes.items() if cause]:
+        raise Failure("; ".join(failed))
 
 
 def check(app: str, app_dir: str, packages: Sequence[str]) -> None:
-    """As `require_all`, and the note that spares the next looks Node."""
+    """Load them all, and write the note that spares the next looks Node. Raises Failure as `require`."""
     fingerprint = _fingerprint(app, app_dir, packages)
     causes = load(app, app_dir, packages)
     files.make_private_folder(services.STATE)
     files.write_whole(_note(), json.dumps({"fingerprint": fingerprint, "causes": causes}).encode(), 0o600)
-    _require(causes)
-
-
-def _require(causes: dict[str, str]) -> None:
-    if failed := [f"{name} does not load: {cause}" for name, cause in causes.items() if cause]:
-        raise Failure("; ".join(failed))
+    require(causes)
 
 
 def known(app: str, app_dir: str, packages: Sequence[str]) -> dict[str, str]:

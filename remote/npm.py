@@ -1,9 +1,6 @@
 """npm packages: which of them load, and how those that do not get in while nothing else moves.
 
-`npm install` in the application's folder would also remove what package.json does not list and move other packages to
-what the lock says; both have taken the application down. So npm runs in a folder of its own, and what it put beside a
-package goes inside of it: real baileys imports `long` without listing it, and finds it only there. Each package then
-enters node_modules in one rename.
+npm itself runs in a folder of its own: DECISIONS.md says why.
 """
 
 import json
@@ -11,11 +8,10 @@ import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from remote import Failure, files, loading, pm2, services
 from remote.processes import Done
-from remote.readings import Package
+from remote.readings import Any, Package
 
 STAGING = ".ai-admin-deploy-npm"
 # Whatever an .npmrc says: npm's default hoisting, and the lock is used. npm 9.2 tries a host again after 10 and 60 s.
@@ -227,7 +223,9 @@ def install(
     try:
         said = stage(app, f"{staging}/npm", app_dir, ranges)
         gather(f"{staging}/npm", staging, ranges)
-        loading.require_all(app, staging, [*ranges])  # what is not in it, Node finds in node_modules, as it will later
+        loading.require(
+            loading.load(app, staging, [*ranges])
+        )  # what is not in it, Node finds in node_modules, as it will later
         files.give(f"{staging}/node_modules", files.owner(modules))
         services.before_change("api", pm2.processes(app), {})
         for name in ranges:

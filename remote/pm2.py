@@ -1,17 +1,13 @@
-"""The API's processes under pm2 (7.0), found by pid files and /proc: each of pm2's own commands takes half a second.
-
-Whoever runs the API is found too: a host may have several pm2, each with its own daemon, user and PM2_HOME, and a
-Node that only an interactive shell has on its PATH (nvm).
-"""
+"""The API's processes under pm2 (7.0), and whose pm2 that is: found by pid files and /proc, not by pm2's command."""
 
 import json
 import os
 import pwd
 import re
+from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
-from typing import Any, NamedTuple
 
 from remote import Failure, files, services
 from remote.processes import (
@@ -26,19 +22,15 @@ from remote.processes import (
     run,
     user_of,
 )
-from remote.readings import Running
+from remote.readings import Any, Api, Running
 
 BOOT = "/etc/systemd/system/multi-user.target.wants"  # where `pm2 startup` enables a pm2-<user>.service
 ECOSYSTEM = "ecosystem.config.js"
 _DAEMON = re.compile(r"PM2 v\S+: God Daemon \(")  # what a daemon calls itself, before its PM2_HOME
 
 
-class Owner(NamedTuple):
+class Owner(namedtuple("Owner", ("user", "home", "path"))):
     """Whose pm2 it is. `path` is a PATH with the Node that its daemon, and the app, run on in front."""
-
-    user: str
-    home: str
-    path: str
 
     def __str__(self) -> str:
         return f"{self.user} ({self.home})"
@@ -67,15 +59,15 @@ def owner(app: str) -> Owner:
         known = [*running, *booted, Owner(user_of(own), own, "")]
         found = [each for each in known if each.home == own][:1]
     else:
-        serving = [each for each in running if _processes(each.home, app)]
+        serving = [each for each in running if _pids(each.home, app)]
         found = serving or saved(running) or saved(booted) or running or booted
     if len(found) > 1:
         remedy = f"take it out of the wrong one (`pm2 delete {app}; pm2 save`), or set _env PM2_HOME in the inventory"
         raise Failure(f"more than one pm2 may run {app}: {', '.join(map(str, found))}; {remedy}")
     own_name, own_folder = pwd.getpwuid(os.geteuid())[0:6:5]
     user, home, path = found[0] if found else (own_name, f"{own_folder}/.pm2", "")
-    folders = [_folder_of_node(process.pid) for process in _processes(home, app)]
-    return Owner(user, home, ":".join(filter(None, [*folders[:1], path, os.environ["PATH"]])))
+    folders = [_folder_of_node(pid) for pid in _pids(home, app)[:1]]
+    return Owner(user, home, ":".join(filter(None, [*folders, path, os.environ["PATH"]])))
 
 
 def _running() -> list[Owner]:
@@ -120,13 +112,13 @@ def processes(app: str) -> list[Process]:
     A file's name says less: pm2 makes `a_b` and `a-2` into `a-b-<pm_id>.pid` and `a-<pm_id>.pid` (7.0: lib/Common.js,
     lib/God.js). And it outlives its process, whose number another may have by now.
     """
-    return _processes(owner(app).home, app)
-
-
-def _processes(home: str, app: str) -> list[Process]:
-    pids = {files.read_text(f"{home}/pids/{name}") for name in files.names(f"{home}/pids") if name.endswith(".pid")}
-    found = [identify(pid) for pid in sorted(pids) if _variables(pid).get("name") == app]
+    found = map(identify, _pids(owner(app).home, app))
     return [process for process in found if process]
+
+
+def _pids(home: str, app: str) -> list[str]:
+    pids = {files.read_text(f"{home}/pids/{name}") for name in files.names(f"{home}/pids") if name.endswith(".pid")}
+    return [pid for pid in sorted(pids) if _variables(pid).get("name") == app]
 
 
 def serves(app: str, port: int) -> bool:
@@ -146,9 +138,13 @@ def daemon_runs(app: str) -> bool:
 
 
 def command(app: str, app_dir: str, *arguments: str) -> Done:
-    """pm2 with a clean environment: what is in it when an app is started stays in pm2's record of the app."""
-    env = {**owner(app).environment, "LANG": "C.UTF-8"}
-    return run("pm2", *arguments, cwd=app_dir, env=env, user=owner(app).user, timeout=60)
+    """pm2's own: what is in its environment when an app is started stays in pm2's record of the app."""
+    return run_clean(app, "pm2", *arguments, cwd=app_dir, timeout=60)
+
+
+def run_clean(app: str, *program: str, **options: Any) -> Done:
+    """As `run_node`, without what is in our own environment: it is not the application's."""
+    return run(*program, env={**owner(app).environment, "LANG": "C.UTF-8"}, user=owner(app).user, **options)
 
 
 def run_node(app: str, *program: str, **options: Any) -> Done:
@@ -188,12 +184,6 @@ def ecosystem(app: str, app_dir: str) -> dict[str, list[str]]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _set_in_ecosystem(app: str, app_dir: str) -> list[str]:
-    with suppress(Failure, OSError, ValueError):  # what cannot be read is told when it is needed
-        return ecosystem(app, app_dir).get(app, [])
-    return []
-
-
 def files_read_at_start(app_dir: str, packages: Sequence[str]) -> list[str]:
     """What the API reads when it starts and somebody may change: .env, packages, source."""
     modules = f"{app_dir}/node_modules"
@@ -201,11 +191,12 @@ def files_read_at_start(app_dir: str, packages: Sequence[str]) -> list[str]:
     return own + files.below(f"{app_dir}/src")
 
 
-def read(*, app: str, app_dir: str, port: int, packages: Sequence[str], keys: Sequence[str]) -> Running:
+def read(*, api: Api, keys: Sequence[str]) -> Running:
     """Only when the app does not run is pm2 asked why: its command starts a daemon where there is none.
 
     Raises Failure where a restart could only do harm: another process holds the port, or the app cannot read its .env.
     """
+    app, app_dir, port = api["app"], api["app_dir"], api["port"]
     found = owner(app)
     require("node", "npm", "pm2", path=found.path)
     running = processes(app)
@@ -223,12 +214,14 @@ def read(*, app: str, app_dir: str, port: int, packages: Sequence[str], keys: Se
         return {"status": status, "stale": True, "shadowed": []}
     names = {name for process in running for name in _variables(process.pid)}
     shadowed = [key for key in keys if key in names]
-    set_there = _set_in_ecosystem(app, app_dir) if shadowed else []  # Node's 60 ms, only then
-    own = [key for key in shadowed if key in set_there]
-    if own:
+    set_there: list[str] = []
+    if shadowed:  # Node's 60 ms, only then
+        with suppress(Failure, OSError, ValueError):  # what cannot be read is told when it is needed
+            set_there = ecosystem(app, app_dir).get(app, [])
+    if own := [key for key in shadowed if key in set_there]:
         which = f"{', '.join(own)} for {app}"
         raise Failure(f"{app_dir}/{ECOSYSTEM} sets {which}, so the value of .env never counts: take it out there")
-    stale = services.is_stale("api", running, files_read_at_start(app_dir, packages))
+    stale = services.is_stale("api", running, files_read_at_start(app_dir, api["packages"]))
     return {"status": status, "stale": stale, "shadowed": shadowed}
 
 

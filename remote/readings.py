@@ -1,6 +1,11 @@
-"""The shapes of what `read` returns in each noun's module, and of what they are asked. Plain data."""
+"""The shapes of what `read` returns in each noun's module, and of what they are asked. Plain data.
 
-from typing import TypedDict
+For mypy and the laptop alone. On the host each of these names is `dict`: Python's typing would take 10 % of a look.
+"""
+
+from typing import Any, TypedDict
+
+__all__ = ["Any"]  # beside our own
 
 
 class Rules(TypedDict):
@@ -50,6 +55,15 @@ class Relation(TypedDict):
     triggers: list[str]
     constraints: list[str]
     denied: list[str]
+
+
+class Entry(TypedDict):
+    """`kept`: how `restore` brings the file back: the path of a copy, {"link": target} for a symlink, None for nothing.
+    `wrote`: the `state` that we gave the file then; None is unknown, of the bundle before 2026-11-24."""
+
+    deploy: str
+    kept: Any
+    wrote: str | None
 
 
 class Undone(TypedDict):

@@ -2,7 +2,6 @@
 them."""
 
 from collections.abc import Sequence
-from functools import partial
 
 from remote import Failure, backups, nginx, pm2, restart, services
 from remote.processes import Process
@@ -60,8 +59,7 @@ def _put_back(deploy: str, undo: str, service: str, processes: Sequence[Process]
 
 
 def _running(api: Api, keys: Sequence[str]) -> Running:
-    asked = partial(pm2.read, app=api["app"], app_dir=api["app_dir"], port=api["port"], packages=api["packages"])
     try:
-        return asked(keys=keys)
+        return pm2.read(api=api, keys=keys)
     except Failure:  # for a key that the ecosystem file sets, say: no reason to leave the files as they are
-        return asked(keys=[])
+        return pm2.read(api=api, keys=[])

@@ -8,10 +8,10 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any
 
 from remote import Failure, backups, files
 from remote.processes import Process
+from remote.readings import Any, Entry
 
 STATE = "/var/lib/ai-admin-deploy"
 
@@ -53,7 +53,7 @@ def is_stale(service: str, processes: Sequence[Process], paths: Sequence[str]) -
     return any(stat[2] > since for stat in stats if stat)
 
 
-def before_change(service: str, processes: Sequence[Process], kept: dict[str, backups.Entry]) -> None:
+def before_change(service: str, processes: Sequence[Process], kept: dict[str, Entry]) -> None:
     """These processes run what was there before the change; `kept` are the backups of the files that change."""
     ids = [process.id for process in processes]
     old = load_note(service)

@@ -10,11 +10,11 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import Any
 
 from remote import Failure, backups, files, lock, services, step, wire
 from remote.look import Questions, look, require_root
 from remote.processes import run, variable
+from remote.readings import Any
 
 LOCK = "deploy.lock"
 AUDIT = "/var/log/ai-admin-deploy.jsonl"

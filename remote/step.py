@@ -9,10 +9,10 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
 from remote import Failure, files, wire
 from remote.lock import held
+from remote.readings import Any
 
 LOCK = "step.lock"
 WAIT = 45  # seconds

@@ -3,7 +3,8 @@
 import binascii
 import json
 import zlib
-from typing import Any
+
+from remote.readings import Any
 
 LIMIT = 64 * 1024 * 1024  # bytes that a line may unpack to
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from remote import Failure, pm2, services
+from remote.readings import Api
 from tests.unit.remote.conftest import Start, free_port
 
 
@@ -234,8 +235,16 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def read(app_dir: Path, app: str = "api", port: int = 0) -> Any:
-    port = port or free_port()
-    return pm2.read(app=app, app_dir=str(app_dir), port=port, packages=["p"], keys=["JWT_SECRET", "APP_ID", "A"])
+    api: Api = {
+        "app": app,
+        "app_dir": str(app_dir),
+        "port": port or free_port(),
+        "packages": ["p"],
+        "waiting_room": 0,
+        "start_timeout": 1,
+        "settle_time": 0,
+    }
+    return pm2.read(api=api, keys=["JWT_SECRET", "APP_ID", "A"])
 
 
 @pytest.mark.usefixtures("client")

@@ -13,6 +13,7 @@ import pytest
 
 from remote import Failure, backups, files, services
 from remote.processes import Process
+from remote.readings import Entry
 from tests.unit.conftest import ROOT
 from tests.unit.remote.conftest import names
 
@@ -159,7 +160,7 @@ def test_the_notes_of_one_service_say_nothing_of_another(file: Path) -> None:
 # --- the notes
 
 
-def entry(kept: str | None, wrote: str = "") -> backups.Entry:
+def entry(kept: str | None, wrote: str = "") -> Entry:
     return {"deploy": "1", "kept": kept, "wrote": wrote}
 
 
