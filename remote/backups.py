@@ -22,10 +22,10 @@ class Entry(TypedDict):
     wrote: str | None
 
 
-def new_deploy() -> str:
-    """The id of a deploy that begins now: the host's own time in UTC, and never one that is there already."""
+def new_deploy(last: str = "") -> str:
+    """The id of a deploy that begins now: the host's own time in UTC, and never the `last` one's, or one kept here."""
     now = time.time()
-    while os.path.exists(f"{BACKUPS}/{(deploy := time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now)))}"):
+    while (deploy := time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))) in (last, *files.names(BACKUPS)):
         now += 1
     return deploy
 
@@ -87,8 +87,16 @@ def keep(deploy: str, file: str, wrote: str, spare: str = "") -> Entry:
     others = [each for each in files.names(BACKUPS) if each != deploy]  # never the one in hand, whatever the clock says
     for other in others[: 1 - KEEP]:
         if other != spare:
+            files.remove(f"{BACKUPS}/{other}/manifest.json")  # first: half of a deploy cannot be undone
             files.remove_tree(f"{BACKUPS}/{other}")
     return mine
+
+
+def remove_left_overs() -> None:
+    """What a killed writer left beside a file that a deploy was about to change: it may hold a secret."""
+    for deploy in files.names(BACKUPS):
+        for file in manifest(deploy):
+            files.remove(files.temporary(file))
 
 
 def require(entry: Entry, file: str) -> None:

@@ -16,10 +16,13 @@ from pathlib import Path
 from queue import Queue
 
 from channel import bundle
+from tests.crash.__main__ import main as calls
 from tests.rehearsal.host import STATE, Host, of_this_run
 from tests.rehearsal.image import HERE as REHEARSAL
 from tests.rehearsal.image import digest
+from tests.resilience import page
 from tests.resilience.faults import STEPS, Fault, every, fresh_tokens
+from tests.resilience.guardian import main as guardian
 from tests.resilience.world import World
 
 ROOT = REHEARSAL.parent.parent
@@ -117,7 +120,13 @@ def table(outcomes: list[Outcome]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bin/faults", description=__doc__)
     parser.add_argument("-k", default="", metavar="TEXT", help="only faults with this text in their name")
+    parser.add_argument("--calls", action="store_true", help="only the strikes at every system call: no host")
+    parser.add_argument(
+        "--guardian", action="store_true", help="only how soon the host puts right what a dead client left"
+    )
     arguments = parser.parse_args()
+    if arguments.calls or arguments.guardian:
+        return calls() if arguments.calls else guardian()
     code = ("facts", "operations", "remote", "templates", "files", "group_data", "tests/rehearsal", "tests/resilience")
     recipe = digest(*(ROOT / name for name in code), *sorted(ROOT.glob("*.py")))
     code_name = bundle()
@@ -139,7 +148,7 @@ def main() -> int:
             "Survived: the site answers through TLS as before or as after, `.env` and the database are the old or the\n"
             "new ones, `nginx -t` passes, no temporary file is left.\n"
             "Healed: one more deploy converges, the next changes nothing.\n\n"
-            f"{text}\n"
+            f"{text}\n{page.sections()}"
         )
     return 0 if well and outcomes else 1
 
