@@ -21,13 +21,12 @@ from tests.resilience.world import FAST, World
 
 LIMIT = 10  # seconds, where the connection is closed
 PATIENCE = 120  # seconds
-KINDS = {"before": "before it is sent", "after": "when it is done", "sshd": "while it runs"}
+KINDS = {"before": "before it is sent", "after": "when it is done"}
 STEP = '\nfrom pyinfra.operations import server\nserver.shell(name="Wait", commands=["touch /run/here; sleep 600"])\n'
 
 HOW = """
-Seconds from the client's death (SIGKILL at this step; in the last column that of its connection's end on the host)
-until no program of ours runs on the host, and no file is left that no service has loaded. While a step runs, that is
-the step's own end. Silent: every packet to the host is dropped after `.env` was written."""
+Seconds from the client's death (SIGKILL at this step) until no program of ours runs on the host, and no file is
+left that no service has loaded. Silent: every packet to the host is dropped after `.env` was written."""
 
 
 def unloaded(host: Host) -> list[str]:
@@ -46,7 +45,7 @@ def after_death(world: World) -> float:
 
 
 def killed(world: World, kind: str, step: int, environment: dict[str, str]) -> float:
-    """The client is killed there; with `sshd`, its connection's end on the host is."""
+    """The client is killed there."""
     command = [sys.executable, "-m", "tests.resilience.client", kind, str(step), INVENTORY, "deploy.py"]
     subprocess.run(
         [*command, "--limit", world.host.name, "-y", *FAST],
