@@ -50,6 +50,7 @@ HERE = Path(__file__).resolve().parent
 MAX_AGE = 5  # seconds that a look is good for: between the plan and the operator's Enter anything may happen
 TIMEOUT = 60  # seconds for a look
 CLOSING = 5  # seconds for the host to write its audit log
+SILENT = 40  # seconds for it to say what it has put back
 LONG = 100  # characters
 LOCKED = 75  # exit code: somebody else deploys; EX_TEMPFAIL of sysexits.h
 
@@ -245,18 +246,17 @@ class Channel:
         stdin, stdout, stderr, end = _streams(self.host, command)
         stdin.write(begin.encode())
         stdin.flush()
-        while line := stdout.readline():
-            if text := _text(line).strip():  # else the host's sign of life while it waits for a lock
-                self.session = partial(_close, stdin, stdout, end)
-                if not any(isinstance(each, _AtTheEnd) for each in self.host.state.callback_handlers):
-                    self.host.state.add_callback_handler(_AtTheEnd())
-                return 0, CommandOutput([OutputLine("stdout", text)])
+        if line := stdout.readline():
+            self.session = partial(_close, stdin, stdout, end, gevent.spawn(_show_life, stdin))
+            if not any(isinstance(each, _AtTheEnd) for each in self.host.state.callback_handlers):
+                self.host.state.add_callback_handler(_AtTheEnd())
+            return 0, CommandOutput([OutputLine("stdout", _text(line))])
         return 1, CommandOutput([OutputLine("stderr", line) for line in _text(stderr.read()).splitlines()])
 
     def say(self, lines: list[str], service: str = "", what: str = "") -> None:
         """What changes, a line each, in the plan and in the run. In the plan: `what` the service will have to load."""
         for line in lines:
-            self.host.log(f"  {line}")
+            self.host.log(f"  {wire.printable(line)}")
         if service and not self.host.state.is_executing:
             self.planned.setdefault(service, []).append(f"{what} will change")
 
@@ -268,14 +268,27 @@ class Channel:
 def _said(output: CommandOutput) -> list[str]:
     """What the step tells the operator. It is done: an answer that a login script spoilt is no failure."""
     with suppress(ValueError, IndexError, AttributeError):
-        return [wire.printable(line) for line in json.loads(output.stdout_lines[-1]).get("said", [])]
+        return [str(line) for line in json.loads(output.stdout_lines[-1]).get("said", [])]
     return []
 
 
-def _close(stdin: Any, stdout: Any, end: Callable[[], None], said: str) -> list[str]:
+LOST = (OSError, EOFError, SSHException, subprocess.TimeoutExpired, ValueError, IndexError)
+
+
+def _show_life(stdin: Any) -> None:
+    """Without it the host ends the deploy: a connection may be dead and not closed, and this laptop asleep."""
+    with suppress(*LOST):
+        while True:
+            gevent.sleep(remote.session.BEAT)
+            stdin.write(b"\n")
+            stdin.flush()
+
+
+def _close(stdin: Any, stdout: Any, end: Callable[[], None], life: gevent.Greenlet, said: str) -> list[str]:
     """The host then writes its audit line and lets go of the lock. Returns the files that it has put back."""
     # The lock was another's, the connection is gone, or the host still waits for a step.
-    with suppress(OSError, EOFError, SSHException, subprocess.TimeoutExpired, ValueError, IndexError):
+    life.kill()
+    with suppress(*LOST):
         stdin.write(said.encode())
         stdin.flush()
         end()
@@ -291,7 +304,7 @@ class _AtTheEnd(BaseStateCallback):
         fine = state.current_stage == StateStage.Disconnect and host not in state.failed_hosts
         if channel.session:
             for file in channel.session(json.dumps({"result": "ok" if fine else "failed", "changed": channel.changed})):
-                host.log(f"  put back, as nothing has loaded it yet: {file}")
+                channel.say([f"put back, as nothing has loaded it yet: {file}"])
             channel.session = None
 
 
@@ -310,7 +323,7 @@ def _streams(host: Host, command: str) -> tuple[Any, Any, Any, Callable[[], None
     stdin, stdout, stderr = host.connector.client.exec_command(command)
 
     def end() -> None:
-        stdin.channel.settimeout(2 * remote.session.ALIVE)  # the host shows a sign of life in this time, or is gone
+        stdin.channel.settimeout(SILENT)
         stdin.channel.shutdown_write()
         stdin.channel.status_event.wait(CLOSING)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
 
+from remote import wire
 from remote.readings import Api
 
 # pyinfra shows its own errors in one line. Importing it takes 0.2 s, which bin/verify does not have.
@@ -29,6 +30,9 @@ _PATH = r"(/[A-Za-z0-9._-]+)+"
 
 class BadInput(PyinfraError):
     """What the operator gave cannot be used. The message names the thing and the remedy, in one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(wire.printable(message))  # it may quote the host's files
 
 
 def _knob(valid: Callable[[Any], object], expected: str) -> Any:

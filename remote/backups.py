@@ -14,17 +14,17 @@ ID = "%Y%m%dT%H%M%SZ"
 KEEP = 10  # deploys whose old files are kept
 
 
-def new_deploy() -> str:
-    """The id of a deploy that begins now: the host's own time in UTC, and later than any that is there already.
+def new_deploy(last: str = "") -> str:
+    """The id of a deploy that begins now: the host's own time in UTC, and later than the `last` one's or any kept here.
 
     By their ids is told which was the last, also where the clock was set back meanwhile.
     """
     deploy = time.strftime(ID, time.gmtime(time.time()))
-    last = max((each for each in files.names(BACKUPS) if re.fullmatch(r"\d{8}T\d{6}Z", each)), default="")
-    if deploy <= last:
+    known = [each for each in (last, *files.names(BACKUPS)) if re.fullmatch(r"\d{8}T\d{6}Z", each)]
+    if known and deploy <= max(known):
         import calendar  # takes 13 ms, and is seldom needed
 
-        deploy = time.strftime(ID, time.gmtime(calendar.timegm(time.strptime(last, ID)) + 1))
+        deploy = time.strftime(ID, time.gmtime(calendar.timegm(time.strptime(max(known), ID)) + 1))
     return deploy
 
 
@@ -85,8 +85,16 @@ def keep(deploy: str, file: str, wrote: str, spare: str = "") -> Entry:
     others = [each for each in files.names(BACKUPS) if each != deploy]  # never the one in hand, whatever the clock says
     for other in others[: 1 - KEEP]:
         if other != spare:
+            files.remove(f"{BACKUPS}/{other}/manifest.json")  # first: half of a deploy cannot be undone
             files.remove_tree(f"{BACKUPS}/{other}")
     return mine
+
+
+def remove_left_overs() -> None:
+    """What a killed writer left beside a file that a deploy was about to change: it may hold a secret."""
+    for deploy in files.names(BACKUPS):
+        for file in manifest(deploy):
+            files.remove(files.temporary(file))
 
 
 def require(entry: Entry, file: str) -> None:

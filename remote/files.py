@@ -101,7 +101,7 @@ def write_whole(
     try:
         remove(new)  # of a step that was killed
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            attributes = path if os.path.exists(path) else like
+            attributes = path if os.path.isfile(path) and not os.path.islink(path) else like
             _set_attributes(file.fileno(), attributes, mode, owner)  # before there is content
             file.write(content)
             file.flush()
@@ -149,7 +149,11 @@ def place_symlink(path: str, target: str) -> None:
     new = temporary(path)
     remove(new)
     os.symlink(target, new)
-    os.replace(new, path)
+    try:
+        os.replace(new, path)
+    except OSError:
+        remove(new)
+        raise
     sync(os.path.dirname(path))
 
 

@@ -1,6 +1,7 @@
 """Does the application's Node load a package from the application's folder? Only then it counts as installed."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 
 from remote import Failure, files, pm2, services
@@ -54,8 +55,14 @@ def require(causes: Mapping[str, str]) -> None:
         raise Failure("; ".join(failed))
 
 
+def staging(app_dir: str) -> str:
+    """The folder where packages are made. node_modules may be a link, and on a file system of its own."""
+    return os.path.realpath(f"{app_dir}/node_modules") + "/.ai-admin-deploy-npm"
+
+
 def check(app: str, app_dir: str, packages: Sequence[str]) -> None:
     """Load them all, and write the note that spares the next looks Node. Raises Failure as `require`."""
+    files.remove_tree(staging(app_dir))  # of an install that was killed: a copy of .npmrc may be in it
     fingerprint = _fingerprint(app, app_dir, packages)
     causes = load(app, app_dir, packages)
     files.make_private_folder(services.STATE)

@@ -1,13 +1,16 @@
 """Locks: one deploy at a time, and one step at a time, on a host. Held by this very process, so never left behind."""
 
 import fcntl
+import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from remote import files
 
+DEPLOY, STEP = "deploy.lock", "step.lock"
 FOLDER = "/run/ai-admin-deploy"  # for root alone: nobody else can hold a lock, or write what we print of its holder
 AGAIN = 0.05  # seconds
 
@@ -24,6 +27,13 @@ def held(name: str, wait: float) -> Iterator[int | None]:
         yield descriptor if _taken(descriptor, time.monotonic() + wait) else None
     finally:
         os.close(descriptor)
+
+
+def holder() -> dict[str, Any]:
+    """Who deploys, or did so last: `who`, `from`, `since`, `deploy` (its id); nothing while that is being written."""
+    with suppress(ValueError):
+        return dict(json.loads(files.read(f"{FOLDER}/{DEPLOY}") or b""))
+    return {}
 
 
 def _taken(descriptor: int, deadline: float) -> bool:

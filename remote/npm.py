@@ -13,7 +13,7 @@ from remote import Failure, files, loading, pm2, services
 from remote.processes import Done
 from remote.readings import Any, Package
 
-STAGING = ".ai-admin-deploy-npm"
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of renameat2(2)
 # Whatever an .npmrc says: npm's default hoisting, and the lock is used. npm 9.2 tries a host again after 10 and 60 s.
 OPTIONS = (
     *(
@@ -184,18 +184,17 @@ def versions(modules: str) -> dict[str, str]:
     return {name: version for name, version in found.items() if version}
 
 
-def place(made: str, target: str, aside: str) -> None:
-    """Into node_modules in one rename; what was there is put back when that fails."""
-    replaces = os.path.lexists(target)
-    if replaces:
-        os.rename(target, aside)
-    try:
-        os.rename(made, target)
-    except OSError:
-        if replaces:
-            os.rename(aside, target)
-        raise
-    files.remove_tree(aside)
+def place(made: str, target: str) -> None:
+    """Into node_modules in one rename; what was there is then at the place of what was made. Raises Failure."""
+    if not os.path.lexists(target):
+        return os.rename(made, target)
+    import ctypes  # Python has no other way to it; a look needs none of it
+
+    paths = [(AT_FDCWD, os.fsencode(path)) for path in (made, target)]
+    if ctypes.CDLL(None, use_errno=True).renameat2(*paths[0], *paths[1], RENAME_EXCHANGE) != 0:
+        why = files.reason(OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), target))
+        raise Failure(f"{why}: it cannot be replaced in one rename; move it away by hand, and run again")
+    return None
 
 
 def _make_folder(path: str) -> None:
@@ -215,9 +214,10 @@ def install(
     """
     del deploy  # no file of others is replaced
     os.umask(0o022)  # another user than root may run the application
-    modules = os.path.realpath(f"{app_dir}/node_modules")  # it may be a link, and on a file system of its own
+    staging = loading.staging(app_dir)
+    modules = os.path.dirname(staging)
     _make_folder(modules)
-    before, staging = versions(modules), f"{modules}/{STAGING}"
+    before = versions(modules)
     files.remove_tree(staging)  # of a run that was killed
     os.mkdir(staging)
     try:
@@ -230,7 +230,7 @@ def install(
         services.before_change("api", pm2.processes(app), {})
         for name in ranges:
             _make_folder(os.path.dirname(f"{modules}/{name}"))
-            place(f"{staging}/node_modules/{name}", f"{modules}/{name}", f"{staging}/replaced")
+            place(f"{staging}/node_modules/{name}", f"{modules}/{name}")
     finally:
         files.remove_tree(staging)
     after = versions(modules)

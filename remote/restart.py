@@ -86,7 +86,10 @@ def _start(api: Api, fresh: bool, seemed_known: bool) -> bool:
         if attempt == 1 and not fresh and seemed_known and not _is_known(api):
             _check_ecosystem(api)
             fresh = True
-    raise Failure(f"pm2 could not start {api['app']}: {done.line_with('Error')}")
+    undone = services.undo("api")
+    if fresh:
+        _pm2(api, "resurrect")  # what it has forgotten, as it was saved
+    raise Failure(f"pm2 could not start {api['app']}: {done.line_with('Error')}{services.put_back(undone)}")
 
 
 def _recover(api: Api, cause: str, worst: int) -> str:
@@ -97,7 +100,7 @@ def _recover(api: Api, cause: str, worst: int) -> str:
         hidden += dotenv.load(f"{api['app_dir']}/.env").values()
     except (Failure, OSError) as error:
         after = f"\nand what it had not run yet could not be put back: {error}"
-    with suppress(Failure, OSError):
+    with suppress(Exception):  # a report never stops a recovery
         known = pm2.known(api["app"], api["app_dir"]) or {}
     log = known.get("pm_err_log_path", "")
     lines = last_lines(log, hidden)  # before the next start adds its own
@@ -114,10 +117,10 @@ def _recover(api: Api, cause: str, worst: int) -> str:
 
 def last_lines(log: str, hidden: Sequence[str]) -> str:
     """The end of the app's error log, without the values of its .env."""
-    lines = "\n".join(files.tail(log).splitlines()[-LINES:])
+    text = files.tail(log)
     for value in sorted((each for each in hidden if len(each) >= HIDDEN), key=len, reverse=True):
-        lines = lines.replace(value, "****")
-    return lines
+        text = text.replace(value, "****")  # before it is cut: a value may have many lines
+    return "\n".join(text.splitlines()[-LINES:])
 
 
 def health(port: int, worst: int = 500) -> str:

@@ -37,6 +37,7 @@ def roll_back(deploy: str, *, undo: str, api: Api, keys: Sequence[str]) -> None:
     except Exception:
         for file, entry in backups.manifest(deploy).items():
             if backups.state(file) != backups.old_state(entry):  # a restart that failed has put back what the API reads
+                backups.set_aside(file, entry)
                 backups.restore(file, entry)
         for service, note in notes.items():
             services.save_note(service, note)

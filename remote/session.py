@@ -1,13 +1,14 @@
 """A session: one deploy at a time per host, and a line about each in the audit log.
 
-The process lives as long as the deploy's connection, and holds the lock itself: whatever ends it ends the lock.
+The process lives as long as the deploy's client, and holds the lock itself: whatever ends it ends the lock.
 """
 
+import fcntl
 import json
+import math
 import os
 import re
-import sys
-import threading
+import select
 import time
 from contextlib import suppress
 
@@ -16,75 +17,76 @@ from remote.look import Questions, look, require_root
 from remote.processes import run, variable
 from remote.readings import Any
 
-LOCK = "deploy.lock"
 AUDIT = "/var/log/ai-admin-deploy.jsonl"
 AUDIT_SIZE = 1_000_000  # bytes; then it becomes .1, and .1 becomes .2
-ALIVE = 20  # seconds
+BEAT = 5  # seconds between two signs of life of the client
+MISSED = 6  # of them, after which it is gone: it sleeps, or the connection is dead and not closed
 
 
 def session(*, who: str, bundle: str, wait: int, questions: Questions) -> None:
-    """Take the lock, look, and stay until the connection ends; then write down what the client said of the deploy.
+    """Take the lock, look, and stay as long as the client does; then write down what it said of the deploy.
 
     Prints one line: `{"deploy": id, "readings": …}`; or `{"locked": its holder}` when somebody still deploys after
     `wait` seconds; or `{"busy": true}` while a step of a deploy, whose connection was cut, still runs.
 
     A deploy that was cut off or failed may have written what no service has loaded yet, and what none may survive: at
-    some later restart the site would be down. So that is put back, and printed at the end: `{"put_back": files}`.
+    some later restart the site would be down. So that is put back, and printed at the end: `{"put_back": files}`; not
+    of an earlier deploy: that may have been loaded since, by a restart that was not ours.
     """
     require_root()
     step.outlive_the_client()
-    threading.Thread(target=_show_life, daemon=True).start()
     address, port = [*variable("SSH_CONNECTION").split(), "", ""][:2]
     began = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime())}Z"
-    holder = {"who": who, "from": address or "this host", "since": began}
-    with lock.held(LOCK, wait) as mine:
+    with lock.held(lock.DEPLOY, wait) as mine:
         if mine is None:
-            _print({"locked": json.loads(files.read(f"{lock.FOLDER}/{LOCK}") or b"{}")})
+            _print({"locked": lock.holder()})
             return
+        deploy = backups.new_deploy(lock.holder().get("deploy", ""))
+        holder = {"who": who, "from": address or "this host", "since": began, "deploy": deploy}
         os.truncate(mine, 0)
         os.write(mine, json.dumps(holder).encode())
-        with lock.held(step.LOCK, step.WAIT) as quiet:  # look when the last step is done
+        with lock.held(lock.STEP, step.WAIT) as quiet:  # look when the last step is done
             if quiet is None:
                 _print({"busy": True})
                 return
-        deploy = backups.new_deploy()
+            backups.remove_left_overs()
         _print({"deploy": deploy, "readings": look(questions)})
         key = _key(port) if port else None  # now: at the end the client would wait for it
-        said = {"result": "cut off", "changed": []}
-        with suppress(ValueError):  # nothing, or half of it
-            said = json.loads(sys.stdin.buffer.read())
-        if said["result"] != "ok":
-            said["put_back"] = _put_back(deploy)
-            _print({"put_back": said["put_back"]})
-        changed = list(backups.manifest(deploy))
-        entry = {"at": began, "deploy": deploy, "who": who, "from": holder["from"], "key": key, "bundle": bundle}
-        _audit({**entry, **said, "files": changed})
+        said = _heard()
+        with lock.held(lock.STEP, math.inf):  # the step that may still run may be the one that loads
+            if said["result"] != "ok":
+                said["put_back"] = [file for service in ("nginx", "api") for file in _undo(service, deploy)]
+                _print({"put_back": said["put_back"]})
+            entry = {"at": began, "deploy": deploy, "who": who, "from": holder["from"], "key": key, "bundle": bundle}
+            _audit({**entry, **said, "files": list(backups.manifest(deploy))})
+            fcntl.flock(mine, fcntl.LOCK_UN)  # before the other, so that a step on its way finds no session
 
 
-def _put_back(deploy: str) -> list[str]:
-    """What it wrote and no service has loaded, once the step that may still run is done: it may be the one that loads.
+def _heard() -> dict[str, Any]:
+    """What the client says of the deploy when that ends; `cut off` where it is gone, or gives no sign of life."""
+    said, missed = b"", 0
+    while missed < MISSED:  # in pieces: after a pause of this whole machine one of them is over, not all
+        if not select.select([0], [], [], BEAT)[0]:
+            missed += 1
+        elif piece := os.read(0, 65536):
+            said, missed = said + piece, 0
+        else:
+            break
+    with suppress(ValueError):  # nothing but line feeds, its signs of life, or half of it
+        return dict(json.loads(said))
+    return {"result": "cut off", "changed": []}
 
-    Of nobody else: an earlier deploy's may have been loaded since, by a restart that was not ours.
-    """
-    back: list[str] = []
-    with lock.held(step.LOCK, step.WAIT) as quiet:
-        for service in ("nginx", "api") if quiet is not None else ():
-            with suppress(Failure, OSError):
-                back += services.undo(service, deploy)
-    return back
+
+def _undo(service: str, deploy: str) -> list[str]:
+    try:
+        return services.undo(service, deploy)
+    except (Failure, OSError) as error:
+        return [f"nothing more of {service}: {files.why(error)}"]
 
 
 def _print(answer: dict[str, Any]) -> None:
     with suppress(OSError):
         print(wire.pack(answer), flush=True)
-
-
-def _show_life() -> None:
-    """A connection that is dead but not closed shows itself by this."""
-    while True:
-        time.sleep(ALIVE)
-        with suppress(OSError):
-            print(flush=True)
 
 
 def _key(port: str) -> str | None:

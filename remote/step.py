@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from remote import Failure, files, wire
-from remote.lock import held
+from remote.lock import DEPLOY, STEP, held, holder
 from remote.readings import Any
 
-LOCK = "step.lock"
 WAIT = 45  # seconds
 
 
@@ -26,14 +25,18 @@ def outlive_the_client() -> None:
 def step(*, function: str, deploy: str, arguments: Mapping[str, Any]) -> None:
     """Call `module.name` of these modules, once no other step runs; prints what it returns, or why it failed.
 
-    One step at a time, whoever's: one may have outlived the connection of its deploy, and with that the deploy's lock.
+    One step at a time, whoever's: one may have outlived the connection of its deploy. And only while its deploy's
+    session is there to put back what nothing loads (`session.py`): one that was on its way when that ended comes late.
     """
     outlive_the_client()
     module, _, name = function.rpartition(".")
     try:
-        with held(LOCK, WAIT) as lock:
+        with held(STEP, WAIT) as lock:
             if lock is None:
                 raise Failure("a step of an earlier deploy still runs on the host; run again in a minute")
+            with held(DEPLOY, 0) as unwatched:
+                if unwatched is not None or holder().get("deploy") != deploy:
+                    raise Failure("the host has ended this deploy, for it heard nothing from here any more; run again")
             result = getattr(importlib.import_module(module), name)(deploy, **arguments)
     except Exception as error:
         _print(files.why(error), sys.stderr)

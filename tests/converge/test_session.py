@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from remote import session
 from tests.converge.conftest import only
 from tests.rehearsal.host import Host, until
 from tests.rehearsal.story import INVENTORY, ROOT, copy_of_repository, deploy, tokens
@@ -35,23 +36,41 @@ def audit(host: Host) -> list[dict[str, Any]]:
     return [json.loads(line) for line in host.ssh(f"cat {AUDIT}").stdout.splitlines()]
 
 
+# `/run/here` says that it is reached, `/run/go` that it may end; by itself after 10 minutes
+LOOP = "touch /run/here; for n in $(seq 600); do [ ! -e /run/go ] || break; sleep 1; done; rm -f /run/go"
+WAIT = f"""
+from pyinfra.operations import server
+server.shell(name="Wait", commands=["{LOOP}"])
+"""
+LATER = "pm2.current(name='API restart', api=pm2.api(settings))\n"
+
+
 @contextmanager
-def deploying(host: Host, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """Another operator's deploy, stopped in its restart of the API: it holds the lock until the block ends."""
+def deploying(host: Host, environment: dict[str, str], beat: int = session.BEAT) -> Iterator[subprocess.Popen[str]]:
+    """Another operator's deploy, which has written `.env` and goes no further: it holds the lock until the block ends.
+
+    `beat`: seconds between the client's signs of life.
+    """
     pyinfra = str(Path(sys.executable).with_name("pyinfra"))
-    command = [pyinfra, INVENTORY, "deploy.py", "--limit", host.name, "-y", "--data", "settle_time=5"]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
-    assert process.stderr
-    while "Starting operation: API restart" not in (line := process.stderr.readline()):
-        assert line, "the other deploy ended before its restart"
-    process.send_signal(signal.SIGSTOP)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait(PATIENCE)
-        ours = "pgrep -f '[#] ai-admin-deploy'"
-        until(PATIENCE, "its step to end", lambda: host.ssh(ours, check=False).returncode != 0)
+    command = [pyinfra, INVENTORY, "deploy.py", "--limit", host.name, "-y", *FAST]
+    with copy_of_repository(ROOT, None, only("Secrets in .env") + WAIT + LATER) as folder:
+        (folder / "remote").unlink()
+        shutil.copytree(ROOT / "remote", folder / "remote")
+        text = (folder / "remote/session.py").read_text()
+        (folder / "remote/session.py").write_text(text.replace(f"BEAT = {session.BEAT} ", f"BEAT = {beat} "))
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        try:
+            until(PATIENCE, "the step after .env", lambda: host.ssh("rm /run/here", check=False).returncode == 0)
+            yield process
+        finally:
+            process.kill()
+            process.wait(PATIENCE)
+            host.ssh("touch /run/go")
+            ours = "pgrep -f '[#] ai-admin-deploy'"
+            until(PATIENCE, "its session to end", lambda: host.ssh(ours, check=False).returncode != 0)
+            host.ssh("rm -f /run/go")
 
 
 def test_the_second_operator_is_told_who_deploys(leak_host: Host) -> None:
@@ -72,29 +91,36 @@ def test_a_killed_deploy_leaves_no_lock_but_a_line(leak_host: Host) -> None:
         assert deploy(leak_host, *FAST).code == 0
 
 
+SECRETS = "sha256sum /opt/ai-admin/.env"
+
+
 def test_what_a_dead_client_left_half_done_is_put_back(leak_host: Host) -> None:
     """Killed between `.env` and the restart: a token that the API does not survive would take it down months later."""
-    secrets = "sha256sum /opt/ai-admin/.env"
-    before = leak_host.ssh(secrets).stdout
-    wait = (
-        '\nfrom pyinfra.operations import server\nserver.shell(name="Wait", commands=["touch /run/here; sleep 600"])\n'
-    )
-    pyinfra = str(Path(sys.executable).with_name("pyinfra"))
-    command = [pyinfra, INVENTORY, "deploy.py", "--limit", leak_host.name, "-y"]
-    with copy_of_repository(ROOT, None, only("Secrets in .env") + wait) as folder:
-        client = subprocess.Popen(command, cwd=folder, env=tokens(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        until(PATIENCE, "the step after", lambda: leak_host.ssh("rm /run/here", check=False).returncode == 0)
-        assert leak_host.ssh(secrets).stdout != before
+    before = leak_host.ssh(SECRETS).stdout
+    with deploying(leak_host, tokens()) as client:
+        assert leak_host.ssh(SECRETS).stdout != before
         client.kill()
-        client.wait()
-    died = time.monotonic()
-    until(PATIENCE, "the old .env", lambda: leak_host.ssh(secrets).stdout == before)
-    print(f"put back {time.monotonic() - died:.1f} s after the client's death")
-    leak_host.ssh("pkill -f '[s]leep 600'", check=False)
+        until(PATIENCE, "the old .env", lambda: leak_host.ssh(SECRETS).stdout == before)
     until(PATIENCE, "the line", lambda: audit(leak_host)[-1].get("put_back") == ["/opt/ai-admin/.env"])
     assert audit(leak_host)[-1]["result"] == "cut off"
     leak_host.ssh("pm2 restart ai-admin-api")
     until(PATIENCE, "the API", lambda: leak_host.ssh("curl -sf localhost:3000/health", check=False).returncode == 0)
+    assert deploy(leak_host, *FAST).code == 0
+
+
+def test_a_laptop_that_sleeps_is_as_a_dead_one(leak_host: Host) -> None:
+    """Nothing closes its connection, for a quarter of an hour where its power is gone. When it wakes up it is told."""
+    before = leak_host.ssh(SECRETS).stdout
+    with deploying(leak_host, tokens(), beat=2) as client:
+        client.send_signal(signal.SIGSTOP)
+        until(PATIENCE, "the old .env", lambda: leak_host.ssh(SECRETS).stdout == before)
+        until(PATIENCE, "the line", lambda: audit(leak_host)[-1]["result"] == "cut off")
+        assert deploy(leak_host, "--data", "settle_time=1").code == 0, "nobody else has to wait"
+        leak_host.ssh("touch /opt/ai-admin/.env /run/go")
+        client.send_signal(signal.SIGCONT)
+        said = client.communicate(timeout=PATIENCE)[0]
+        assert client.returncode == 1
+        assert "the host has ended this deploy, for it heard nothing from here any more; run again" in said
     assert deploy(leak_host, *FAST).code == 0
 
 

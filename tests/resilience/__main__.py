@@ -19,10 +19,13 @@ from pathlib import Path
 from queue import Empty, Queue
 
 from channel import bundle
+from tests.crash.__main__ import main as calls
 from tests.rehearsal.host import STATE, Host, of_this_run
 from tests.rehearsal.image import HERE as REHEARSAL
 from tests.rehearsal.image import digest
+from tests.resilience import page
 from tests.resilience.faults import STEPS, Fault, every, fresh_tokens
+from tests.resilience.guardian import main as guardian
 from tests.resilience.histories import History, Tale, histories, perform
 from tests.resilience.world import World
 
@@ -144,10 +147,16 @@ def table(outcomes: list[Outcome]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bin/faults", description=__doc__)
     parser.add_argument("-k", default="", metavar="TEXT", help="only faults with this text in their name")
+    parser.add_argument("--calls", action="store_true", help="only the strikes at every system call: no host")
+    parser.add_argument(
+        "--guardian", action="store_true", help="only how soon the host puts right what a dead client left"
+    )
     parser.add_argument("--histories", type=int, default=500, metavar="N", help="how many (default: 500)")
     parser.add_argument("--history", metavar="TEXT", help="only this one, as it was printed; if it fails, cut short")
     parser.add_argument("--hosts", type=int, default=2, metavar="N", help="how many at a time (default: 2)")
     arguments = parser.parse_args()
+    if arguments.calls or arguments.guardian:
+        return calls() if arguments.calls else guardian()
     names = [f"fault{number}" for number in range(3, 3 + arguments.hosts)]
     if arguments.history:
         outcome = shortest(History.parse(arguments.history), of_this_run(names[0]))
@@ -178,7 +187,7 @@ def main() -> int:
             "Healed: one more deploy converges, the next changes nothing.\n"
             "In a history also: no line of others is lost that is in no backup, no secret is printed or lies about,\n"
             "the exit code of `bin/verify` agrees with what is true, a second operator is refused.\n\n"
-            f"{text}\n"
+            f"{text}\n{page.sections()}"
         )
     return 0 if well and outcomes else 1
 

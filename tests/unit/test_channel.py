@@ -11,17 +11,19 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyinfra.api.host import Host
 
 import channel
 import remote.files
 import remote.look
 import remote.step
-from remote import wire
+from remote import lock, wire
+from settings import BadInput
 from tests.unit.conftest import ROOT
 from tests.unit.remote.conftest import on_host
 
@@ -61,13 +63,17 @@ def test_a_real_message_cut_in_places_runs_nothing(tmp_path: Path) -> None:
     cut_runs(whole.encode(), [*places, *range(100, len(whole), len(whole) // 20)], tmp_path)
 
 
-def test_a_step_runs_the_function_it_names(tmp_path: Path) -> None:
+def test_a_step_runs_the_function_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = json.loads(json.dumps(wire.unpack(channel._modules())))
     sources["remote.lock"] = sources["remote.lock"].replace('"/run/ai-admin-deploy"', repr(f"{tmp_path}/run"))
     sources["remote.mark"] = "def mark(deploy, *, to):\n    open(to, 'w').write(deploy)\n    return {'seconds': 1}\n"
     arguments = {"function": "remote.mark.mark", "deploy": "20260101T000000Z", "arguments": {"to": f"{tmp_path}/F"}}
 
-    done = on_host(f"{wire.pack(sources)} {wire.pack(['remote.step.step', arguments])}\n")
+    monkeypatch.setattr(lock, "FOLDER", f"{tmp_path}/run")
+    with lock.held(lock.DEPLOY, 0) as session:
+        assert session is not None
+        os.write(session, b'{"deploy": "20260101T000000Z"}')
+        done = on_host(f"{wire.pack(sources)} {wire.pack(['remote.step.step', arguments])}\n")
 
     assert (done.returncode, done.stderr) == (0, b"")
     assert json.loads(done.stdout) == {"seconds": 1}
@@ -220,3 +226,25 @@ def test_what_is_nested_too_deep_is_refused() -> None:
     deep = base64.b64encode(zlib.compress(b"[" * 200_000))
     with pytest.raises(ValueError, match="recursion"):
         wire.unpack(deep)
+
+
+# --- what a host says
+
+
+class Terminal:
+    """As much of pyinfra's host as `Channel.say` needs."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def log(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_nothing_of_a_host_reaches_the_terminal_with_control_characters() -> None:
+    """A package's error, a path, a line of nginx: they may hold what clears the screen, or types for the operator."""
+    terminal = Terminal()
+    channel.Channel(cast(Host, terminal)).say(["npm: a (now \x1b[2J\x9b\r)", "Ключ ✓\tb"])
+    assert terminal.lines == ["  npm: a (now ?[2J??)", "  Ключ ✓\tb"]
+    assert str(BadInput("nginx: `\x1b]0;x\x07`")) == "nginx: `?]0;x?`"
+    assert str(channel.HostUnfit("\x1b")) == "?"

@@ -74,6 +74,17 @@ def test_a_symlink_comes_back(file: Path, now: str) -> None:
     assert file.read_bytes() == b"old \xff\x00"
 
 
+def test_a_file_in_the_place_of_a_link_has_its_own_mode(file: Path) -> None:
+    """sites-enabled's copy, which became a link to sites-available: not the mode of where that leads."""
+    copy = file.parent / "copy"
+    copy.write_bytes(b"a copy")
+    copy.chmod(0o600)
+    kept = backups.keep("1", str(copy), NEW)
+    files.place_symlink(str(copy), str(file))
+    backups.restore(str(copy), kept)
+    assert (copy.is_symlink(), stat.S_IMODE(copy.stat().st_mode), copy.read_bytes()) == (False, 0o600, b"a copy")
+
+
 def test_nothing_comes_back(file: Path) -> None:
     file.unlink()
     kept = backups.keep("1", str(file), NEW)
@@ -199,3 +210,4 @@ def test_a_new_deploy_has_the_last_id(file: Path, monkeypatch: pytest.MonkeyPatc
         found.append(backups.new_deploy())
         backups.keep(found[-1], str(file), NEW)
     assert found == ["20261231T235959Z", "20270101T000000Z", "20270101T000001Z"]
+    assert backups.new_deploy("20270101T000002Z") == "20270101T000003Z", "nor that of one which has kept nothing"

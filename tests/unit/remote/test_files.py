@@ -211,6 +211,13 @@ def test_place_symlink(folder: Path, before: str) -> None:
     assert names(folder) == ["L", "target"]
 
 
+def test_a_symlink_that_cannot_be_placed_leaves_nothing(folder: Path) -> None:
+    (folder / "L").mkdir()
+    with pytest.raises(IsADirectoryError):
+        files.place_symlink(f"{folder}/L", "target")
+    assert names(folder) == ["L"]
+
+
 @given(st.binary())
 def test_any_bytes_are_a_text(content: bytes) -> None:
     assert files.content(files.text(content)) == content

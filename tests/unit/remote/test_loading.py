@@ -144,3 +144,12 @@ def test_the_note_is_roots(app: Path) -> None:
         "0o700",
         "0o600",
     ]
+
+
+def test_a_restart_removes_what_a_killed_install_left(app: Path) -> None:
+    """With a copy of .npmrc, and its registry's password."""
+    staging = Path(loading.staging(str(app)))
+    staging.mkdir()
+    (staging / ".npmrc").touch()
+    loading.check("api", str(app), [])
+    assert not staging.exists()

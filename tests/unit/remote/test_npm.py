@@ -78,11 +78,11 @@ def test_place(app: Path, name: str) -> None:
     made = write(app / "staging/a", version="2.0.0")
     target = app / "node_modules" / name
     target.parent.mkdir(parents=True)
-    place(str(made), str(target), f"{app}/staging/replaced")
+    place(str(made), str(target))
     made = write(app / "staging/a", version="3.0.0")
-    place(str(made), str(target), f"{app}/staging/replaced")
+    place(str(made), str(target))
     assert versions(f"{app}/node_modules") == {name: "3.0.0"}
-    assert not list((app / "staging").iterdir())
+    assert json.loads((made / "package.json").read_text()) == {"version": "2.0.0"}, "which goes with the staging"
 
 
 def test_place_replaces_a_link_and_not_what_it_leads_to(app: Path) -> None:
@@ -90,22 +90,21 @@ def test_place_replaces_a_link_and_not_what_it_leads_to(app: Path) -> None:
     made = write(app / "staging/a", version="2.0.0")
     (app / "node_modules").mkdir()
     (app / "node_modules/a").symlink_to(elsewhere)
-    place(str(made), f"{app}/node_modules/a", f"{app}/staging/replaced")
+    place(str(made), f"{app}/node_modules/a")
     assert versions(f"{app}/node_modules") == {"a": "2.0.0"}
     assert (elsewhere / "package.json").exists()
 
 
-def test_place_puts_the_old_one_back(app: Path) -> None:
+def test_place_that_fails_leaves_the_old_one(app: Path) -> None:
     target = install(app, "a", "1.0.0")
-    with pytest.raises(FileNotFoundError):
-        place(f"{app}/staging/no", str(target), f"{app}/replaced")
+    with pytest.raises(Failure, match=f"^ENOENT: .*, {target}: it cannot be replaced in one rename; move it away"):
+        place(f"{app}/staging/no", str(target))
     assert versions(f"{app}/node_modules") == {"a": "1.0.0"}
-    assert not (app / "replaced").exists()
 
 
 def test_place_where_there_was_nothing_leaves_nothing(app: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        place(f"{app}/staging/no", f"{app}/node_modules/a", f"{app}/replaced")
+        place(f"{app}/staging/no", f"{app}/node_modules/a")
     assert versions(f"{app}/node_modules") == {}
 
 

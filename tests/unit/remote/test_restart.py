@@ -36,6 +36,12 @@ def test_only_the_last_lines(tmp_path: Path) -> None:
     assert restart.last_lines(f"{tmp_path}/no", ["secret"]) == restart.last_lines("", []) == ""
 
 
+def test_a_value_of_more_lines_than_are_shown_is_masked(tmp_path: Path) -> None:
+    log, key = tmp_path / "log", "\n".join(f"MIIE{number}" for number in range(30))
+    log.write_text(f"key: {key}; bye\n")
+    assert restart.last_lines(str(log), [key]) == "key: ****; bye"
+
+
 def test_a_value_over_several_lines_is_masked(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("key: -----BEGIN\nMIIE\n-----END; bye\n")
@@ -259,4 +265,39 @@ def test_the_files_go_back_whatever_went_wrong(
     with pytest.raises(Failure, match="with these it runs as before"):
         restart.restart("20260101T000000Z", api=api, status="online", shadowed=[])
     assert env.read_text() == "A=old\n"
+    assert client.asked == ["restart api", "restart api"]
+
+
+def failing_restart(api: Api, monkeypatch: pytest.MonkeyPatch, new: str = "A=new-secret\n") -> str:
+    """What a restart says that comes up with the old `.env` alone."""
+    outcomes = [Failure("its port never opened")]
+
+    def wait(*_: object) -> None:
+        if outcomes:
+            raise outcomes.pop()
+
+    monkeypatch.setattr(restart, "wait_until_stable", wait)
+    env = Path(api["app_dir"]) / ".env"
+    env.write_text("A=old-secret\n")
+    old = sha256(env.read_bytes())
+    services.replace_file("1", "api", pm2.processes("api"), str(env), new.encode(), old, 0o600)
+    with pytest.raises(Failure) as told:
+        restart.restart("20260101T000000Z", api=api, status="online", shadowed=[])
+    return str(told.value)
+
+
+def test_old_and_new_values_are_masked(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old token is live again after the undo."""
+    (tmp_path / "log").write_text("refused: new-secret, though old-secret was fine\n")
+    listed = [{"name": "api", "pm2_env": {"status": "errored", "pm_err_log_path": f"{tmp_path}/log"}}]
+    monkeypatch.setattr(pm2, "apps", lambda *_: listed)
+    monkeypatch.setattr(pm2, "command", Pm2(restarts=True).command)
+    assert "refused: ****, though **** was fine" in failing_restart(api, monkeypatch)
+
+
+def test_a_report_never_stops_a_recovery(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Pm2(restarts=True)
+    monkeypatch.setattr(pm2, "command", client.command)
+    monkeypatch.setattr(pm2, "apps", lambda *_: [{}])  # a list that we do not know
+    assert "with these it runs as before" in failing_restart(api, monkeypatch)
     assert client.asked == ["restart api", "restart api"]

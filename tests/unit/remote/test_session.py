@@ -7,24 +7,34 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from remote import backups, lock, services, step, wire
+from remote import backups, lock, services, wire
 from remote.files import sha256
 from remote.lock import held
 from remote.processes import Process
+from remote.session import MISSED
+from tests.rehearsal.host import until
 from tests.unit.remote.conftest import Start, names
 
 # argv: the folder of it all, and session's arguments as JSON
-DRIVER = """import json, sys
+DRIVER = """import contextlib, json, os, sys, time
 from remote import backups, lock, services, session, step
-folder = sys.argv[1]
+folder, held = sys.argv[1], lock.held
+@contextlib.contextmanager
+def pausing(name, wait):
+    with held(name, wait) as mine:
+        yield mine
+    while name == lock.STEP and os.path.exists(f"{folder}/pause"):
+        time.sleep(0.01)
+lock.held = pausing
 lock.FOLDER, backups.BACKUPS, session.AUDIT = f"{folder}/var/run", f"{folder}/var/backups", f"{folder}/audit.jsonl"
 services.STATE = f"{folder}/var/lib"
-session.AUDIT_SIZE, session.ALIVE, step.WAIT = 1000, float(sys.argv[3]), 0.1
+session.AUDIT_SIZE, session.BEAT, step.WAIT = 1000, float(sys.argv[3]), 0.1
 session.require_root = lambda: None
 session.session(**json.loads(sys.argv[2]))
 """
@@ -51,13 +61,13 @@ class Begin:
         self.start, self.folder = start, folder
 
     def __call__(
-        self, who: str = "anna@laptop", wait: int = 0, connection: str = FROM, alive: float = 20
+        self, who: str = "anna@laptop", wait: int = 0, connection: str = FROM, beat: float = 20
     ) -> subprocess.Popen[bytes]:
         questions = {"source": {"app_dir": str(self.folder), "paths": ["a.js"], "mention": "x"}}
         arguments = {"who": who, "bundle": "1.0-3-gabc", "wait": wait, "questions": questions}
         path = f"{self.folder}/bin:{os.environ['PATH']}"
         env = {"PATH": path, **({"SSH_CONNECTION": connection} if connection else {})}
-        driver = (sys.executable, "-S", "-c", DRIVER, str(self.folder), json.dumps(arguments), str(alive))
+        driver = (sys.executable, "-S", "-c", DRIVER, str(self.folder), json.dumps(arguments), str(beat))
         return self.start(*driver, env=env)
 
     def audit(self) -> list[dict[str, Any]]:
@@ -72,8 +82,7 @@ def begin(start: Start, tmp_path: Path, journal: Path) -> Begin:
 
 def line(process: subprocess.Popen[bytes]) -> Any:
     assert process.stdout and process.stderr
-    while (said := process.stdout.readline()) == b"\n":
-        pass  # it shows that it lives
+    said = process.stdout.readline()
     assert said, process.stderr.read().decode()
     return wire.unpack(said)
 
@@ -92,7 +101,7 @@ def test_a_session(begin: Begin, journal: Path, tmp_path: Path) -> None:
     assert process.poll() is None
     with held("deploy.lock", 0) as mine:
         assert mine is None
-    with held(step.LOCK, 0) as mine:
+    with held(lock.STEP, 0) as mine:
         assert mine is not None  # the steps of this very deploy come now
     (tmp_path / "F").touch()
     backups.keep(answer["deploy"], f"{tmp_path}/F", "")
@@ -134,7 +143,7 @@ def test_what_no_service_has_loaded_is_put_back(
     other = tmp_path / "other"
     services.replace_file("1", "api", running, str(other), b"of an earlier deploy", None, 0o600)
     services.replace_file(deploy, "api", running, str(env), b"A=2\n", sha256(b"A=1\n"), 0o600)
-    with held(step.LOCK, 0):  # a step that is still running may be the one that loads it
+    with held(lock.STEP, 0):  # a step that is still running may be the one that loads it
         assert process.stdin and process.stdout
         process.stdin.write(b"" if result == "cut off" else json.dumps({"result": result, "changed": []}).encode())
         process.stdin.close()
@@ -184,7 +193,7 @@ def test_a_session_that_is_killed_lets_go(begin: Begin) -> None:
 
 
 def test_a_step_that_outlived_its_deploy(begin: Begin, tmp_path: Path) -> None:
-    with held(step.LOCK, 0):
+    with held(lock.STEP, 0):
         process = begin()
         assert line(process) == {"busy": True}
         end(process)
@@ -217,12 +226,56 @@ def test_it_outlives_a_hang_up(begin: Begin) -> None:
     assert [entry["result"] for entry in begin.audit()] == ["failed"]
 
 
-def test_it_shows_that_it_lives(begin: Begin) -> None:
-    """An empty line now and then, which the client passes over."""
-    process = begin(alive=0.02)
+def test_a_client_that_is_silent_is_gone(begin: Begin) -> None:
+    """Its laptop has lost its power, or sleeps: nothing closes the connection."""
+    process = begin(beat=0.02)
     line(process)
-    assert process.stdout
-    assert [process.stdout.readline() for _ in range(2)] == [b"\n", b"\n"]
+    assert process.wait(20) == 0
+    assert [entry["result"] for entry in begin.audit()] == ["cut off"]
+
+
+def test_signs_of_life_keep_it(begin: Begin) -> None:
+    process = begin(beat=0.2)
+    line(process)
+    assert process.stdin
+    for _ in range(2 * MISSED):
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        time.sleep(0.2)  # twice as long in all as a silence may be
+    end(process, json.dumps({"result": "ok", "changed": []}))
+    assert [entry["result"] for entry in begin.audit()] == ["ok"]
+
+
+def test_a_step_on_its_way_finds_no_session(begin: Begin, tmp_path: Path) -> None:
+    """Whoever has the step's lock after a session's end, the deploy's own is free by then."""
+    process = begin()
+    line(process)
+    (tmp_path / "pause").touch()  # as soon as it has let go of the steps' lock
+    assert process.stdin
+    process.stdin.close()
+    until(20, "its line", (tmp_path / "audit.jsonl").exists)
+    with held(lock.STEP, 20) as mine, held(lock.DEPLOY, 0) as free:
+        assert mine is not None
+        assert free is not None
+    (tmp_path / "pause").unlink()
+    process.wait(20)
+
+
+def test_what_cannot_be_put_back_is_told(begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "STATE", f"{tmp_path}/var/lib")
+    process = begin()
+    deploy = line(process)["deploy"]
+    env = tmp_path / "env"
+    env.write_text("A=1\n")
+    services.replace_file(deploy, "api", [Process(1, "boot/1/1", 0)], str(env), b"A=2\n", sha256(b"A=1\n"), 0o600)
+    Path(f"{backups.BACKUPS}/{deploy}{env}").unlink()
+    assert process.stdin
+    process.stdin.close()
+    process.wait(20)
+    (entry,) = begin.audit()
+    assert entry["put_back"] == [
+        f"nothing more of api: {backups.BACKUPS}/{deploy}{env} is gone, so {env} cannot be put back"
+    ]
 
 
 def test_the_log_is_rotated(begin: Begin, tmp_path: Path) -> None:

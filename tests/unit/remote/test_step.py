@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from remote import lock, step
+from remote import lock
 from remote.lock import held
 from tests.unit.remote.conftest import Start
 
@@ -48,6 +51,15 @@ def ignored(deploy):
 sys.modules["change"] = types.SimpleNamespace(**globals())
 step.step(function=f"change.{sys.argv[3]}", deploy="20260101T000000Z", arguments=json.loads(sys.argv[4]))
 '''
+
+
+@pytest.fixture(autouse=True)
+def session() -> Iterator[int]:
+    """That of the steps' deploy; it lasts as long as this file is open."""
+    with held(lock.DEPLOY, 0) as mine:
+        assert mine is not None
+        os.write(mine, b'{"deploy": "20260101T000000Z"}')
+        yield mine
 
 
 def run(start: Start, function: str, wait: float = 5, **arguments: Any) -> subprocess.Popen[bytes]:
@@ -130,7 +142,20 @@ def test_one_at_a_time(start: Start, tmp_path: Path) -> None:
     assert not (tmp_path / "late.begun").exists()
 
 
+@pytest.mark.parametrize("last", ["20260101T000000Z", "20260101T000001Z", ""])
+def test_a_step_without_its_session_does_nothing(start: Start, tmp_path: Path, session: int, last: str) -> None:
+    """It was on its way when the client died: nobody would put back what it wrote."""
+    if last == "20260101T000000Z":
+        fcntl.flock(session, fcntl.LOCK_UN)
+    else:
+        os.truncate(session, 0)
+        os.pwrite(session, json.dumps({"deploy": last} if last else {}).encode(), 0)
+    late = "the host has ended this deploy, for it heard nothing from here any more; run again\n"
+    assert outcome(run(start, "change", file=f"{tmp_path}/F")) == (1, "", late)
+    assert not (tmp_path / "F.begun").exists()
+
+
 def test_the_lock_is_let_go_after_a_failure(start: Start) -> None:
     outcome(run(start, "fails", why="no"))
-    with held(step.LOCK, 0) as mine:
+    with held(lock.STEP, 0) as mine:
         assert mine is not None
