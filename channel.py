@@ -107,8 +107,7 @@ sys.unraisablehook = _unraisable
 def _modules() -> str:
     sources = sorted(Path(remote.look.__file__).parent.glob("*.py"))  # of the package that is imported
     names = {file: "remote" if file.stem == "__init__" else f"remote.{file.stem}" for file in sources}
-    types = {"remote.readings": "__getattr__ = lambda name: dict\n"}
-    return wire.pack({name: file.read_text(encoding="utf-8") for file, name in names.items()} | types)
+    return wire.pack({name: file.read_text(encoding="utf-8") for file, name in names.items()})
 
 
 def message(function: Callable[P, object], /, *_: P.args, **arguments: P.kwargs) -> str:

@@ -5,9 +5,10 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from remote import Failure, dotenv, files
-from remote.readings import Any, Entry, Undone
+from remote.readings import Entry, Undone
 
 BACKUPS = "/var/backups/ai-admin-deploy"
 ID = "%Y%m%dT%H%M%SZ"

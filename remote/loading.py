@@ -3,9 +3,9 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from remote import Failure, files, pm2, services
-from remote.readings import Any
 
 TIMEOUT = 30  # seconds
 SAYS = "ai-admin-deploy: "  # a package may print too

@@ -5,9 +5,9 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
+from typing import Any
 
 from remote import files, wire
-from remote.readings import Any
 
 Questions = Mapping[str, Mapping[str, Any]]  # by noun, the arguments of its `read`
 

@@ -8,10 +8,11 @@ import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from remote import Failure, files, loading, pm2, services
 from remote.processes import Done
-from remote.readings import Any, Package
+from remote.readings import Package
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of renameat2(2)
 # Whatever an .npmrc says: npm's default hoisting, and the lock is used. npm 9.2 tries a host again after 10 and 60 s.

@@ -8,6 +8,7 @@ from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
+from typing import Any
 
 from remote import Failure, files, services
 from remote.processes import (
@@ -22,7 +23,7 @@ from remote.processes import (
     run,
     user_of,
 )
-from remote.readings import Any, Api, Running
+from remote.readings import Api, Running
 
 BOOT = "/etc/systemd/system/multi-user.target.wants"  # where `pm2 startup` enables a pm2-<user>.service
 ECOSYSTEM = "ecosystem.config.js"

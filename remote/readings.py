@@ -1,11 +1,6 @@
-"""The shapes of what `read` returns in each noun's module, and of what they are asked. Plain data.
-
-For mypy and the laptop alone. On the host each of these names is `dict`: Python's typing would take 10 % of a look.
-"""
+"""The shapes of what `read` returns in each noun's module, and of what they are asked. Plain data."""
 
 from typing import Any, TypedDict
-
-__all__ = ["Any"]  # beside our own
 
 
 class Rules(TypedDict):

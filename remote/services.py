@@ -8,10 +8,11 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from remote import Failure, backups, files
 from remote.processes import Process
-from remote.readings import Any, Entry
+from remote.readings import Entry
 
 STATE = "/var/lib/ai-admin-deploy"
 

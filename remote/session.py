@@ -11,11 +11,11 @@ import re
 import select
 import time
 from contextlib import suppress
+from typing import Any
 
 from remote import Failure, backups, files, lock, services, step, wire
 from remote.look import Questions, look, require_root
 from remote.processes import run, variable
-from remote.readings import Any
 
 AUDIT = "/var/log/ai-admin-deploy.jsonl"
 AUDIT_SIZE = 1_000_000  # bytes; then it becomes .1, and .1 becomes .2

@@ -9,10 +9,10 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 from remote import Failure, files, wire
 from remote.lock import DEPLOY, STEP, held, holder
-from remote.readings import Any
 
 WAIT = 45  # seconds
 

@@ -3,8 +3,7 @@
 import binascii
 import json
 import zlib
-
-from remote.readings import Any
+from typing import Any
 
 LIMIT = 64 * 1024 * 1024  # bytes that a line may unpack to
 

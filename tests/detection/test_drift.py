@@ -25,7 +25,7 @@ def test_no_drift(ver: Host, sound: Verified) -> None:
     del sound
     code, output = drift(ver)
     assert code == 0, output
-    assert output.splitlines()[0] == "ver: is as deploy would make it"
+    assert output.splitlines()[0] == f"{ver.name}: is as deploy would make it"
     assert "Connected" not in output
 
 
@@ -37,7 +37,7 @@ def test_drift_is_named(ver: Host) -> None:
     finally:
         shell(ver, "back $site; reload; restart", "host")
     assert code == 3, output
-    assert output.startswith("ver: differs in nginx site, nginx reload, API restart\n")
+    assert output.startswith(f"{ver.name}: differs in nginx site, nginx reload, API restart\n")
     assert "the locations it lacks" in output and "older than its files" in output
 
 
