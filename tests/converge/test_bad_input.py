@@ -58,7 +58,7 @@ def test_host_that_refuses_the_key(host: Host) -> None:
         message = refused(host)
     finally:
         _in_place(host, "/root/.ssh/authorized_keys", keys)
-    assert "conv" in message
+    assert host.name in message
     assert str(KEY) in message
 
 
@@ -79,18 +79,18 @@ def hidden(host: Host, request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("hidden", "message"),
     [
-        ("/usr/bin/python3", "python3 is not installed on conv: apt-get install python3"),
-        ("/usr/bin/node", "pm2 on conv: node is not installed: install Node.js 20 or newer"),
-        ("/usr/sbin/nginx", "nginx on conv: nginx is not installed: apt-get install nginx"),
-        ("/usr/local/bin/pm2", "pm2 on conv: pm2 is not installed: npm install --global pm2"),
-        ("/usr/bin/psql", "migration on conv: psql is not installed: apt-get install postgresql-client"),
-        (APP, f"npm on conv: {APP}/package.json is not there: deploy the application first, or set app_dir"),
+        ("/usr/bin/python3", "python3 is not installed on {host}: apt-get install python3"),
+        ("/usr/bin/node", "pm2 on {host}: node is not installed: install Node.js 20 or newer"),
+        ("/usr/sbin/nginx", "nginx on {host}: nginx is not installed: apt-get install nginx"),
+        ("/usr/local/bin/pm2", "pm2 on {host}: pm2 is not installed: npm install --global pm2"),
+        ("/usr/bin/psql", "migration on {host}: psql is not installed: apt-get install postgresql-client"),
+        (APP, f"npm on {{host}}: {APP}/package.json is not there: deploy the application first, or set app_dir"),
     ],
     indirect=["hidden"],
 )
 @pytest.mark.usefixtures("hidden")
 def test_what_the_host_lacks(host: Host, message: str) -> None:
-    assert message in refused(host)
+    assert message.format(host=host.name) in refused(host)
 
 
 def test_site_that_nginx_refuses(host: Host) -> None:
@@ -114,4 +114,4 @@ def test_database_that_is_another(host: Host) -> None:
     sql(host, "ALTER TABLE companies RENAME TO firms")
     message = refused(host)
     sql(host, "ALTER TABLE firms RENAME TO companies")
-    assert "the database of conv has no table `companies`" in message
+    assert f"the database of {host.name} has no table `companies`" in message
