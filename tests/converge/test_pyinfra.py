@@ -19,7 +19,7 @@ from tests.rehearsal.story import EVERYTHING, INVENTORY, ROOT, copy_of_repositor
 pytestmark = pytest.mark.slow
 
 PYINFRA = str(Path(sys.executable).with_name("pyinfra"))
-FACTS = ("Dotenv", "Npm", "Source", "Migration", "Nginx", "Pm2")
+FACTS = ("dotenv.Dotenv", "npm.Npm", "source.Source", "migration.Migration", "nginx.Nginx", "pm2.Pm2")
 LOOK = ">>> sh -c 'python3 -I"  # what -vv shows of a program of ours
 
 
@@ -54,10 +54,10 @@ def deployed(host: Host) -> Host:
 def test_every_fact_prints_its_reading_of_one_look(deployed: Host) -> None:
     found, output = facts(deployed, *FACTS)
     assert list(found) == [f"facts.{name}" for name in FACTS]
-    assert found["facts.Pm2"] == {"status": "online", "stale": False, "shadowed": []}
-    keys = found["facts.Dotenv"]["keys"]  # type: ignore[index]  # a dict, as the next line shows
+    assert found["facts.pm2.Pm2"] == {"status": "online", "stale": False, "shadowed": []}
+    keys = found["facts.dotenv.Dotenv"]["keys"]  # type: ignore[index]  # a dict, as the next line shows
     assert keys["JWT_SECRET"] == {"kind": "set", "equal": False, "times": 1}
-    assert len(found["facts.Migration"]["relations"]) == 3  # type: ignore[index]  # as above
+    assert len(found["facts.migration.Migration"]["relations"]) == 3  # type: ignore[index]  # as above
     assert output.count(LOOK) == 1, "not one look for all"
 
 
@@ -81,16 +81,16 @@ def test_a_fact_takes_no_lock_and_writes_nothing(deployed: Host) -> None:
 
 def test_a_fact_that_cannot_be_read_says_why(deployed: Host) -> None:
     deployed.ssh("echo 'oops;' > /etc/nginx/conf.d/oops.conf")
-    found, output = facts(deployed, "Nginx", "Pm2")
+    found, output = facts(deployed, "nginx.Nginx", "pm2.Pm2")
     deployed.ssh("rm /etc/nginx/conf.d/oops.conf")
-    assert found["facts.Nginx"] is None
+    assert found["facts.nginx.Nginx"] is None
     assert 'unknown directive "oops"' in output
-    assert found["facts.Pm2"] is not None
+    assert found["facts.pm2.Pm2"] is not None
     assert deploy(deployed, *QUICK).changed == ["nginx reload"], "a folder that nginx reads has changed"
 
 
 def test_a_fact_with_bad_input_says_why(deployed: Host) -> None:
-    done = pyinfra(INVENTORY, "--limit", deployed.name, "fact", "facts.Pm2", dotenv="not a key\n")
+    done = pyinfra(INVENTORY, "--limit", deployed.name, "fact", "facts.pm2.Pm2", dotenv="not a key\n")
     assert ".env: line 1 is not KEY=value" in done.stderr
     assert "Traceback" not in done.stderr
 
