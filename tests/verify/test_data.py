@@ -164,7 +164,7 @@ def test_the_applications_role_can_use_the_tables(target: Target, dotenv: dict[s
 @component("baileys", f"to see why: node -e \"require('/opt/ai-admin/{SESSION_POOL}')\"")
 def test_session_pool_loads(pool: dict[str, Any], seen: Seen) -> None:
     assert pool["loads"] == "yes", f"session-pool.js does not load: {pool['loads']}"
-    seen("the session pool has its four methods, and they work")
+    seen("the session pool has its four methods, and they work (whether a QR code comes: --live-qr)")
 
 
 @component("baileys", GET_QR)

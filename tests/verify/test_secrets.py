@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+from contract import Contract
 from rules import APP_ID, JWT_SECRET, MIN_JWT_SECRET, PARTNER_TOKEN, TOKENS
 from settings import Settings
 from tests.verify.checks import running_secrets
@@ -55,6 +56,12 @@ def test_reaches_the_api(dotenv: dict[str, Any], answers: dict[str, Answers], se
     assert running and running.get(ROWS[key]), f"{key} is in .env, but the running API does not have it" + (
         f": {FORGED}" if key == JWT_SECRET else ""
     )
+
+
+@_each(dict.fromkeys(ROWS, "ask the application's developers which name it reads, and put the value there by hand"))
+def test_is_read(contract: Contract, key: str) -> None:
+    """A health check that asks whether the key is set proves nothing of what uses it."""
+    assert key in contract.keys, f"no file of the application's source reads {key}: it may have another name there"
 
 
 @_each(dict.fromkeys(ROWS, f"{DEPLOY} (it removes the value from pm2)"))
