@@ -7,6 +7,7 @@ application rebuilds the second alone.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -30,7 +31,14 @@ PACKAGES = (
 
 
 def layers() -> list[Path]:
-    """The two layers, uppermost first, as overlayfs wants its lower directories; built when absent."""
+    """The two layers, uppermost first, as overlayfs wants its lower directories; built when absent, by one at a time."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with (IMAGES / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs that built side by side took each other's files away
+        return _layers()
+
+
+def _layers() -> list[Path]:
     base = IMAGES / f"base-{digest(SUITE, *PACKAGES)}"
     if not base.exists():
         with step("build Debian 13 (once, about 1 minute)"):
@@ -61,7 +69,6 @@ def digest(*parts: str | Path) -> str:
 def build(target: Path, make: object) -> None:
     """Make the layer beside its final name and rename it, so that a killed build is never used."""
     assert callable(make)
-    IMAGES.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     make(partial)
