@@ -31,7 +31,7 @@ PACKAGES = (
 
 
 def layers() -> list[Path]:
-    """The two layers, uppermost first, as overlayfs wants its lower directories; built when absent, by one at a time."""
+    """The two layers, uppermost first, as overlayfs wants its lower directories; built when absent, one at a time."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     with (IMAGES / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two runs that built side by side took each other's files away
@@ -69,6 +69,7 @@ def digest(*parts: str | Path) -> str:
 def build(target: Path, make: object) -> None:
     """Make the layer beside its final name and rename it, so that a killed build is never used."""
     assert callable(make)
+    IMAGES.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     make(partial)
