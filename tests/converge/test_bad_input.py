@@ -21,7 +21,7 @@ def shown(output: str) -> list[str]:
     return [
         line
         for line in lines
-        if not line.removeprefix("--> ").startswith(own) and not re.fullmatch(r"\[conv\] +Connected", line)
+        if not line.removeprefix("--> ").startswith(own) and not re.fullmatch(r"\[\w+\] +Connected", line)
     ]
 
 
