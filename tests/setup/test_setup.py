@@ -23,7 +23,6 @@ KNOWN: Known = {
     ("benchmarks/speed.py", "command"): (),  # programs of the two .venvs, and ssh, which it also names
     ("remote/processes.py", "from subprocess import PIPE, Popen, TimeoutExpired"): (),  # what the host runs
     ("tests/verify/backend.py", "self._start"): ("ssh",),
-    ("tests/verify/agent.py", "['/bin/sh', '-c', command]"): (),  # what the host runs
     ("tests/unit/remote/conftest.py", "command"): (),  # this very Python
     ("tests/unit/remote/test_loading.py", "f'cd {app} && {change}'"): ("rm", "touch"),
     ("tests/unit/test_channel.py", "f'exec {channel.PYTHON.get_raw_value()}'"): ("python3",),
