@@ -13,8 +13,6 @@ if worker := os.environ.get("PYTEST_XDIST_WORKER"):  # gw0, gw1 …: each has ho
     os.environ["HOSTS"] = os.environ.get("HOSTS", "") + "abcdefgh"[int(worker.removeprefix("gw"))]
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if not item.get_closest_marker("apart"):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+def pytest_itemcollected(item: pytest.Item) -> None:  # before xdist reads the groups, in pytest_collection_modifyitems
+    if not item.get_closest_marker("apart"):
+        item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
