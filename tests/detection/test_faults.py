@@ -23,7 +23,6 @@ def test_without_a_fault_all_ten_are_ready(sound: Verified) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.apart
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_fault(ver: Host, sound: Verified, fault: Fault, tmp_path: Path) -> None:
     del sound  # verified before the first fault
