@@ -79,6 +79,22 @@ def test_later_versions_of_the_application_are_no_alarm(ver: Host, sound: Verifi
 
 
 @pytest.mark.slow
+def test_ten_seconds_after_a_restart_are_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
+    """nginx passes nothing to the API for so long, where somebody came while its port was closed."""
+    del sound
+    page = "curl -sk -o /dev/null -w %{http_code} --resolve ai-admin.app:443:127.0.0.1 https://ai-admin.app/api/none"
+    try:
+        closed = ver.ssh(f"pm2 stop ai-admin-api >/dev/null; {page}").stdout
+        shell(ver, "restart", "host")
+        held = ver.ssh(page).stdout
+        found = verify(ver, tmp_path)
+    finally:
+        shell(ver, "reload", "host")
+    assert (closed, held) == ("502", "502")
+    assert found.code == 0, found.output
+
+
+@pytest.mark.slow
 def test_a_dotenv_that_is_a_symlink_is_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
     """Its own mode is 777, whatever that of the file is; deploy leaves it a link."""
     del sound

@@ -234,6 +234,7 @@ class Target:
         settings = self.settings
         found = self.program(
             "http.py",
+            timeout=40,
             questions=QUESTIONS,
             port=settings.api_port,
             domain=settings.domain,
