@@ -37,12 +37,12 @@ def audit(host: Host) -> list[dict[str, Any]]:
 
 
 # `/run/here` says that it is reached, `/run/go` that it may end; by itself after 10 minutes
-LOOP = "touch /run/here; for n in $(seq 600); do [ ! -e /run/go ] || break; sleep 1; done; rm -f /run/go"
+LOOP = "touch /run/here; for n in $(seq 600); do [ ! -e /run/go ] || break; sleep 1; done"
 WAIT = f"""
 from pyinfra.operations import server
 server.shell(name="Wait", commands=["{LOOP}"])
 """
-LATER = "pm2.current(name='API restart', api=pm2.api(settings))\n"
+LATER = "pm2.current(name='API restart', api=settings.api)\n"
 
 
 @contextmanager
@@ -62,14 +62,15 @@ def deploying(host: Host, environment: dict[str, str], beat: int = session.BEAT)
             command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         try:
-            until(PATIENCE, "the step after .env", lambda: host.ssh("rm /run/here", check=False).returncode == 0)
+            while host.ssh("rm /run/here", check=False).returncode != 0:
+                assert process.poll() is None, process.communicate()[0]
             yield process
         finally:
             process.kill()
             process.wait(PATIENCE)
             host.ssh("touch /run/go")
-            ours = "pgrep -f '[#] ai-admin-deploy'"
-            until(PATIENCE, "its session to end", lambda: host.ssh(ours, check=False).returncode != 0)
+            ours = "pgrep -f '[#] ai-admin-deploy|[t]ouch /run/here'"  # the loop outlives a client that was killed
+            until(PATIENCE, "its session and its loop to end", lambda: host.ssh(ours, check=False).returncode != 0)
             host.ssh("rm -f /run/go")
 
 
