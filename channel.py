@@ -204,7 +204,7 @@ class Channel:
         if "locked" in answer:
             other = {"who": "somebody", "from": "somewhere", "since": "just now", **answer["locked"]}  # not written yet
             text = wire.printable(f"{other['who']} from {other['from']} has been deploying since {other['since']}")
-            self.host.log_styled(f"{text}; wait, or set lock_wait (seconds)", fg="red", log_func=logger.error)
+            self.host.log_styled(f"{text}; wait, or add --data lock_wait=60 (seconds)", fg="red", log_func=logger.error)
             raise SystemExit(LOCKED)
         if "busy" in answer:
             raise HostUnfit(f"a step of an earlier deploy still runs on {name}; run again in a minute")
