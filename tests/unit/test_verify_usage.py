@@ -17,7 +17,9 @@ NOWHERE = "web = [('a.invalid', {'ssh_hostname': '127.0.0.1', 'ssh_port': 1, 'ss
 
 def verify(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    return subprocess.run([ROOT / "bin/verify", *words], cwd=folder, env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        ["sh", ROOT / "bin/verify", *words], cwd=folder, env=environment, capture_output=True, text=True
+    )
 
 
 def test_files_are_of_the_folder_that_it_is_called_from(tmp_path: Path) -> None:

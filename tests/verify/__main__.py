@@ -24,7 +24,7 @@ from typing import NoReturn
 
 from first_contact import first_contact
 from settings import BadInput
-from tests.verify.target import HERE, Target, targets
+from tests.verify.target import HERE, ROOT, Target, targets
 
 CALLED_FROM = Path(os.environ.get("CALLED_FROM", ""))  # bin/verify works in the bundle's folder
 STOPPED = 130  # exit code, as shells have it for Ctrl-C
@@ -114,6 +114,13 @@ def _login(target: Target) -> str:
     return shlex.join([f"-o{word}" if "=" in word else word for word in words])
 
 
+def _shown(arguments: argparse.Namespace) -> str:
+    """The inventory, as it is typed in the bundle's folder."""
+    file = Path(arguments.inventory)
+    inside = file.resolve().is_relative_to(ROOT)
+    return str(file.resolve().relative_to(ROOT)) if file.exists() and inside else arguments.inventory
+
+
 def verify(arguments: argparse.Namespace) -> int:
     """Run the checks, print the tables and write the reports. Raises BadInput."""
     starting = ThreadPoolExecutor(1).submit(started, arguments)
@@ -124,7 +131,7 @@ def verify(arguments: argparse.Namespace) -> int:
 
     hosts = starting.result()
     live = [*(["live_token.py"] if arguments.live else []), *(["live_qr.py"] if arguments.live_qr is not None else [])]
-    verification = Verification(hosts, arguments.live_qr)
+    verification = Verification(hosts, _shown(arguments), arguments.live_qr)
     code = pytest.main(
         [
             *("-p", "no:terminal", "--assert=plain"),
