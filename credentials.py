@@ -15,7 +15,7 @@ import subprocess
 import threading
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -44,10 +44,19 @@ class Secret(str):
 
 @dataclass(frozen=True)
 class Credentials:
-    """What the operator has. A key that is missing or a placeholder is not in `keys`."""
+    """What the operator has, and from where. A key that is missing or a placeholder is not in `keys`."""
 
     keys: Mapping[str, Secret]
     database_url: Secret | None
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def told(self) -> str:
+        """Which keys come from where, in one line; empty where there are none."""
+        return "; ".join(
+            f"{', '.join(key for key in self.sources if self.sources[key] == source)} from {source}"
+            for source in dict.fromkeys(self.sources.values())
+        )
 
     def database(self) -> dict[str, Secret] | None:
         """The URL as libpq's own keywords, for a service file; None means the host's own PostgreSQL."""
@@ -73,12 +82,13 @@ def load(environment: Mapping[str, str], dotenv: Path) -> Credentials:
     local = _read(dotenv)
     _require_known(local, dotenv)
     command = environment.get(COMMAND) or local.get(COMMAND)
-    sources = (environment, _run(command) if command else {}, local)
-    found = {}
+    sources = {"your environment": environment, COMMAND: _run(command) if command else {}, dotenv.name: local}
+    found, named = {}, {}
     for key in (*KEYS, DATABASE_URL):
-        value = _trimmed(key, next((source[key] for source in sources if source.get(key)), ""))
+        source = next((name for name, values in sources.items() if values.get(key)), dotenv.name)
+        value = _trimmed(key, sources[source].get(key, ""))
         if value and not is_placeholder(value):
-            found[key] = Secret(value)
+            found[key], named[key] = Secret(value), source
     url = found.pop(DATABASE_URL, None)
     if url:
         _libpq(url)
@@ -91,7 +101,7 @@ def load(environment: Mapping[str, str], dotenv: Path) -> Credentials:
             f"{JWT_SECRET}: your own value is {why}; "
             "use `openssl rand -base64 32`, or leave it out and one is made on the host"
         )
-    return Credentials(found, url)
+    return Credentials(found, url, named)
 
 
 def quoted(key: str, value: str) -> str:

@@ -24,6 +24,7 @@ from pyinfra.connectors import util
 from pyinfra.context import ctx_state, state
 from pyinfra_cli.exceptions import CliError
 
+from channel import Channel
 from first_contact import first_contact
 from remote import wire
 from settings import BadInput
@@ -53,6 +54,7 @@ def attend() -> None:
     _check(parameters())
     cli._do_confirm = _asking(cli._do_confirm)
     cli.connect_all = _knowing(cli.connect_all)
+    cli.print_results = _summing_up(cli.print_results)
     vars(util)["getpass"] = _password(vars(util)["getpass"])
 
 
@@ -131,6 +133,25 @@ def _knowing(connect: Callable[[State], None]) -> Callable[[State], None]:
             raise CliError(str(error)) from None  # pyinfra would show this line of ours as its place
 
     return connected
+
+
+def _summing_up(print_results: Callable[[State], None]) -> Callable[[State], None]:
+    def results(state: State) -> None:
+        print_results(state)
+        logger.info("--> In short:")
+        for host in state.inventory.iter_activated_hosts():
+            channel = Channel.of(host)
+            host.log(f"changed: {', '.join(channel.changed) or 'nothing, it is as it should be'}")
+            if channel.pending:
+                host.log(
+                    f"pending: {', '.join(channel.pending)}; fill in .env in this folder when it comes, and run again"
+                )
+            if host in state.failed_hosts:
+                host.log("failed: its red lines above say why, and what to do")
+            else:
+                host.log(f"next: bin/verify {shlex.join([inventory(), '--limit', host.name])}")
+
+    return results
 
 
 class _FirstContact(BaseStateCallback):
