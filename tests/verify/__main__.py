@@ -131,7 +131,7 @@ def verify(arguments: argparse.Namespace) -> int:
 
     hosts = starting.result()
     live = [*(["live_token.py"] if arguments.live else []), *(["live_qr.py"] if arguments.live_qr is not None else [])]
-    verification = Verification(hosts, _shown(arguments), arguments.live_qr)
+    verification = Verification(hosts, _shown(arguments), arguments.live_qr, bool(arguments.limit))
     code = pytest.main(
         [
             *("-p", "no:terminal", "--assert=plain"),

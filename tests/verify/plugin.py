@@ -37,11 +37,14 @@ class Unfit(AssertionError):
 class Verification:
     """`targets` are being connected to already; `inventory` is as it was typed; `salon` is for --live-qr."""
 
-    def __init__(self, targets: list[Target], inventory: str, salon: int | None = None) -> None:
+    def __init__(self, targets: list[Target], inventory: str, salon: int | None = None, limited: bool = False) -> None:
         self.targets = targets
         self.salon = salon
         deploy = f"pyinfra {shlex.quote(inventory)} deploy.py"
-        limits = {target.name: f" --limit {shlex.quote(target.name)}" if len(targets) > 1 else "" for target in targets}
+        limits = {
+            target.name: f" --limit {shlex.quote(target.name)}" if limited or len(targets) > 1 else ""
+            for target in targets
+        }
         self.tables = {name: Table(name, deploy + limit) for name, limit in limits.items()}
 
     def pytest_configure(self, config: pytest.Config) -> None:
