@@ -741,8 +741,8 @@ FAULTS = [
         "no line break before JWT_SECRET",
         "keep $app/.env; sed -zi 's/\\nJWT_SECRET=/JWT_SECRET=/' $app/.env; restart",
         "back $app/.env; restart",
-        ("set[JWT_SECRET]",),
-        ("JWT Secret",),
+        ("set[JWT_SECRET]", "has_its_form[YCLIENTS_APP_ID]"),  # it is glued to the id
+        ("Application ID", "JWT Secret"),
         "stands at the end of another line",
         hides=True,
     ),
