@@ -187,11 +187,11 @@ def test_reports(ver: Host, tmp_path: Path, broken: bool) -> None:
 
 
 @pytest.mark.slow
-def test_a_narrow_page_without_colour(ver: Host) -> None:
+def test_a_table_that_is_piped_has_no_colour_and_is_not_cut(ver: Host) -> None:
     done = run("-m", "tests.verify", INVENTORY, "--limit", ver.name, COLUMNS="80", NO_COLOR="1")
     assert done.returncode == 0
     assert "\033" not in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "…" not in done.stdout
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "tests/verify").glob("*.py")), ids=lambda file: file.name)
