@@ -61,7 +61,7 @@ def look(settings: Settings, ssh_address: str) -> Outside:
     with ThreadPoolExecutor(8) as pool:
         reached = pool.submit(_resolve, ssh_address)
         addresses = _resolve(settings.verify_address or settings.domain)  # an address becomes as `ip` writes it
-        pages = {each: pool.submit(page, settings, each) for each in addresses}
+        pages = {each: pool.submit(ask_page, settings, each) for each in addresses}
         plain = {each: pool.submit(_get, settings, "http", each, PATH) for each in addresses}
         port = _port(reached.result(), settings.api_port)
         return Outside(
@@ -73,7 +73,7 @@ def look(settings: Settings, ssh_address: str) -> Outside:
         )
 
 
-def page(settings: Settings, address: str) -> Seen:
+def ask_page(settings: Settings, address: str) -> Seen:
     return _get(settings, "https", address, PATH.partition("?")[0])
 
 

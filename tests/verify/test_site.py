@@ -11,7 +11,7 @@ from testinfra.host import Host
 
 from settings import Settings
 from tests.verify.checks import ENGINE, is_landing_page, through_nginx
-from tests.verify.outside import PATH, Outside, page
+from tests.verify.outside import PATH, Outside, ask_page
 from tests.verify.plugin import DEPLOY, Seen, component, needs
 from tests.verify.target import Answers, Target
 
@@ -64,7 +64,7 @@ def test_page_answers_the_same_from_outside(
     needs(answered, "https fails from outside")
     for address, found in answered.items():
         if found.status == 502 != inside.status:  # it was asked while nginx still considered the API down
-            found = page(settings, address)  # noqa: PLW2901
+            found = ask_page(settings, address)  # noqa: PLW2901
         assert (found.status, found.type) == (inside.status, inside.type), (
             f"the same page answers {inside.status} on the host and {found.status} from outside"
         )
