@@ -7,6 +7,7 @@ application rebuilds the second alone.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -30,7 +31,14 @@ PACKAGES = (
 
 
 def layers() -> list[Path]:
-    """The two layers, uppermost first, as overlayfs wants its lower directories; built when absent."""
+    """The two layers, uppermost first, as overlayfs wants its lower directories; built when absent, one at a time."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with (IMAGES / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs that built side by side took each other's files away
+        return _layers()
+
+
+def _layers() -> list[Path]:
     base = IMAGES / f"base-{digest(SUITE, *PACKAGES)}"
     if not base.exists():
         with step("build Debian 13 (once, about 1 minute)"):

@@ -23,7 +23,7 @@ KNOWN: Known = {
     ("benchmarks/speed.py", "command"): (),  # programs of the two .venvs, and ssh, which it also names
     ("remote/processes.py", "from subprocess import PIPE, Popen, TimeoutExpired"): (),  # what the host runs
     ("tests/verify/target.py", "self.command"): ("ssh",),
-    ("tests/crash/strike.py", "command"): ("strace",),
+    ("tests/crash/strike.py", "command"): ("unshare", "strace"),
     ("tests/unit/remote/conftest.py", "command"): (),  # this very Python
     ("tests/unit/remote/test_loading.py", "f'cd {app} && {change}'"): ("rm", "touch"),
     ("tests/unit/test_channel.py", "f'exec {channel.PYTHON.get_raw_value()}'"): ("python3",),
