@@ -61,6 +61,7 @@ class Settings:
     api_port: int = _integer(1, 65535)
     domain: str = _text(_WORD, "a domain name")
     nginx_site: str = _text(_WORD, "a file name below /etc/nginx/sites-available")
+    change_proxy_pass: bool = _flag()
     packages: Mapping[str, str] = _knob(_packages, "npm package names, each with a version range")
     health_check: bool = _flag()
     start_timeout: int = _integer(1, 600)
@@ -77,11 +78,6 @@ class Settings:
     @property
     def dotenv(self) -> str:
         return f"{self.app_dir}/.env"
-
-    @property
-    def waiting_room(self) -> int:
-        """The port where requests wait while the API restarts: remote/waiting_room.py."""
-        return self.api_port + 10000 if self.api_port < 50000 else self.api_port - 10000
 
     @classmethod
     def load(cls, data: dict[str, Any]) -> Self:

@@ -1,87 +1,183 @@
-"""How many requests fail while a deploy runs: `python -m benchmarks.load`, on a rehearsal host of its own.
+"""How many requests fail while deploys restart the API: `python -m benchmarks.load [RESTARTS]`, on a host of its own.
 
-50 requests a second from one client, through nginx and TLS, to a page that the API serves; once over a run that changes
-nothing, once while tokens arrive and the API restarts. Bounded: each part ends 12 seconds after its deploy.
+50 requests a second from one client through nginx and TLS, GET, HEAD and POST, each with an id that the application
+counts, and five socket.io clients: over deploys that change nothing, over ten restarts, and over one in which the API
+does not survive its new token. On a site written by hand, and on one that deploy.py wrote. Bounded: each part ends 12
+seconds after its last deploy.
 """
 
 from __future__ import annotations
 
 import http.client
+import json
 import ssl
+import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.rehearsal.host import Host, of_this_run
 from tests.rehearsal.story import deploy, tokens
 
 RATE = 50  # requests a second
-TIMEOUT = 10  # seconds
-AFTER = 12  # seconds that the load goes on after the deploy: nginx holds grudges for 10
-PATH = "/marketplace/onboarding?token=load"
+TIMEOUT = 30  # seconds
+AFTER = 12  # seconds that the load goes on after the deploys: nginx holds grudges for 10
+RESTARTS = 10
+METHODS = ("GET", "POST", "HEAD", "POST")  # in turn
+PATHS = {"POST": "/webhook/load"}  # else:
+PATH = "/api/load"
+SITE = "/etc/nginx/sites-*/ai-admin.app"
+SOURCE = "opt/ai-admin/src/index.js"
+EXECUTED = "var/tmp/executed"
+COUNTS = f"""
+app.all(['{PATH}', '{PATHS["POST"]}'], (req, res) => {{
+  require('fs').appendFileSync('/{EXECUTED}', `${{req.query.id}}\\n`);
+  setTimeout(() => res.json({{ success: true }}), 20); // as long as its own routes that ask the database
+}});
+"""
+CRASHES = "if (require('fs').readFileSync('.env', 'utf8').includes('crash')) setTimeout(() => process.exit(1), 100);\n"
+CLIENTS = Path(__file__).with_name("clients.js")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Figures:
-    requests: int
-    failed: int
-    longest: float  # seconds, of those that were answered
+    """`back`: seconds from the opening of the API's port until a socket.io client was connected again."""
+
+    requests: int = 0
+    failed: int = 0
+    twice: int = 0
+    longest: float = 0.0  # seconds, of those that were answered
+    changed: list[list[str]] = field(default_factory=list)  # by deploy
+    back: list[float] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return f"{self.requests} requests, {self.failed} failed, the slowest answer took {self.longest:.2f} s"
+        text = f"{self.requests} requests, {self.failed} failed, {self.twice} executed twice"
+        text += f", the slowest answer took {self.longest:.2f} s"
+        if self.back:
+            text += (
+                f"; {len(self.back)} times a socket.io client was back, at most {max(self.back):.2f} s after the port"
+            )
+        return text
 
 
-def ask(address: str) -> tuple[int, float]:
+def ask(address: str, method: str = "GET", path: str = "/marketplace/onboarding?token=load") -> tuple[int, float]:
     """One request: its status (0: no answer) and seconds."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     started = time.monotonic()
     connection = http.client.HTTPSConnection(address, timeout=TIMEOUT, context=context)
     try:
-        connection.request("GET", PATH, headers={"Host": "ai-admin.app"})
+        connection.request(method, path, "{}" if method == "POST" else None, headers={"Host": "ai-admin.app"})
         response = connection.getresponse()
         response.read()
         return response.status, time.monotonic() - started
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return 0, time.monotonic() - started
     finally:
         connection.close()
 
 
-def under_load(host: Host, environment: dict[str, str]) -> tuple[Figures, list[str]]:
-    """Deploy once with the load on it. Returns the figures, and what the deploy changed."""
-    changed: list[str] = []
-    run = threading.Thread(target=lambda: changed.extend(deploy(host, environment=environment).changed))
-    with ThreadPoolExecutor(100) as pool:
-        asked = []
+def plant(host: Host) -> None:
+    """The application counts what it executes, and crashes when its token says so."""
+    source = host.root / SOURCE
+    text = source.read_text(encoding="utf-8")
+    mount = "app.use('/', marketplace);"
+    if mount not in text:
+        raise SystemExit(f"load: {source} has no {mount}")
+    source.write_text(CRASHES + text.replace(mount, COUNTS + mount), encoding="utf-8")
+    host.ssh("grep -q ai-admin.app /etc/hosts || echo 127.0.0.1 ai-admin.app >> /etc/hosts")
+
+
+@contextmanager
+def clients(host: Host) -> Iterator[list[dict[str, str]]]:
+    """What the socket.io clients and the API's port do: `at` (seconds), `who`, `what`."""
+    command = [*host.ssh_command(), "NODE_TLS_REJECT_UNAUTHORIZED=0", "NODE_NO_WARNINGS=1", "node", "-"]
+    with CLIENTS.open() as program:
+        process = subprocess.Popen(command, stdin=program, stdout=subprocess.PIPE, text=True)
+    heard: list[dict[str, str]] = []
+    reader = threading.Thread(target=lambda: heard.extend(map(json.loads, process.stdout or [])))
+    reader.start()
+    try:
+        yield heard
+    finally:
+        process.terminate()
+        process.wait(60)
+        reader.join()
+
+
+def back_after(heard: Sequence[dict[str, str]]) -> list[float]:
+    """Each time that the port opened: the seconds until each client that had lost its connection had it again."""
+    found, opened, lost = [], 0.0, dict[str, bool]()
+    for each in heard:
+        who, at = each["who"], float(each["at"])
+        if who == "port":
+            opened = at if each["what"] == "open" else 0.0
+        elif each["what"] == "connect":
+            if lost.pop(who, False):
+                found.append(max(0.0, at - opened))
+        elif each["what"].startswith("disconnect"):
+            lost[who] = True
+    return [*found, *(float("inf") for _ in lost)]  # never
+
+
+def under_load(host: Host, environments: Sequence[dict[str, str]]) -> Figures:
+    """One deploy after the other, with the load on the host."""
+    figures = Figures()
+    asked: list[Future[tuple[int, float]]] = []
+    (host.root / EXECUTED).write_text("")
+
+    def deploys() -> None:
+        figures.changed = [deploy(host, environment=each).changed for each in environments]
+
+    run = threading.Thread(target=deploys)
+    with clients(host) as heard, ThreadPoolExecutor(200) as pool:
+        time.sleep(2)
         run.start()
-        begun = time.monotonic()
-        ended = None
+        begun, ended = time.monotonic(), None
         while ended is None or time.monotonic() < ended + AFTER:
             if ended is None and not run.is_alive():
                 ended = time.monotonic()
-            asked.append(pool.submit(ask, host.address))
+            method = METHODS[len(asked) % len(METHODS)]
+            path = f"{PATHS.get(method, PATH)}?id={len(asked)}"
+            asked.append(pool.submit(ask, host.address, method, path))
             time.sleep(max(0.0, begun + len(asked) / RATE - time.monotonic()))
         answers = [each.result() for each in asked]
-    codes = Counter(code for code, _ in answers)
-    late = [f"{number / RATE:.1f}" for number, (code, _) in enumerate(answers) if code != 200]
-    print(f"    answers: {dict(codes)}{'; failed, by seconds: ' if late else ''}{' '.join(late)}", file=sys.stderr)
-    longest = max((seconds for code, seconds in answers if code == 200), default=0.0)
-    return Figures(len(answers), len(answers) - codes[200], longest), changed
+    executed = Counter((host.root / EXECUTED).read_text().split())
+    late = [
+        f"{number / RATE:.1f} {METHODS[number % 4]} {code}" for number, (code, _) in enumerate(answers) if code != 200
+    ]
+    print(f"    failed, by seconds: {', '.join(late) or 'none'}", file=sys.stderr)
+    figures.requests, figures.failed = len(answers), len(late)
+    figures.twice = sum(times > 1 for times in executed.values())
+    figures.longest = max((seconds for code, seconds in answers if code == 200), default=0.0)
+    figures.back = back_after(heard)
+    return figures
 
 
 def main() -> None:
+    restarts = int(sys.argv[1]) if sys.argv[1:] else RESTARTS
     host = of_this_run("load")
-    host.reset()
     try:
-        deploy(host)
-        nothing, changed = under_load(host, {})
-        print(f"no change      {nothing}  (changed: {changed or 'nothing'})")
-        arrival, changed = under_load(host, tokens())
-        print(f"token arrival  {arrival}  (changed: {', '.join(changed)})")
+        for site in ("by hand", "ours"):
+            host.reset()
+            plant(host)
+            if site == "ours":
+                host.ssh(f"rm {SITE} && systemctl reload nginx")
+            first = deploy(host, environment=tokens())
+            if first.code:
+                raise SystemExit(first.output)
+            print(f"site {site}")
+            print(f"  no change    {under_load(host, [{}])}", flush=True)
+            print(f"  {restarts} restarts  {under_load(host, [tokens() for _ in range(restarts)])}", flush=True)
+            print(
+                f"  a crash      {under_load(host, [{**tokens(), 'YCLIENTS_PARTNER_TOKEN': 'crash-now'}])}", flush=True
+            )
     finally:
         host.down()
 

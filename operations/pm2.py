@@ -21,7 +21,6 @@ def api(settings: Settings) -> Api:
         "app_dir": settings.app_dir,
         "port": settings.api_port,
         "packages": list(settings.packages),
-        "waiting_room": settings.waiting_room,
         "start_timeout": settings.start_timeout,
         "settle_time": settings.settle_time,
     }
@@ -55,5 +54,5 @@ def current(api: Api) -> Generator[Step[...]]:
     if not why:
         host.noop("pm2: the API runs what is on disk")
         return
-    channel.say([f"pm2: restart {api['app']}: {'; '.join(why)}"])
+    channel.say([f"pm2: restart {api['app']}: {'; '.join(filter(None, [*why, now['ending']]))}"])
     yield Step(remote.restart.restart, api=api, status=now["status"], shadowed=now["shadowed"])
