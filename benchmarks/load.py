@@ -126,14 +126,14 @@ def back_after(heard: Sequence[dict[str, str]]) -> list[float]:
     return [*found, *(float("inf") for _ in lost)]  # never
 
 
-def under_load(host: Host, environments: Sequence[dict[str, str]]) -> Figures:
+def under_load(host: Host, environments: Sequence[dict[str, str]], runbook: str | None = None) -> Figures:
     """One deploy after the other, with the load on the host."""
     figures = Figures()
     asked: list[Future[tuple[int, float]]] = []
     (host.root / EXECUTED).write_text("")
 
     def deploys() -> None:
-        figures.changed = [deploy(host, environment=each).changed for each in environments]
+        figures.changed = [deploy(host, environment=each, runbook=runbook).changed for each in environments]
 
     run = threading.Thread(target=deploys)
     with clients(host) as heard, ThreadPoolExecutor(200) as pool:

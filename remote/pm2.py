@@ -202,7 +202,7 @@ def files_read_at_start(app_dir: str, packages: Sequence[str]) -> list[str]:
     return own + files.below(f"{app_dir}/src")
 
 
-def _ending(home: str, app: str) -> str:
+def ending(home: str, app: str) -> str:
     """How its processes end when pm2 (7.0) restarts it: by SIGINT, and after `kill_timeout` by SIGKILL."""
     saved = [each for each in json.loads(files.read(f"{home}/dump.pm2") or b"[]") if each.get("name") == app]
     seconds = int((saved[0].get("kill_timeout") if saved else None) or KILL_TIMEOUT) / 1000
@@ -239,8 +239,8 @@ def read(*, app: str, app_dir: str, port: int, packages: Sequence[str], keys: Se
         which = f"{', '.join(own)} for {app}"
         raise Failure(f"{app_dir}/{ECOSYSTEM} sets {which}, so the value of .env never counts: take it out there")
     stale = services.is_stale("api", running, files_read_at_start(app_dir, packages))
-    ending = _ending(found.home, app)
-    return {"status": status, "stale": stale, "shadowed": shadowed, "ending": ending}
+    ended = ending(found.home, app)
+    return {"status": status, "stale": stale, "shadowed": shadowed, "ending": ended}
 
 
 def _told(pid: str) -> str:
