@@ -471,6 +471,15 @@ FAULTS = [
         code=2,
     ),
     Fault(
+        "the source reads other names",
+        "edit $app/src/config.js 's/(YCLIENTS_PARTNER_TOKEN|YCLIENTS_APP_ID|JWT_SECRET)/OUR_&/g'; restart",
+        "back $app/src/config.js; restart",
+        each("is_read", *KEYS),
+        OF_KEYS,
+        "reads YCLIENTS_APP_ID: it may have another name there",
+        "ask the application's developers which name it reads",
+    ),
+    Fault(
         "no JWT_SECRET",
         "edit $app/.env /^JWT_SECRET=/d; restart",
         "back $app/.env; restart",

@@ -111,7 +111,7 @@ def test_the_applications_role_can_use_the_tables(probe: Reading) -> None:
 @component("baileys", f"to see why: node -e \"require('/opt/ai-admin/{SESSION_POOL}')\"")
 def test_session_pool_loads(probe: Reading, seen: Seen) -> None:
     assert probe["pool.loads"] == "yes", f"session-pool.js does not load: {probe['pool.loads'].removeprefix('no: ')}"
-    seen("the session pool has its four methods, and they work")
+    seen("the session pool has its four methods, and they work (whether a QR code comes: --live-qr)")
 
 
 @component("baileys", GET_QR)

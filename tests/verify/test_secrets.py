@@ -55,6 +55,14 @@ def test_reaches_the_api(probe: Reading, target: Target, key: str) -> None:
     )
 
 
+@_each(dict.fromkeys(ROWS, "ask the application's developers which name it reads, and put the value there by hand"))
+def test_is_read(target: Target, key: str) -> None:
+    """A health check that asks whether the key is set proves nothing of what uses it."""
+    assert key in target.contract.keys, (
+        f"no file of the application's source reads {key}: it may have another name there"
+    )
+
+
 @_each(dict.fromkeys(ROWS, f"{DEPLOY} (it removes the value from pm2)"))
 def test_is_not_shadowed(probe: Reading, key: str) -> None:
     needs(bool(probe["pm2.pid"]), "pm2 does not run the API")
