@@ -105,7 +105,9 @@ def read(files: Mapping[str, bytes]) -> Contract:
     if not mounting:
         found.unread.append("in which order the routers are mounted")
     for file in mounting:
-        found.routes += _routes(file, roots, "")
+        routes = list(_routes(file, roots, ""))
+        if any(route.place.file == ROUTES for route in routes):  # else another program, which answers elsewhere
+            found.routes += routes
     if not any(route.place.file == ROUTES for route in found.routes):
         found.unread.append(f"where {ROUTES} is mounted")
     found.upsert = _upsert(roots[ROUTES])
@@ -255,7 +257,8 @@ def _add_keys(found: Contract, file: str, root: Node) -> None:
         names_key = node.type in ("property_identifier", "shorthand_property_identifier_pattern", "string_fragment")
         if names_key and text(node) in KEYS:
             around = node.parent.parent if node.parent is not None else None
-            if around is None or not text(around).startswith("!"):
+            is_asked = around is not None and around.type == "unary_expression" and text(around).startswith("!")
+            if not is_asked:
                 found.keys.setdefault(text(node), Place(file, node.start_point.row + 1))
 
 

@@ -16,8 +16,8 @@ ROOT = HERE.parent.parent
 
 # Every system call by which Python 3 changes a file, or makes a change last.
 FILES = ("openat", "write", "fsync", "rename", "unlink", "mkdir", "symlink")
-KILLED = 128 + 9  # as strace ends when SIGKILL ended what it ran: it is the first of its namespace, and cannot die so
 CALLS = (*FILES, "fchmod", "fchown", "fsetxattr", "ftruncate")
+KILLED = 128 + 9  # as strace ends when SIGKILL ended what it ran: it is the first of its namespace, and cannot die so
 
 
 @dataclass(frozen=True)

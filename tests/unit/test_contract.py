@@ -115,6 +115,13 @@ def test_another_router_answers_first(old: str, first: bool) -> None:
     assert own.texts == ("нет ", " ID салона")
 
 
+def test_an_application_that_only_reads_a_key_mounts_nothing() -> None:
+    """Another program of the same folder: its routes stand before nobody's."""
+    other = "const app = express(); app.get('/auth/yclients/redirect', x); sign(process.env.JWT_SECRET);"
+    found = read("router.get('/auth/yclients/redirect', x);", index=ENTRY, admin=other)
+    assert (found.shadowed(), list(found.keys)) == ([], ["JWT_SECRET"])
+
+
 def test_a_router_within_a_router() -> None:
     index = ENTRY.replace("./api/routes/yclients-marketplace", "./api")
     api = ROUTER + "router.use('/v1', require('./routes/yclients-marketplace'));"
@@ -141,6 +148,7 @@ def test_what_is_loaded() -> None:
         ("get('JWT_SECRET'); // by a helper of theirs", True),
         ("const ready = !!process.env.JWT_SECRET; // process.env.JWT_SECRET", False),
         ("process.env.JWT_SECRET_KEY;", False),
+        ("if (!ready && process.env.JWT_SECRET) sign();", True),
     ],
 )
 def test_which_of_our_keys_it_reads(source: str, reads: bool) -> None:
