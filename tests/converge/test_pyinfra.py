@@ -148,7 +148,7 @@ channel.wire.pack = pack
 ALONE = """
 from operations import nginx
 
-site = nginx.Site("ai-admin.app", "ai-admin.app", "/opt/ai-admin", 3000, 13000)
+site = nginx.Site("ai-admin.app", "ai-admin.app", "/opt/ai-admin", 3000, True)
 nginx.site(name="Site", site=site)
 """
 

@@ -491,7 +491,7 @@ FAULTS = [
     ),
     Fault(
         "/socket.io/ goes to another port",
-        "edit $site '/location .*socket.io/,/}/s/:3000;/:9;/'; reload",
+        "edit $site '/location .*socket.io/,/}/s,proxy_pass .*;,proxy_pass http://127.0.0.1:9;,'; reload",
         "back $site; reload",
         ("handshake_through_nginx", "upgrade_through_nginx", "socket_io_client_connects"),
         ("Nginx WebSocket",),
