@@ -60,7 +60,7 @@ def look(settings: Settings, ssh_address: str) -> Outside:
     """`ssh_address` is empty for this machine itself, where a firewall's rules for the world cannot be seen."""
     with ThreadPoolExecutor(8) as pool:
         reached = pool.submit(_resolve, ssh_address)
-        addresses = [settings.verify_address] if settings.verify_address else _resolve(settings.domain)
+        addresses = _resolve(settings.verify_address or settings.domain)  # an address becomes as `ip` writes it
         pages = {each: pool.submit(_get, settings, "https", each, PATH.partition("?")[0]) for each in addresses}
         plain = {each: pool.submit(_get, settings, "http", each, PATH) for each in addresses}
         port = _port(reached.result(), settings.api_port)

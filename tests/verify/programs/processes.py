@@ -125,7 +125,8 @@ def pm2() -> dict[str, Any]:
 def asks(daemon: int) -> bool:
     """Asking pm2 takes half a second: only where there are several."""
     owner, home = user(daemon).pw_name, pm2_home(daemon)
-    command = ["runuser", "-u", owner, "--", "env", f"PM2_HOME={home}", "pm2", "describe", APP]
+    path = f"PATH={os.path.dirname(link(f'/proc/{daemon}/exe'))}:{os.environ['PATH']}"  # nvm's is on no other
+    command = ["runuser", "-u", owner, "--", "env", path, f"PM2_HOME={home}", "pm2", "describe", APP]
     return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/").returncode == 0
 
 
