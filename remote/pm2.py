@@ -215,7 +215,8 @@ def read(*, api: Api, keys: Sequence[str]) -> Running:
         status = "online"
     else:
         status = (known(app, app_dir) or {"status": "unknown"})["status"] if daemon_runs(app) else "no daemon"
-    if not serves(app, port) and (other := holder(port)):
+    # asked again: one that has just started may have opened its port in between
+    if not serves(app, port) and (other := holder(port)) and not serves(app, port):
         cause = f"but port {port} is held by {_told(other)}, which is not {app} of {found}"
         raise Failure(f"pm2 says {status}, {cause}; let that pm2 run it, or correct api_app, api_port or _env PM2_HOME")
     env, is_another = f"{app_dir}/.env", found.ids[0] != os.geteuid()

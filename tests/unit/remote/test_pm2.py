@@ -285,6 +285,14 @@ def test_how_it_will_end(tmp_path: Path, dump: object, log: str, says: str) -> N
     assert re.search(says, pm2.ending(str(tmp_path), "api"))
 
 
+@pytest.mark.usefixtures("home", "client")
+def test_a_port_that_the_app_itself_opens_just_now(app_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [True, False]
+    monkeypatch.setattr(pm2, "serves", lambda *_: answers.pop())
+    monkeypatch.setattr(pm2, "holder", lambda _: "1")
+    assert read(app_dir)["status"] == "no daemon"
+
+
 def test_read_a_running_one_without_asking_pm2(start: Start, home: Path, app_dir: Path, client: Path) -> None:
     time.sleep(0.06)  # by more than the clock's 20 ms younger than its files
     run_app(start, home, "api", "api-0.pid", JWT_SECRET="", APP_IDS="1", X="A=1")
