@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from difflib import unified_diff
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, Self, cast
@@ -52,6 +53,8 @@ TIMEOUT = 60  # seconds for a look
 CLOSING = 5  # seconds for the host to write its audit log
 SILENT = 40  # seconds for it to say what it has put back
 LONG = 100  # characters
+WIDE = 200  # characters of a line of --diff
+SLOW, STILL = 2, 10  # seconds until a step is said to run on, and between such lines
 LOCKED = 75  # exit code: somebody else deploys; EX_TEMPFAIL of sysexits.h
 
 # Reads one line: the modules, a space, [function, arguments]; makes the modules importable, calls the function.
@@ -136,14 +139,17 @@ class Step(StringCommand, Generic[P]):
         channel.looked = 0.0  # something will change
         step = message(remote.step.step, function=self.function, deploy=channel.deploy, arguments=self.arguments)
         sent = cast(ConnectorArguments, {**connector_arguments, "_stdin": step})
+        waiting = gevent.spawn(_show_progress, host, channel.step_name)
         try:
             done: tuple[bool, CommandOutput] = super().execute(state, host, sent)
         except EOFError:  # which pyinfra 3.10 does not expect, and shows as a traceback
             raise SSHException("the connection was lost; run again") from None
+        finally:
+            waiting.kill()
         if done[0]:
             channel.say(_said(done[1]))
-        if done[0] and host.executing_op_hash:
-            channel.changed += sorted(state.get_op_meta(host.executing_op_hash).names - set(channel.changed))
+        if done[0] and channel.step_name not in channel.changed:
+            channel.changed.append(channel.step_name)
         return done
 
 
@@ -152,7 +158,8 @@ class Channel:
     """What the laptop knows of one host in one run. It hangs on the host.
 
     `asked` are the arguments by noun that a look must answer for, `answers` what the last look found. `planned`: by
-    service, what will change in what it reads, for the plan alone. `session`: what ends it, while it holds the lock.
+    service, what will change in what it reads, for the plan alone. `pending`: what waits for the operator. `session`:
+    what ends it, while it holds the lock.
     """
 
     host: Host
@@ -164,6 +171,7 @@ class Channel:
     looked: float = 0.0
     planned: dict[str, list[str]] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
+    pending: list[str] = field(default_factory=list)
     session: Callable[[str], list[str]] | None = None
 
     @classmethod
@@ -204,7 +212,7 @@ class Channel:
         if "locked" in answer:
             other = {"who": "somebody", "from": "somewhere", "since": "just now", **answer["locked"]}  # not written yet
             text = wire.printable(f"{other['who']} from {other['from']} has been deploying since {other['since']}")
-            self.host.log_styled(f"{text}; wait, or set lock_wait (seconds)", fg="red", log_func=logger.error)
+            self.host.log_styled(f"{text}; wait, or add --data lock_wait=60 (seconds)", fg="red", log_func=logger.error)
             raise SystemExit(LOCKED)
         if "busy" in answer:
             raise HostUnfit(f"a step of an earlier deploy still runs on {name}; run again in a minute")
@@ -259,9 +267,31 @@ class Channel:
         if service and not self.host.state.is_executing:
             self.planned.setdefault(service, []).append(f"{what} will change")
 
+    def diff(self, file: str, old: bytes, new: bytes) -> None:
+        """With --diff, how a text becomes another, once a run: in the plan, or with -y as it is done."""
+        state = self.host.state
+        if state.config.DIFF and state.is_executing != state.check_for_changes:
+            before, after = (text.decode(errors="replace").splitlines() for text in (old, new))
+            for line in unified_diff(before, after, file, file, n=1, lineterm=""):
+                self.host.log(f"    {wire.printable(line)[:WIDE]}")
+
+    @property
+    def step_name(self) -> str:
+        """Of the operation that runs."""
+        operation = self.host.executing_op_hash
+        return ", ".join(sorted(self.host.state.get_op_meta(operation).names)) if operation else "a step"
+
     def ahead(self, service: str) -> list[str]:
         """In the plan: what will change that the service must load. In the run that is written by now, and shows."""
         return [] if self.host.state.is_executing else self.planned.get(service, [])
+
+
+def _show_progress(host: Host, name: str) -> None:
+    began = time.monotonic()
+    gevent.sleep(SLOW)
+    while True:
+        host.log(f"  … {name}: {time.monotonic() - began:.0f} s so far")
+        gevent.sleep(STILL)
 
 
 def _said(output: CommandOutput) -> list[str]:

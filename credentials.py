@@ -15,7 +15,8 @@ import subprocess
 import threading
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -26,6 +27,7 @@ from dotenv.parser import parse_stream
 from rules import JWT_SECRET, KEYS, MIN_JWT_SECRET, PUBLIC_DEFAULTS, is_placeholder
 from settings import BadInput
 
+HERE = Path(__file__).parent
 DATABASE_URL = "DATABASE_URL"
 COMMAND = "YCLIENTS_SECRETS_COMMAND"
 COMMAND_TIMEOUT = 60  # seconds; it may ask the operator for a passphrase
@@ -42,10 +44,19 @@ class Secret(str):
 
 @dataclass(frozen=True)
 class Credentials:
-    """What the operator has. A key that is missing or a placeholder is not in `keys`."""
+    """What the operator has, and from where. A key that is missing or a placeholder is not in `keys`."""
 
     keys: Mapping[str, Secret]
     database_url: Secret | None
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def told(self) -> str:
+        """Which keys come from where, in one line; empty where there are none."""
+        return "; ".join(
+            f"{', '.join(key for key in self.sources if self.sources[key] == source)} from {source}"
+            for source in dict.fromkeys(self.sources.values())
+        )
 
     def database(self) -> dict[str, Secret] | None:
         """The URL as libpq's own keywords, for a service file; None means the host's own PostgreSQL."""
@@ -56,26 +67,28 @@ _ONE_AT_A_TIME = threading.Lock()  # pyinfra loads a deploy for all hosts side b
 
 
 def of_operator() -> Credentials:
-    """From the environment and `.env` in the current folder, once a run: a passphrase may be asked for."""
+    """From the environment and `.env` in this folder, once a run: a passphrase may be asked for."""
     with _ONE_AT_A_TIME:
         return _of_operator()
 
 
 @cache
 def _of_operator() -> Credentials:
-    return load(os.environ, Path(".env"))
+    return load(os.environ, HERE / ".env")
 
 
 def load(environment: Mapping[str, str], dotenv: Path) -> Credentials:
     """Read the sources. Raises BadInput, which names the key or the source and shows no value."""
     local = _read(dotenv)
+    _require_known(local, dotenv)
     command = environment.get(COMMAND) or local.get(COMMAND)
-    sources = (environment, _run(command) if command else {}, local)
-    found = {}
+    sources = {"your environment": environment, COMMAND: _run(command) if command else {}, dotenv.name: local}
+    found, named = {}, {}
     for key in (*KEYS, DATABASE_URL):
-        value = _trimmed(key, next((source[key] for source in sources if source.get(key)), ""))
+        source = next((name for name, values in sources.items() if values.get(key)), dotenv.name)
+        value = _trimmed(key, sources[source].get(key, ""))
         if value and not is_placeholder(value):
-            found[key] = Secret(value)
+            found[key], named[key] = Secret(value), source
     url = found.pop(DATABASE_URL, None)
     if url:
         _libpq(url)
@@ -88,7 +101,7 @@ def load(environment: Mapping[str, str], dotenv: Path) -> Credentials:
             f"{JWT_SECRET}: your own value is {why}; "
             "use `openssl rand -base64 32`, or leave it out and one is made on the host"
         )
-    return Credentials(found, url)
+    return Credentials(found, url, named)
 
 
 def quoted(key: str, value: str) -> str:
@@ -149,6 +162,15 @@ def _read(dotenv: Path) -> Mapping[str, str]:
     return _parsed(text, str(dotenv))
 
 
+def _require_known(local: Mapping[str, str], dotenv: Path) -> None:
+    """Raises BadInput for a key that is one of ours but for a letter: it would look as if the token had not come."""
+    known = {key.lower(): key for key in (*KEYS, DATABASE_URL, COMMAND)}
+    for key in local.keys() - known.values():
+        for close in get_close_matches(key.lower(), known, 1, 0.8):
+            if known[close] not in local:
+                raise BadInput(f"{dotenv}: nothing reads {key}; did you mean {known[close]}?")
+
+
 def _run(command: str) -> Mapping[str, str]:
     """What the command prints. Its input and its messages are the operator's terminal: it may ask for a passphrase."""
     why = ""
@@ -174,7 +196,7 @@ def _parsed(text: str, source: str) -> dict[str, str]:
     """A bad line is refused by number; python-dotenv would skip it with a warning."""
     values = {}
     for binding in parse_stream(io.StringIO(text)):
-        if binding.error:
+        if binding.error or (binding.key and binding.value is None):  # a line that is only a token, say
             whole = binding.original.string  # python-dotenv counts from the empty lines before it
             line = binding.original.line + whole[: len(whole) - len(whole.lstrip())].count("\n")
             raise BadInput(f"{source}: line {line} is not KEY=value; fix it or comment it out")

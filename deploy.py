@@ -4,12 +4,19 @@ Order: what the API loads at its start comes before its restart; npm first of al
 takes the site down. The database comes before the code that reads the new columns.
 """
 
+import sys
+from pathlib import Path
+
 from pyinfra.context import host
 
+sys.path.insert(0, str(Path(__file__).parent))  # the run may begin in another folder
+
 import credentials
+import terminal
 from operations import dotenv, migration, nginx, npm, pm2, preflight, source, verification
 from settings import Settings
 
+terminal.attend()
 settings = Settings.load(host.data.dict())
 own = credentials.of_operator()
 site = nginx.Site(settings.nginx_site, settings.domain, settings.app_dir, settings.api_port, settings.change_proxy_pass)

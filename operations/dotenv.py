@@ -62,6 +62,8 @@ def secrets(path: str, values: Mapping[str, str], app: str) -> Generator[Step[..
     """
     now = ask(host, remote.dotenv.read, path=path, values=values, rules=DOTENV)
     change = changes(now, values)
+    channel = Channel.of(host)
+    channel.pending = change.pending
     for name in change.pending:
         host.log(f"  pending: {name} (put it into your .env or environment when it comes, and run again)")
     if not change:
@@ -69,8 +71,10 @@ def secrets(path: str, values: Mapping[str, str], app: str) -> Generator[Step[..
         return
     lines = [f".env: {name} {why}" for name, why in change.set.items()]
     lines += [f".env: {name} was there more than once" for name in change.once]
-    Channel.of(host).say(lines, "api", ".env")
+    channel.say(lines, "api", ".env")
     new = {name: values[name] if name in values else _new_secret() for name in change.set}
+    old = "".join(f"{name}: {now['keys'][name]['kind']}\n" for name in new)
+    channel.diff(path, old.encode(), "".join(f"{name}: set, {len(new[name])} characters\n" for name in new).encode())
     literals = {name: quoted(name, value) for name, value in new.items()}
     yield Step(
         remote.dotenv_edit.write,

@@ -174,6 +174,8 @@ def applied(
         host.noop("migration: all is there")
         return
     Channel.of(host).say(todo.lines)
+    todo_sql = "".join(f"{statement.strip()};\n" for statement in [*todo.statements, *todo.concurrently])
+    Channel.of(host).diff(MIGRATION, b"", todo_sql.encode())
     yield Step(
         remote.migration.migrate,
         app_dir=app_dir,

@@ -309,6 +309,7 @@ def site(site: Site) -> Generator[Step[...]]:
         host.noop("nginx: the site is as it should be")
         return
     Channel.of(host).say([*change.lines], "nginx", "the site")
+    Channel.of(host).diff(change.file, change.old or b"", change.new)
     yield Step(
         remote.nginx.write_site,
         file=change.file,

@@ -18,6 +18,8 @@ from settings import Settings
 def check(host: Host, settings: Settings, own: Credentials, site: nginx.Site) -> None:
     """Raises HostUnfit or BadInput, in one line."""
     Channel.of(host).lock_wait = settings.lock_wait
+    if own.told:
+        host.log(f"secrets: {own.told}")
     expect_all(host, settings, own)
     now: dict[str, Any] = {noun: sound(host, noun) for noun in Channel.of(host).look()}
     migration.check(now["migration"], host.name)

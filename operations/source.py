@@ -96,6 +96,8 @@ def blocks(app: str, app_dir: str, health_check: bool) -> Generator[Step[...]]:
         verb = "put in" if marked.BEGIN.encode() in new else "take out"
         lines.append(f"source: {verb} our block, {len(new) - len(old[file]):+d} bytes: {file}")
     Channel.of(host).say(lines, "api", "source")
+    for file, new in change.items():
+        Channel.of(host).diff(file, old[file], new)
     contents = {file: text(new) for file, new in change.items()}
     expected = {file: sha256(old[file]) for file in change}
     yield Step(remote.source.write, app=app, app_dir=app_dir, contents=contents, expected=expected)

@@ -10,7 +10,8 @@ from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 from pyinfra.context import host
-from pyinfra_cli.cli import cli
+
+import terminal
 
 ROOT = Path(__file__).parent.parent
 PENDING = 2  # bin/verify's exit code when only tokens are missing: not an error
@@ -19,17 +20,19 @@ PENDING = 2  # bin/verify's exit code when only tokens are missing: not an error
 def _verify(state: State, host: Host) -> bool:
     """In a process of its own: it shares nothing with what deployed."""
     del state  # pyinfra passes it, and the host, only to a function that names both
-    # pyinfra keeps no note of its inventory: its own command line is read once more
-    inventory = cli.make_context("pyinfra", sys.argv[1:], resilient_parsing=True).params["inventory"]
-    inventory = str(Path(inventory).resolve()) if Path(inventory).exists() else inventory  # `@local` is not a path
-    done = subprocess.run([sys.executable, "-m", "tests.verify", inventory, "--limit", host.name], cwd=ROOT)
+    source = terminal.inventory()
+    source = str(Path(source).resolve()) if Path(source).exists() else source  # `@local` is not a path
+    done = subprocess.run([sys.executable, "-m", "tests.verify", source, "--limit", host.name], cwd=ROOT)
     return done.returncode in (0, PENDING)
 
 
+def passes(name: str, wanted: bool) -> None:
+    """Without `wanted` there is no such operation: as one without a change it would read as verified."""
+    if wanted:
+        _passes(name=name)
+
+
 @operation()
-def passes(wanted: bool) -> Generator[FunctionCommand]:
-    if not wanted:
-        host.noop("verify: not asked for (--data verify=true)")
-        return
+def _passes() -> Generator[FunctionCommand]:
     host.log("  verify: the ten components")
     yield FunctionCommand(_verify, (), {})

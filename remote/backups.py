@@ -4,7 +4,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from remote import Failure, dotenv, files
@@ -35,10 +35,16 @@ def read(*, keys: Sequence[str]) -> dict[str, dict[str, Undone]]:
     A deploy killed before it kept any file is passed over.
     """
     manifests = {deploy: found for deploy in files.names(BACKUPS) if (found := manifest(deploy))}
-    return {deploy: {file: _undone(file, found[file], keys) for file in found} for deploy, found in manifests.items()}
+    return {
+        deploy: {
+            file: _undone(file, each, keys, [manifests[other] for other in manifests if other < deploy])
+            for file, each in found.items()
+        }
+        for deploy, found in manifests.items()
+    }
 
 
-def _undone(file: str, entry: Entry, keys: Sequence[str]) -> Undone:
+def _undone(file: str, entry: Entry, keys: Sequence[str], earlier: Sequence[Mapping[str, Entry]]) -> Undone:
     kept = entry["kept"]
     old, now = ({}, {})
     if os.path.basename(file) == ".env":
@@ -46,7 +52,9 @@ def _undone(file: str, entry: Entry, keys: Sequence[str]) -> Undone:
     loses = [key for key in keys if now.get(key) and not old.get(key)]
     found, before = state(file), old_state(entry)
     is_changed = entry["wrote"] is not None and found not in (entry["wrote"], before)
-    return {"changed": is_changed, "is_back": found == before, "loses": loses}
+    undone = [each[file] for each in earlier if file in each and found == old_state(each[file])]
+    again = any(each["wrote"] == before for each in undone)
+    return {"changed": is_changed, "is_back": found == before, "loses": loses, "again": again}
 
 
 def manifest(deploy: str) -> dict[str, Entry]:

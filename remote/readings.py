@@ -63,11 +63,12 @@ class Entry(TypedDict):
 
 class Undone(TypedDict):
     """What undoing a deploy means for a file: was it `changed` by somebody else since; keys that a .env `loses`.
-    `is_back`: it is as it was before already."""
+    `is_back`: it is as it was before already. `again`: what an earlier deploy wrote, and was undone, comes back."""
 
     changed: bool
     is_back: bool
     loses: list[str]
+    again: bool
 
 
 class Applied(TypedDict):

@@ -55,11 +55,12 @@ def test_host_that_refuses_the_key(host: Host) -> None:
     keys = read(host, "/root/.ssh/authorized_keys")
     _in_place(host, "/root/.ssh/authorized_keys", b"")
     try:
-        message = refused(host)
+        cause, advice, command = shown(refuse(host))
     finally:
         _in_place(host, "/root/.ssh/authorized_keys", keys)
-    assert host.name in message
-    assert str(KEY) in message
+    assert host.name in cause and str(KEY) in cause
+    assert "correct ssh_user or ssh_key until this lets you in:" in advice
+    assert command.endswith(f"-i {KEY} root@{host.address}"), "it can be pasted"
 
 
 def _in_place(host: Host, path: str, content: bytes) -> None:

@@ -88,6 +88,7 @@ def test_no_secret_is_seen_anywhere_at_any_verbosity(leak_host: Host) -> None:
         done = watcher.during(partial(subprocess.run, verify, cwd=ROOT, capture_output=True, text=True))
         output += done.stdout + done.stderr + "".join(file.read_text() for file in reports)
     assert "10 ready" in output, "the deploys did not do their work, so their silence proves nothing"
+    assert "+YCLIENTS_PARTNER_TOKEN: set, " in output, "--diff told nothing, so its silence proves nothing"
     assert watcher.hits == set()
     assert [value for value in values if value in output] == []
 

@@ -46,8 +46,13 @@ def test_undo_the_last_and_a_named_deploy(leak_host: Host) -> None:
     assert "the migration and the npm packages stay" in plan.output
     assert state(leak_host) == with_tokens, "the plan changes nothing"
 
+    assert "was a rollback itself" not in plan.output
+    assert "ai-admin-api is restarted" in plan.output
+
     assert deploy(leak_host, *FAST, runbook=ROLLBACK).code == 0
     assert state(leak_host) == without_tokens
+    twice = deploy(leak_host, "--dry", runbook=ROLLBACK)
+    assert "which was a rollback itself: what it undid comes back" in twice.output
     assert '"partner_token":false' in leak_host.ssh("curl -s localhost:3000/marketplace/health-check").stdout
 
     assert socket_answer(leak_host) == "0{"

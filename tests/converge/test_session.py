@@ -80,7 +80,7 @@ def test_the_second_operator_is_told_who_deploys(leak_host: Host) -> None:
         assert done.code == 75
         assert done.changed == []
         words = next(line for line in done.output.splitlines() if "has been deploying since" in line)
-        assert "@" in words and leak_host.gateway in words and "lock_wait" in words
+        assert "@" in words and leak_host.gateway in words and "--data lock_wait=60" in words
         assert deploy(leak_host, "--dry").code == 0, "a plan takes no lock"
 
 

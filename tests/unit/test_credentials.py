@@ -127,7 +127,8 @@ def test_no_shell(tmp_path: Path) -> None:
         ("no-such-program --token hunter2", "cannot be run (No such file or directory)"),
         ("echo 'hunter2", "is not a command line"),
         (" ", "is not a command line"),
-        ("echo hunter2", "prints none of YCLIENTS_PARTNER_TOKEN, YCLIENTS_APP_ID, JWT_SECRET"),
+        ("echo hunter2", "the command's output: line 1 is not KEY=value"),
+        ("echo A=hunter2", "prints none of YCLIENTS_PARTNER_TOKEN, YCLIENTS_APP_ID, JWT_SECRET"),
         ("printf 'A=1\\nhunter2 is it'", "the command's output: line 2 is not KEY=value"),
         ("printf '\\377'", "not UTF-8"),
     ],
@@ -269,3 +270,23 @@ def test_read_once_by_hosts_side_by_side(tmp_path: Path, nothing_read: pytest.Mo
     for thread in threads:
         thread.join()
     assert (tmp_path / "runs").read_text() == "x\n"
+
+
+# --- a key or a line that nothing reads
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [("YCLIENT_PARTNER_TOKEN", PARTNER_TOKEN), ("yclients_app_id", APP_ID), ("JWT_SECERT", JWT_SECRET)],
+)
+def test_a_misspelt_key_is_named(tmp_path: Path, key: str, meant: str) -> None:
+    message = refused(tmp_path, f"{key}=hunter2\n")
+    assert message.endswith(f"nothing reads {key}; did you mean {meant}?")
+
+
+def test_a_line_that_is_only_a_token_is_named(tmp_path: Path) -> None:
+    assert "line 2 is not KEY=value" in refused(tmp_path, "# the token:\nhunter2\n")
+
+
+def test_a_key_beside_ours_is_no_mistake(tmp_path: Path) -> None:
+    assert load(tmp_path, f"{JWT_SECRET}_OLD=x\n{JWT_SECRET}={LONG}\nOTHER=1\n").keys == {JWT_SECRET: LONG}

@@ -68,15 +68,39 @@ def test_a_check_that_broke_is_never_hidden_by_a_pending_one() -> None:
 
 def test_what_is_printed() -> None:
     made = table(app_id=Status.PENDING, nginx=Status.FAILING)
-    made.rows["nginx"].add(Status.FAILING, "long " * 100, "long " * 100)
+    made.rows["nginx"].add(Status.FAILING, "long " * 100, "do this")
     text = printed(made)
     assert "\033" not in text
-    assert max(len(line) for line in text.splitlines()) <= 100
+    assert max(len(line) for line in text.partition("\n8 ready")[0].splitlines()) <= 100
     for name in COMPONENTS.values():
         assert text.count(f" {name} ") == 1
     assert "host: 11 checks" in text
-    assert text.rstrip().endswith("8 ready, 1 pending, 1 failing")
+    assert "\n8 ready, 1 pending, 1 failing\n" in text
     assert "→ do this" in text
+
+
+def test_a_command_is_never_cut() -> None:
+    made = Table("host")
+    made.rows["nginx"].add(Status.FAILING, "evidence", command := "word " * 100 + "end")
+    assert printed(made).count(command) == 2, "in the row, and at the end"
+
+
+def test_the_next_steps_are_few_and_in_order() -> None:
+    made = Table("host", deploy := "pyinfra my.py deploy.py --limit host")
+    for component in ("endpoints", "database", "nginx"):
+        made.rows[component].add(Status.FAILING, "broken", f"{deploy} (this is the cause)")
+    made.rows["tls"].add(Status.FAILING, "broken", "nginx -t && systemctl reload nginx")
+    made.rows["app_id"].add(Status.PENDING, "absent", f"when it came, put it into your .env; then {deploy}")
+    made.rows["html"].add(Status.READY, "there", "")
+    steps = [(step.command, step.place, step.rows) for step in made.next_steps]
+    assert steps == [
+        ("nginx -t && systemctl reload nginx", "on the host", ["HTTPS/SSL"]),
+        (deploy, "on your laptop", ["Endpoints", "Database", "Nginx WebSocket"]),
+        (f"when it came, put it into your .env; then {deploy}", "", ["Application ID"]),
+    ]
+    assert made.data()["next"][1] == {"command": deploy, "place": steps[1][1], "rows": steps[1][2]}
+    last = [line.strip() for line in printed(made).splitlines() if line.strip()][-6:]
+    assert last[1::2] == [command for command, _, _ in steps]
 
 
 def test_colour_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,25 +2,32 @@
 was seen, and what to type if it is not ready.
 
 exit codes:
-  0  all ready (--drift: the host is as deploy would make it)
-  1  something is broken or could not be checked; wrong usage
-  2  nothing is broken, tokens are pending
-  3  --drift only: the host differs from what deploy would make
+  0    all ready (--drift: the host is as deploy would make it)
+  1    something is broken or could not be checked; wrong usage
+  2    nothing is broken, tokens are pending
+  3    --drift only: the host differs from what deploy would make
+  130  stopped by Ctrl-C
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
+import shlex
+import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
+from first_contact import first_contact
 from settings import BadInput
-from tests.verify.target import HERE, Target, targets
+from tests.verify.target import HERE, ROOT, Target, targets
 
+CALLED_FROM = Path(os.environ.get("CALLED_FROM", ""))  # bin/verify works in the bundle's folder
+STOPPED = 130  # exit code, as shells have it for Ctrl-C
 LIVE_QR = """also start a WhatsApp session for this salon through the API, as its owner would, and check that a QR code
 comes. The session is left waiting for a scan, and may disturb a running one: use a test salon, or one that is being
 connected. Never done by default. Neither the token nor the QR code leaves the host."""
@@ -32,16 +39,31 @@ class Parser(argparse.ArgumentParser):
         self.exit(1, f"verify: {message}; see bin/verify --help\n")
 
 
+def _inventory(word: str) -> str:
+    """A file is one of the folder that bin/verify was called from; else it is of the bundle, or no file."""
+    file = CALLED_FROM / word
+    return str(file) if file.exists() else word
+
+
+def _new_file(word: str) -> Path:
+    file = CALLED_FROM / word
+    if not file.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {file.parent}")
+    return file
+
+
 def parse() -> argparse.Namespace:
     about, _, codes = (__doc__ or "").partition("\n\n")
     parser = Parser(
         prog="bin/verify", description=about, epilog=codes, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("inventory", nargs="?", default="inventory.py", help="as for pyinfra; default: production's")
+    parser.add_argument(
+        "inventory", nargs="?", default="inventory.py", type=_inventory, help="as for pyinfra; default: production's"
+    )
     parser.add_argument("--limit", metavar="HOST", action="append", default=[], help="a host, group or pattern of it")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="also write everything that was checked")
-    parser.add_argument("--junit", metavar="FILE", type=Path, help="also write JUnit's XML, for a CI")
-    parser.add_argument("--html", metavar="FILE", type=Path, help="also write one page to send to someone")
+    parser.add_argument("--json", metavar="FILE", type=_new_file, help="also write everything that was checked")
+    parser.add_argument("--junit", metavar="FILE", type=_new_file, help="also write JUnit's XML, for a CI")
+    parser.add_argument("--html", metavar="FILE", type=_new_file, help="also write one page to send to someone")
     parser.add_argument(
         "--live", action="store_const", const=True, help="also ask YClients whether it accepts the partner token"
     )
@@ -56,6 +78,10 @@ def parse() -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # ✗ where the encoding has none
+    signal.signal(signal.SIGINT, _stopped)
     try:
         if arguments.drift:
             from tests.verify import drift
@@ -67,12 +93,32 @@ def main() -> int:
         return 1
 
 
+def _stopped(number: int, frame: object) -> NoReturn:
+    del number, frame
+    os.write(2, b"\nverify: stopped; nothing was changed\n")
+    os._exit(STOPPED)
+
+
 def started(arguments: argparse.Namespace) -> list[Target]:
     """The hosts, each being connected to by now. Raises BadInput."""
     hosts = targets(arguments.inventory, arguments.limit)
     for target in hosts:
         target.start()
     return hosts
+
+
+def _login(target: Target) -> str:
+    """The ssh command of the inventory, as a person types it: without what keeps ssh from asking."""
+    silent = ("BatchMode=", "StrictHostKeyChecking=", "LogLevel=", "ConnectTimeout=")
+    words = [word for word in target.command[:-1] if word not in ("-o", "--") and not word.startswith(silent)]
+    return shlex.join([f"-o{word}" if "=" in word else word for word in words])
+
+
+def _shown(arguments: argparse.Namespace) -> str:
+    """The inventory, as it is typed in the bundle's folder."""
+    file = Path(arguments.inventory)
+    inside = file.resolve().is_relative_to(ROOT)
+    return str(file.resolve().relative_to(ROOT)) if file.exists() and inside else arguments.inventory
 
 
 def verify(arguments: argparse.Namespace) -> int:
@@ -85,7 +131,7 @@ def verify(arguments: argparse.Namespace) -> int:
 
     hosts = starting.result()
     live = [*(["live_token.py"] if arguments.live else []), *(["live_qr.py"] if arguments.live_qr is not None else [])]
-    verification = Verification(hosts, arguments.live_qr)
+    verification = Verification(hosts, _shown(arguments), arguments.live_qr, bool(arguments.limit))
     code = pytest.main(
         [
             *("-p", "no:terminal", "--assert=plain"),
@@ -104,7 +150,8 @@ def verify(arguments: argparse.Namespace) -> int:
         if target.backend.round_trips:
             table.print(sys.stdout)
         else:
-            print(f"verify: {target.unreachable}", file=sys.stderr)
+            advice = first_contact(target.backend.lost, _login(target), target.address)
+            print(f"verify: {target.unreachable}", *advice, sep="\n  ", file=sys.stderr)
     data = [table.data() for table in tables]
     if arguments.json:
         arguments.json.write_text(json.dumps(data, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

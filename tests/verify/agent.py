@@ -92,4 +92,6 @@ def _read(pipe: BufferedReader, text: bytearray, stop: Callable[[str], None]) ->
             return
 
 
+if os.geteuid() != 0:  # else each check would give another reason, and a wrong one
+    sys.exit("root is needed: connect as root, or set _sudo in the inventory")
 Agent().serve()

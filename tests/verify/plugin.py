@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Generator
 
 import pytest
 from testinfra.host import Host
 
 from tests.verify.backend import Lost
-from tests.verify.table import Status, Table
+from tests.verify.table import DEPLOY, Status, Table
 from tests.verify.target import NotChecked, Target, needs
 
 __all__ = ["DEPLOY", "Pending", "Seen", "Unfit", "component", "needs"]
-DEPLOY = "pyinfra inventory.py deploy.py"
 PACKAGES = pytest.StashKey[list[str]]()  # of the settings of all hosts
 Seen = Callable[[str], None]
 
@@ -35,12 +35,17 @@ class Unfit(AssertionError):
 
 
 class Verification:
-    """`targets` are being connected to already; `salon` is for --live-qr."""
+    """`targets` are being connected to already; `inventory` is as it was typed; `salon` is for --live-qr."""
 
-    def __init__(self, targets: list[Target], salon: int | None = None) -> None:
+    def __init__(self, targets: list[Target], inventory: str, salon: int | None = None, limited: bool = False) -> None:
         self.targets = targets
         self.salon = salon
-        self.tables = {target.name: Table(target.name) for target in targets}
+        deploy = f"pyinfra {shlex.quote(inventory)} deploy.py"
+        limits = {
+            target.name: f" --limit {shlex.quote(target.name)}" if limited or len(targets) > 1 else ""
+            for target in targets
+        }
+        self.tables = {name: Table(name, deploy + limit) for name, limit in limits.items()}
 
     def pytest_configure(self, config: pytest.Config) -> None:
         packages = [name for target in self.targets for name in target.settings.packages]
@@ -72,7 +77,9 @@ class Verification:
             cases = [str(value) for key, value in item.callspec.params.items() if key != "host"]
             name = item.originalname.removeprefix("test_") + (f"[{'-'.join(cases)}]" if cases else "")
             verdict = _verdict(report, call, marker.kwargs["action"], target)
-            self.tables[target.name].rows[marker.args[0]].add(*verdict, name=name)
+            status, evidence, action = verdict
+            table = self.tables[target.name]
+            table.rows[marker.args[0]].add(status, evidence, action.replace(DEPLOY, table.deploy), name=name)
         return report
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import textwrap
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TextIO
 
+DEPLOY = "pyinfra inventory.py deploy.py"  # as the checks write it; whoever runs them may have another inventory
+ON_THE_HOST = re.compile(r"\(as \w+\) |(systemctl|nginx|pm2|chmod|certbot|timedatectl|du|node|runuser)\b")
 COMPONENTS = {
     "endpoints": "Endpoints",
     "tls": "HTTPS/SSL",
@@ -95,9 +98,21 @@ class Row:
         return len(self.results)
 
 
+@dataclass
+class NextStep:
+    """What to type, where, and which rows it is to put right. `place` is empty for what is no command."""
+
+    command: str
+    place: str
+    rows: list[str] = field(default_factory=list)
+
+
 class Table:
-    def __init__(self, host: str) -> None:
+    """`deploy` is the command that deploys to this host."""
+
+    def __init__(self, host: str, deploy: str = DEPLOY) -> None:
         self.host = host
+        self.deploy = deploy
         self.rows = {component: Row() for component in COMPONENTS}
 
     @property
@@ -114,6 +129,22 @@ class Table:
         return 2 if Status.PENDING in statuses else 0
 
     @property
+    def next_steps(self) -> list[NextStep]:
+        """The few distinct things to do, in their order: what deploy may need, deploy, and what is for later."""
+        before, deploy, after = range(3)
+        found: dict[str, tuple[int, NextStep]] = {}
+        for component, row in self.rows.items():
+            has_deploy = any(self.deploy in action for action in row.actions)
+            for action in row.actions:
+                if self.deploy in action and row.status is Status.FAILING:
+                    order, step = deploy, NextStep(self.deploy, "on your laptop")
+                else:
+                    order = after if has_deploy else before
+                    step = NextStep(action, "on the host" if ON_THE_HOST.match(action) else "")
+                found.setdefault(step.command, (order, step))[1].rows.append(COMPONENTS[component])
+        return [step for _, step in sorted(found.values(), key=lambda each: each[0])]
+
+    @property
     def summary(self) -> str:
         """For example: `9 ready, 1 failing`."""
         count = {status: sum(row.status is status for row in self.rows.values()) for status in Status}
@@ -126,6 +157,7 @@ class Table:
             "checks": self.checks,
             "exit_code": self.exit_code,
             "summary": self.summary,
+            "next": [vars(step) for step in self.next_steps],
             "rows": [
                 {
                     "component": COMPONENTS[component],
@@ -142,26 +174,32 @@ class Table:
 
     def print(self, out: TextIO) -> None:
         colour = out.isatty() and "NO_COLOR" not in os.environ
+        is_cut = out.isatty()  # what is piped is read by somebody who can scroll
         width = max(60, min(shutil.get_terminal_size((100, 24)).columns, 120))
         print(f"\n{self.host}: {self.checks} checks", file=out)
         for component, row in self.rows.items():
             start = f"  {_SIGN[row.status]} {COMPONENTS[component]:<20} {row.status:<11} "
             head = f"\033[{_COLOUR[row.status]}m{start}\033[0m" if colour else start
-            lines = row_lines(row, width - len(start)) or [""]
+            lines = row_lines(row, width - len(start), is_cut) or [""]
             print(head + lines[0], file=out)
             for line in lines[1:]:
                 print(" " * len(start) + line, file=out)
         print(f"\n{self.summary}", file=out)
+        for number, step in enumerate(self.next_steps, start=1):
+            where = f"{step.place}, " if step.place else ""
+            print(f"\n  {number}. {where}for {', '.join(dict.fromkeys(step.rows))}:", file=out)
+            print(f"     {step.command}", file=out)
 
 
-def row_lines(row: Row, width: int) -> list[str]:
+def row_lines(row: Row, width: int, is_cut: bool) -> list[str]:
     """For a ready row one line with the evidence; for any other the causes, each followed by what to type."""
     if row.status is Status.READY:
-        return [textwrap.shorten("; ".join(row.evidence), width, placeholder=" …")]
+        text = "; ".join(row.evidence)
+        return [textwrap.shorten(text, width, placeholder=" …") if is_cut else text]
     lines = []
     for action, causes in row.findings.items():
         for cause in causes:
             lines += textwrap.wrap(cause, width, break_on_hyphens=False)
         if action:
-            lines += textwrap.wrap(action, width, initial_indent="→ ", subsequent_indent="  ", break_on_hyphens=False)
+            lines.append(f"→ {action}")  # in one line: it is pasted
     return lines

@@ -125,7 +125,7 @@ def test_a_manifest_of_the_bundle_before(file: Path) -> None:
     Path(f"{backups.BACKUPS}/1/manifest.json").write_text(json.dumps(old))
     assert {name: entry["kept"] for name, entry in backups.manifest("1").items()} == old
     file.write_bytes(b"new")
-    assert backups.read(keys=[])["1"][str(file)] == {"changed": False, "is_back": False, "loses": []}
+    assert backups.read(keys=[])["1"][str(file)] == {"changed": False, "is_back": False, "loses": [], "again": False}
     entry = backups.manifest("1")[str(file)]
     assert backups.set_aside(str(file), entry) == ""
     backups.restore(str(file), entry)
@@ -137,7 +137,7 @@ def test_what_somebody_else_wrote_is_set_aside(file: Path) -> None:
     assert backups.set_aside(str(file), entry) == "", "not written yet"
     file.write_bytes(b"ours")
     assert backups.set_aside(str(file), entry) == ""
-    assert backups.read(keys=[])["1"][str(file)] == {"changed": False, "is_back": False, "loses": []}
+    assert backups.read(keys=[])["1"][str(file)] == {"changed": False, "is_back": False, "loses": [], "again": False}
     file.write_bytes(b"ours and theirs")
     file.chmod(0o640)
     assert backups.read(keys=[])["1"][str(file)]["changed"]
@@ -145,7 +145,7 @@ def test_what_somebody_else_wrote_is_set_aside(file: Path) -> None:
     assert (found.read_bytes(), stat.S_IMODE(found.stat().st_mode)) == (b"ours and theirs", 0o640)
     backups.restore(str(file), entry)
     assert file.read_bytes() == b"old \xff\x00"
-    assert backups.read(keys=[])["1"][str(file)] == {"changed": False, "is_back": True, "loses": []}
+    assert backups.read(keys=[])["1"][str(file)] == {"changed": False, "is_back": True, "loses": [], "again": False}
     file.unlink()
     assert backups.set_aside(str(file), entry) == ""
 

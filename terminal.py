@@ -1,0 +1,167 @@
+"""The operator's terminal: what pyinfra 3.10's command line leaves open, from exit codes to Ctrl-C.
+
+pyinfra runs config.py before it reads the inventory, and that calls `attend`. deploy.py does too: from another folder
+pyinfra does not see our config.py.
+"""
+
+import ast
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+import pyinfra
+from pyinfra import logger
+from pyinfra.api.exceptions import ConnectError, PyinfraError
+from pyinfra.api.host import Host
+from pyinfra.api.state import BaseStateCallback, State
+from pyinfra.connectors import util
+from pyinfra.context import ctx_state, state
+from pyinfra_cli.exceptions import CliError
+
+from channel import Channel
+from first_contact import first_contact
+from remote import wire
+from settings import BadInput
+
+USAGE, STOPPED = 2, 130  # exit codes; 130 is what shells give for Ctrl-C
+
+
+class WrongUsage(CliError, PyinfraError):  # type: ignore[misc]  # pyinfra_cli has no types
+    """One line that says what to type instead. The second base keeps pyinfra from showing a traceback."""
+
+    exit_code = USAGE
+
+
+def attend() -> None:
+    """Take over what pyinfra's command line decides, once a run. Raises WrongUsage."""
+    from pyinfra_cli import cli
+
+    if not pyinfra.is_cli or getattr(cli, "attended", False):
+        return
+    cli.attended = True
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # ✗ where the encoding has none
+    if "NO_COLOR" in os.environ:
+        vars(click.utils)["should_strip_ansi"] = lambda *_: True
+    signal.signal(signal.SIGINT, _interrupted)
+    _check(parameters())
+    cli._do_confirm = _asking(cli._do_confirm)
+    cli.connect_all = _knowing(cli.connect_all)
+    cli.print_results = _summing_up(cli.print_results)
+    vars(util)["getpass"] = _password(vars(util)["getpass"])
+
+
+def parameters() -> dict[str, Any]:
+    """What was typed, as pyinfra reads it; it keeps no note of that itself."""
+    from pyinfra_cli.cli import cli
+
+    found: dict[str, Any] = cli.make_context("pyinfra", sys.argv[1:], resilient_parsing=True).params
+    return found
+
+
+def inventory() -> str:
+    """The inventory that was typed."""
+    return str(parameters()["inventory"])
+
+
+def _check(typed: dict[str, Any]) -> None:
+    source, deploys = typed["inventory"], [each for each in typed["operations"] if each.endswith(".py")]
+    usage = "type: pyinfra INVENTORY deploy.py"
+    if Path(source).name in ("deploy.py", "rollback.py"):
+        raise WrongUsage(f"{source} is no inventory; {usage}")
+    if source.endswith(".py") and not Path(source).exists():
+        raise WrongUsage(f"there is no inventory {source}; {usage}")
+    for file in deploys:
+        tree = ast.parse(Path(file).read_text(encoding="utf-8"), file)
+        if not any(isinstance(each, ast.Expr) and isinstance(each.value, ast.Call) for each in ast.walk(tree)):
+            raise WrongUsage(f"{file} deploys nothing; is it an inventory? One inventory at a time; {usage}")
+    if deploys and not (typed["yes"] or typed["dry"] or typed["json_output"] or sys.stdin.isatty()):
+        raise WrongUsage("there is no terminal to ask on: add -y to apply, or --dry to see the plan alone")
+
+
+def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
+    """Nothing is left to do here: the host sees the connection end, and finishes or puts back by itself."""
+    del number, frame
+    begun = ctx_state.isset() and state.is_executing
+    what = "a step that has begun ends on the host; run again for the rest" if begun else "nothing was changed"
+    os.write(2, f"\n    Stopped: {what}.\n".encode())
+    os._exit(STOPPED)
+
+
+def _asking(confirm: Callable[[str], bool]) -> Callable[[str], bool]:
+    def ask(question: str) -> bool:
+        if not sys.stdin.isatty():
+            raise WrongUsage(f"{question.partition(',')[0]}; there is no terminal to ask whether to go on: add -y")
+        try:
+            agreed = confirm(question)
+        except EOFError:  # Ctrl-D
+            agreed = False
+        if not agreed and not state.failed_hosts:
+            logger.error("Stopped: nothing was changed.")
+            sys.exit(STOPPED)
+        return agreed
+
+    return ask
+
+
+def _password(getpass: Callable[[str], str]) -> Callable[[str], str]:
+    def ask(prompt: str) -> str:
+        if not sys.stdin.isatty():
+            raise BadInput("sudo wants a password, and there is no terminal to ask on: set _sudo_password, or NOPASSWD")
+        return getpass(prompt)
+
+    return ask
+
+
+def _knowing(connect: Callable[[State], None]) -> Callable[[State], None]:
+    def connected(state: State) -> None:
+        if not any(map(state.is_host_in_limit, state.inventory)):
+            raise WrongUsage(f"{inventory()} has no host to work on (as --limit and --exclude leave it)")
+        state.add_callback_handler(_FirstContact())
+        try:
+            connect(state)
+        except WrongUsage:
+            raise
+        except PyinfraError as error:
+            raise CliError(str(error)) from None  # pyinfra would show this line of ours as its place
+
+    return connected
+
+
+def _summing_up(print_results: Callable[[State], None]) -> Callable[[State], None]:
+    def results(state: State) -> None:
+        print_results(state)
+        logger.info("--> In short:")
+        for host in state.inventory.iter_activated_hosts():
+            channel = Channel.of(host)
+            host.log(f"changed: {', '.join(channel.changed) or 'nothing, it is as it should be'}")
+            if channel.pending:
+                host.log(
+                    f"pending: {', '.join(channel.pending)}; fill in .env in this folder when it comes, and run again"
+                )
+            if host in state.failed_hosts:
+                host.log("failed: its red lines above say why, and what to do")
+            else:
+                host.log(f"next: bin/verify {shlex.join([inventory(), '--limit', host.name])}")
+
+    return results
+
+
+class _FirstContact(BaseStateCallback):
+    @staticmethod
+    def host_connect_error(state: State, host: Host, error: ConnectError) -> None:
+        del state
+        data, place = host.data, host.data.get("ssh_hostname") or host.name
+        options = {"UserKnownHostsFile": data.get("ssh_known_hosts_file"), "Port": data.get("ssh_port")}
+        words = [word for name, value in options.items() if value for word in ("-o", f"{name}={value}")]
+        words += ["-i", str(data.ssh_key)] if data.get("ssh_key") else []
+        login = f"{data.ssh_user}@{place}" if data.get("ssh_user") else place
+        for line in first_contact(str(error), shlex.join(["ssh", *words, login]), place):
+            host.log_styled(wire.printable(line), fg="red", log_func=logger.error)

@@ -1,0 +1,100 @@
+"""A run on a real terminal: Enter, another key, Ctrl-C at the prompt and in a step. 0 means converged, nothing else."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.converge.conftest import owned
+from tests.rehearsal.host import Host
+from tests.rehearsal.story import INVENTORY, PYINFRA, ROOT, copy_of_repository, deploy, without_secrets
+
+pytestmark = pytest.mark.slow
+CTRL_C, ENTER = b"\x03", b"\r"
+PID = "cat /root/.pm2/pids/ai-admin-api-0.pid"
+LIMIT = 90  # seconds for what takes a few
+
+
+class Terminal:
+    """pyinfra as the only program of a terminal of its own."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        self.pid, self.descriptor = pty.fork()
+        if self.pid == 0:
+            os.chdir(folder)
+            os.execve(PYINFRA, [PYINFRA, *words], without_secrets())
+        self.printed = b""
+
+    def until(self, happened: Callable[[], object]) -> None:
+        end = time.monotonic() + LIMIT
+        while not happened():
+            assert time.monotonic() < end, self.printed.decode(errors="replace")
+            if select.select([self.descriptor], [], [], 0.1)[0]:
+                self._read()
+
+    def says(self, text: str) -> None:
+        self.until(lambda: text.encode() in self.printed)
+
+    def press(self, keys: bytes) -> None:
+        os.write(self.descriptor, keys)
+
+    def end(self) -> int:
+        """The exit code."""
+        while self._read():
+            pass
+        os.close(self.descriptor)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def _read(self) -> bool:
+        try:
+            text = os.read(self.descriptor, 65536)
+        except OSError:  # it has ended
+            text = b""
+        self.printed += text
+        return bool(text)
+
+
+@contextmanager
+def running(host: Host, *words: str) -> Iterator[Terminal]:
+    with copy_of_repository(ROOT, None, None) as folder:
+        yield Terminal(folder, INVENTORY, "deploy.py", "--limit", host.name, "--data", "settle_time=0", *words)
+
+
+@pytest.mark.parametrize("keys", [CTRL_C, b"n\r", b"\x04"], ids=["Ctrl-C", "n", "Ctrl-D"])
+def test_no_at_the_prompt(host: Host, keys: bytes) -> None:
+    before = owned(host)
+    with running(host) as terminal:
+        terminal.says("Press enter to execute")
+        terminal.press(keys)
+        assert terminal.end() == 130
+    assert b"nothing was changed" in terminal.printed and b"Traceback" not in terminal.printed
+    assert owned(host) == before
+
+
+def test_ctrl_c_in_npm_then_in_the_restart_then_enter(host: Host) -> None:
+    """Twice each time, as people do; what the run began ends on the host, and the next one does the rest."""
+    with running(host, "-y") as terminal:
+        terminal.until(lambda: host.ssh("pgrep -f '[n]pm.* install'", check=False).stdout)
+        terminal.press(2 * CTRL_C)
+        assert terminal.end() == 130
+    assert b"run again for the rest" in terminal.printed and b"Traceback" not in terminal.printed
+    host.ssh("while pgrep -f '[n]pm.* install' >/dev/null; do sleep 0.2; done")
+    pid = host.ssh(PID, check=False).stdout
+    with running(host, "-y", "--data", "settle_time=60", "--data", "lock_wait=90") as terminal:
+        terminal.until(lambda: host.ssh(PID, check=False).stdout not in (pid, ""))
+        terminal.press(2 * CTRL_C)
+        assert terminal.end() == 130
+    assert b"run again for the rest" in terminal.printed and b"Traceback" not in terminal.printed
+    with running(host, "--data", "lock_wait=90") as terminal:
+        terminal.says("Press enter to execute")
+        terminal.press(ENTER)
+        assert terminal.end() == 0, terminal.printed.decode()
+    again = deploy(host)
+    assert (again.code, again.changed) == (0, []), again.output

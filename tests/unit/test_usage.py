@@ -1,0 +1,114 @@
+"""What is typed wrong gets one line and exit code 2, before any host is connected to."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from first_contact import first_contact
+from tests.rehearsal.story import PYINFRA, ROOT, copy_of_repository
+
+ONE = "web = [('a.invalid', {'ssh_hostname': '127.0.0.1', 'ssh_port': 1})]\n"
+
+
+def typed(*words: str, folder: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    with copy_of_repository(ROOT, None, None) as own:
+        (own / "my.py").write_text(ONE)
+        return subprocess.run(
+            [PYINFRA, *(word.replace("PROJECT", str(own)) for word in words)],
+            cwd=folder or own,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+
+
+WRONG = {
+    "no terminal and no -y": (("my.py", "deploy.py"), "there is no terminal to ask on: add -y to apply, or --dry"),
+    "so for rollback": (("my.py", "rollback.py"), "there is no terminal to ask on"),
+    "the order": (("deploy.py", "my.py", "-y"), "deploy.py is no inventory; type: pyinfra INVENTORY deploy.py"),
+    "two inventories": (("my.py", "inventory.py", "deploy.py", "-y"), "inventory.py deploys nothing"),
+    "no such inventory": (("your.py", "deploy.py", "-y"), "there is no inventory your.py"),
+    "no such host": (("your.invalid", "deploy.py", "-y"), "your.invalid has no host to work on"),
+    "no such limit": (("my.py", "deploy.py", "-y", "--limit", "b.invalid"), "my.py has no host to work on"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_wrong_usage_is_one_line_and_2(what: str) -> None:
+    words, line = WRONG[what]
+    done = typed(*words)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert [each for each in done.stderr.splitlines() if "pyinfra error" in each and line in each], done.stderr
+
+
+@pytest.mark.parametrize("deploy", ["deploy.py", "rollback.py"])
+def test_from_another_folder(tmp_path: Path, deploy: str) -> None:
+    """The order is told where config.py of this folder is not seen: so the modules were found."""
+    done = typed("PROJECT/deploy.py", f"PROJECT/{deploy}", "-y", folder=tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert "is no inventory" in done.stderr
+
+
+def test_a_host_that_is_down_with_nobody_to_ask() -> None:
+    """The other one is this machine: so pyinfra asks whether to go on."""
+    done = typed("@local,a.invalid", "deploy.py", "--dry", "--data", "ssh_hostname=127.0.0.1", "--data", "ssh_port=1")
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert "there is no terminal to ask whether to go on: add -y" in done.stderr
+
+
+@pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_no_color(variables: dict[str, str], coloured: bool) -> None:
+    """On a terminal, where click colours what pyinfra says."""
+    ours, theirs = pty.openpty()
+    with copy_of_repository(ROOT, None, None) as folder:
+        (folder / "my.py").write_text(ONE)
+        command = [PYINFRA, "my.py", "deploy.py", "--dry"]
+        environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"} | variables
+        subprocess.run(command, cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    printed = b""
+    try:
+        while read := os.read(ours, 65536):
+            printed += read
+    except OSError:  # nobody writes any more
+        os.close(ours)
+    assert (b"\x1b[31m" in printed) == coloured
+
+
+def test_an_encoding_without_our_signs(tmp_path: Path) -> None:
+    (tmp_path / "say.py").write_text(
+        "import terminal, pyinfra\npyinfra.is_cli = True\nterminal.attend()\nprint('✗ пять')"
+    )
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "say.py"), "@local", "fact"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "? ????\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "advice", "command"),
+    [
+        ("SSH error (StrictPolicy: No host key for h found in known_hosts)", "compare the fingerprint", "ssh root@h"),
+        ("Host key verification failed.", "compare the fingerprint", "ssh root@h"),
+        ("Host key for h does not match.", "installed anew. If so, compare", "ssh-keygen -R h; ssh root@h"),
+        ("Authentication error (Authentication failed.)", "correct ssh_user or ssh_key", "ssh root@h"),
+        ("root@h: Permission denied (publickey).", "correct ssh_user or ssh_key", "ssh root@h"),
+    ],
+)
+def test_first_contact(error: str, advice: str, command: str) -> None:
+    lines = first_contact(error, "ssh root@h", "h")
+    assert advice in lines[0] and lines[1:] == [command]
+
+
+def test_what_is_no_matter_of_keys_gets_no_such_advice() -> None:
+    assert first_contact("Could not connect (timed out)", "ssh root@h", "h") == []
