@@ -158,8 +158,9 @@ class Channel:
     """What the laptop knows of one host in one run. It hangs on the host.
 
     `asked` are the arguments by noun that a look must answer for, `answers` what the last look found. `planned`: by
-    service, what will change in what it reads, for the plan alone. `pending`: what waits for the operator. `session`:
-    what ends it, while it holds the lock.
+    service, what will change in what it reads, for the plan alone. `plan` names it, `reasons`
+    are its lines by operation.
+    `pending`: what waits for the operator. `session`: what ends it, while it holds the lock.
     """
 
     host: Host
@@ -170,6 +171,8 @@ class Channel:
     answers: dict[str, Any] = field(default_factory=dict)
     looked: float = 0.0
     planned: dict[str, list[str]] = field(default_factory=dict)
+    plan: str = ""
+    reasons: dict[str, list[str]] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
     session: Callable[[str], list[str]] | None = None
@@ -193,6 +196,21 @@ class Channel:
             self.deploy = answer.get("deploy", self.deploy)
             self.answers, self.answered, self.looked = answer["readings"], dict(self.asked), time.monotonic()
         return self.answers
+
+    def is_as_planned(self) -> bool:
+        """Takes the lock, and looks whether the plan that was shown is still that of this host. Raises HostUnfit."""
+        planned = stable(self.answers)
+        answer = self._ask(takes_lock=True)
+        self.deploy = answer.get("deploy", self.deploy)
+        self.answers, self.looked = answer["readings"], time.monotonic()
+        return bool(planned == stable(self.answers))
+
+    def end(self, result: str) -> None:
+        """The host writes its audit line, puts back what nothing has loaded, and lets go of the lock."""
+        if self.session:
+            for file in self.session(json.dumps({"result": result, "changed": self.changed})):
+                self.say([f"put back, as nothing has loaded it yet: {file}"])
+            self.session = None
 
     def _ask(self, takes_lock: bool) -> dict[str, Any]:
         name = self.host.name
@@ -264,6 +282,9 @@ class Channel:
         """What changes, a line each, in the plan and in the run. In the plan: `what` the service will have to load."""
         for line in lines:
             self.host.log(f"  {wire.printable(line)}")
+        if not self.host.state.is_executing and (operation := self.host.current_op_hash):
+            name = ", ".join(sorted(self.host.state.get_op_meta(operation).names))
+            self.reasons.setdefault(name, []).extend(map(wire.printable, lines))
         if service and not self.host.state.is_executing:
             self.planned.setdefault(service, []).append(f"{what} will change")
 
@@ -332,10 +353,7 @@ class _AtTheEnd(BaseStateCallback):
         channel = Channel.of(host)
         channel.host = host  # what hangs there may be pyinfra's stand-in for it, which stands for none at the end
         fine = state.current_stage == StateStage.Disconnect and host not in state.failed_hosts
-        if channel.session:
-            for file in channel.session(json.dumps({"result": "ok" if fine else "failed", "changed": channel.changed})):
-                channel.say([f"put back, as nothing has loaded it yet: {file}"])
-            channel.session = None
+        channel.end("ok" if fine else "failed")
 
 
 def _streams(host: Host, command: str) -> tuple[Any, Any, Any, Callable[[], None]]:
@@ -358,6 +376,13 @@ def _streams(host: Host, command: str) -> tuple[Any, Any, Any, Callable[[], None
         stdin.channel.status_event.wait(CLOSING)
 
     return stdin, stdout, stderr, end
+
+
+def stable(readings: Any) -> Any:
+    """What a plan depends on: without a table's estimated rows, which PostgreSQL counts anew at any time."""
+    if isinstance(readings, dict):
+        return {key: stable(each) for key, each in readings.items() if key != "rows"}
+    return readings
 
 
 def shown(value: Any) -> Any:

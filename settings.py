@@ -77,6 +77,7 @@ class Settings:
     statement_timeout: int = _integer(1, 3600)
     verify: bool = _flag()
     undo: str = _text(r"(\d{8}T\d{6}Z)?", "a deploy's UTC time like 20261231T235959Z, or empty for the last")
+    plan: str = _text(r"(p[0-9a-f]{16}(,p[0-9a-f]{16})*)?", "what --dry --json calls `plan`, one a host, or empty")
     yclients_api: str = _text(_URL, "an https:// address without a final slash (http:// only for 127.0.0.1)")
     verify_address: str = _text(r"[0-9a-fA-F.:]*", "an IP address, or empty")
     verify_ca: str = _text(rf"({_PATH})?", "an absolute path, or empty")

@@ -19,9 +19,10 @@ import pyinfra
 from pyinfra import logger
 from pyinfra.api.exceptions import ConnectError, PyinfraError
 from pyinfra.api.host import Host
-from pyinfra.api.state import BaseStateCallback, State
+from pyinfra.api.state import BaseStateCallback, State, StateStage
 from pyinfra.connectors import util
 from pyinfra.context import ctx_state, state
+from pyinfra_cli import prints
 from pyinfra_cli.exceptions import CliError
 
 from channel import Channel
@@ -54,6 +55,7 @@ def attend() -> None:
     _check(parameters())
     cli._do_confirm = _asking(cli._do_confirm)
     cli.connect_all = _knowing(cli.connect_all)
+    cli.print_run_json = _print_json
     cli.print_results = _summing_up(cli.print_results)
     vars(util)["getpass"] = _password(vars(util)["getpass"])
 
@@ -106,9 +108,24 @@ def _asking(confirm: Callable[[str], bool]) -> Callable[[str], bool]:
         if not agreed and not state.failed_hosts:
             logger.error("Stopped: nothing was changed.")
             sys.exit(STOPPED)
+        if agreed and state.current_stage == StateStage.Prepare:
+            _require_the_plan_shown()
         return agreed
 
     return ask
+
+
+def _require_the_plan_shown() -> None:
+    """Between the plan and Enter the host may have changed: then it is planned anew, and asked again."""
+    hosts = [host for host in state.inventory.get_active_hosts() if Channel.of(host).answers]
+    same = state.pool.map(lambda host: Channel.of(host).is_as_planned(), hosts)
+    if all(same):
+        return
+    changed = ", ".join(host.name for host, is_same in zip(hosts, same, strict=True) if not is_same)
+    logger.warning(f"{changed}: changed since this plan was made. Nothing was done. The new plan:")
+    for host in hosts:
+        Channel.of(host).end("ok")
+    os.execv(sys.executable, sys.orig_argv)
 
 
 def _password(getpass: Callable[[str], str]) -> Callable[[str], str]:
@@ -133,6 +150,14 @@ def _knowing(connect: Callable[[State], None]) -> Callable[[State], None]:
             raise CliError(str(error)) from None  # pyinfra would show this line of ours as its place
 
     return connected
+
+
+def _print_json(state: State, dry: bool) -> None:
+    """pyinfra's own, and for each host the plan's name, every change with its reasons, and what is pending."""
+    hosts = {host.name: Channel.of(host) for host in state.inventory.iter_activated_hosts()}
+    told = {name: {"plan": of.plan, "changes": of.reasons, "pending": of.pending} for name, of in hosts.items()}
+    results = None if dry else prints.build_results_json(state)
+    prints.print_json({"plan": prints.build_plan_json(state), "results": results, "hosts": told})
 
 
 def _summing_up(print_results: Callable[[State], None]) -> Callable[[State], None]:

@@ -41,6 +41,9 @@ yclients_api = "https://api.yclients.com/api/v1"
 # Which deploy rollback.py undoes: its UTC time as in /var/backups/ai-admin-deploy, or "" for the last
 undo = ""
 
+# The plan that was approved, as `--dry --json` names it (`--data plan=…`): another one is refused
+plan = ""
+
 # Verify at the end of the run (`--data verify=true`)
 verify = False
 

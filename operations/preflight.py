@@ -4,15 +4,18 @@ With `-y` pyinfra 3.10 asks an operation for its commands only when the ones bef
 refuses is refused here too, while nothing is changed.
 """
 
+import json
+from dataclasses import asdict
+from hashlib import sha256
 from typing import Any
 
 from pyinfra.api.host import Host
 
-from channel import Channel
+from channel import Channel, bundle, stable
 from credentials import Credentials
 from facts.look import expect_all, sound
 from operations import dotenv, migration, nginx, source
-from settings import Settings
+from settings import BadInput, Settings
 
 
 def check(host: Host, settings: Settings, own: Credentials, site: nginx.Site) -> None:
@@ -26,3 +29,13 @@ def check(host: Host, settings: Settings, own: Credentials, site: nginx.Site) ->
     dotenv.changes(now["dotenv"], own.keys)
     source.changes(now["source"], settings.health_check)
     nginx.desired(now["nginx"], site)
+    _require_plan(host, settings, now)
+
+
+def _require_plan(host: Host, settings: Settings, now: dict[str, Any]) -> None:
+    """Raises BadInput where this is not the plan that was approved. It follows from the bundle, the knobs, the host."""
+    how = {knob: value for knob, value in asdict(settings).items() if knob not in ("plan", "lock_wait", "verify")}
+    whole = json.dumps([bundle(), how, stable(now)], sort_keys=True, default=str)
+    Channel.of(host).plan = plan = f"p{sha256(whole.encode()).hexdigest()[:16]}"  # with a letter: never a number
+    if settings.plan and plan not in settings.plan.split(","):
+        raise BadInput(f"{host.name} is not as the plan {settings.plan} found it; look at the new one: --dry")

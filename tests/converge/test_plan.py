@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
-from tests.converge.conftest import QUICK, owned
+from tests.converge.conftest import QUICK, owned, sql
 from tests.converge.operator import INVENTORY, Operator
 from tests.rehearsal.host import Host
 from tests.rehearsal.story import tokens
@@ -55,3 +56,42 @@ def test_the_plan_then_the_run_then_what_is_next(host: Host) -> None:
 
     again = operator.run("-y", *QUICK)
     assert said(host, again.stderr.partition("--> In short")[2])[0].strip().startswith("changed: nothing")
+
+
+ROUTES = "/opt/ai-admin/src/api/routes/yclients-marketplace.js"
+SITE = "/etc/nginx/sites-available/ai-admin.app"
+MODULES = "/opt/ai-admin/node_modules"
+BETWEEN = (
+    "echo A=1 >> /opt/ai-admin/.env",
+    f"echo '// theirs' >> {ROUTES}",
+    "echo '// marketplace' > /opt/ai-admin/src/new.js",
+    f"sed -i 's/proxy_http_version 1.1;//' {SITE}",
+    "pm2 stop ai-admin-api",
+    f"mv {MODULES}/jsonwebtoken {MODULES}/.jsonwebtoken",
+    "SQL: DROP TABLE marketplace_tokens",
+)
+
+
+def test_an_approved_plan_is_applied_and_no_other(host: Host) -> None:
+    """One change of each noun between the approval and the run; what they left, the last plan repairs."""
+    operator = Operator(host, {})
+    assert operator.run("-y", *QUICK).returncode == 0
+
+    def planned() -> str:
+        done = operator.run("--dry", "--json", *QUICK)
+        plan = json.loads(done.stdout)["hosts"][host.name]
+        assert (done.returncode, set(plan)) == (0, {"plan", "changes", "pending"}), done.stderr
+        return str(plan["plan"])
+
+    assert planned() == planned(), "where nothing has changed"
+    for change in BETWEEN:
+        approved = planned()
+        sql(host, change.removeprefix("SQL:")) if change.startswith("SQL:") else host.ssh(change)
+        before = owned(host)
+        done = operator.run("-y", *QUICK, "--data", f"plan={approved}")
+        assert done.returncode == 1, change
+        assert f"is not as the plan {approved} found it; look at the new one: --dry" in done.stderr, change
+        assert owned(host).items() >= {path: was for path, was in before.items() if "/var/lib/" not in path}.items()
+
+    done = operator.run("-y", *QUICK, "--data", f"plan={planned()}")
+    assert done.returncode == 0, done.stderr

@@ -14,7 +14,7 @@ import pytest
 
 from tests.converge.conftest import owned
 from tests.rehearsal.host import Host
-from tests.rehearsal.story import INVENTORY, PYINFRA, ROOT, copy_of_repository, deploy, without_secrets
+from tests.rehearsal.story import EVERYTHING, INVENTORY, PYINFRA, ROOT, copy_of_repository, deploy, without_secrets
 
 pytestmark = pytest.mark.slow
 CTRL_C, ENTER = b"\x03", b"\r"
@@ -76,6 +76,19 @@ def test_no_at_the_prompt(host: Host, keys: bytes) -> None:
         assert terminal.end() == 130
     assert b"nothing was changed" in terminal.printed and b"Traceback" not in terminal.printed
     assert owned(host) == before
+
+
+def test_a_host_that_changed_at_the_prompt_is_planned_anew(host: Host) -> None:
+    with running(host) as terminal:
+        terminal.says("Press enter to execute")
+        host.ssh("echo '// theirs' >> /opt/ai-admin/src/api/routes/yclients-marketplace.js")
+        terminal.press(ENTER)
+        terminal.says(f"{host.name}: changed since this plan was made. Nothing was done.")
+        terminal.until(lambda: terminal.printed.count(b"Press enter to execute") == 2)
+        terminal.press(CTRL_C)
+        assert terminal.end() == 130
+    assert deploy(host, "--dry").changed == EVERYTHING, "nothing was done"
+    host.ssh("sed -i '$d' /opt/ai-admin/src/api/routes/yclients-marketplace.js")
 
 
 def test_ctrl_c_in_npm_then_in_the_restart_then_enter(host: Host) -> None:

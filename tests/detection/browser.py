@@ -36,6 +36,14 @@ class Driver:
     def run(self, script: str) -> Any:
         return self._ask("POST", f"{self.session}/execute/sync", {"script": script, "args": []})
 
+    def look(self, width: int, scheme: str) -> None:
+        """As a screen of this width, light or dark: by Chrome's own protocol."""
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        for command, given in {"setDeviceMetricsOverride": metrics, "setEmulatedMedia": media}.items():
+            ask = {"cmd": f"Emulation.{command}", "params": given}
+            self._ask("POST", f"{self.session}/goog/cdp/execute", ask)
+
     def screenshot(self) -> bytes:
         return base64.b64decode(self._ask("GET", f"{self.session}/screenshot"))
 

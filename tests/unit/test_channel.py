@@ -11,6 +11,7 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -236,6 +237,7 @@ class Terminal:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.state = SimpleNamespace(is_executing=True)
 
     def log(self, line: str) -> None:
         self.lines.append(line)

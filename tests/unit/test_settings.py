@@ -28,6 +28,7 @@ BAD: dict[str, list[Any]] = {
     "lock_timeout": [0, 61, "3"],
     "statement_timeout": [0, 3601, "60"],
     "verify": ["yes", 1, None],
+    "plan": ["p12", "0123456789abcdef0", None],
     "undo": ["last", "20261231", "20261231T235959Z/..", None],
     "yclients_api": ["", "http://api.example", "https://api.example/", "api.example", "https://user@api.example", None],
     "verify_address": ["a.example", "1.2.3.4 ", "$(id)", None],

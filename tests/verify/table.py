@@ -107,6 +107,16 @@ class NextStep:
     rows: list[str] = field(default_factory=list)
 
 
+def command_of(action: str, deploy: str) -> tuple[str, str, str]:
+    """What a remedy says before the command in it, the command, which may be pasted, and what it says after it."""
+    if deploy in action:
+        return action.partition(deploy)
+    if ON_THE_HOST.match(action):
+        command, bracket, note = action.partition(" (") if not action.startswith("(") else (action, "", "")
+        return "", command, bracket + note
+    return action, "", ""
+
+
 class Table:
     """`deploy` is the command that deploys to this host."""
 
@@ -156,6 +166,7 @@ class Table:
             "host": self.host,
             "checks": self.checks,
             "exit_code": self.exit_code,
+            "deploy": self.deploy,
             "summary": self.summary,
             "next": [vars(step) for step in self.next_steps],
             "rows": [
