@@ -292,7 +292,8 @@ class Tale(World):
     def strike(self, name: str, moment: Moment) -> None:
         own = {"client dies": {moment.client}, "step killed": {moment.stopped}}
         for pid in own.get(name) or sshd_sessions(self.host) - moment.sessions:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # one of several connections may have ended by itself
+                os.kill(pid, signal.SIGKILL)
 
     def edit(self, file: str, inside: bool) -> None:
         """Somebody adds a line of their own."""
