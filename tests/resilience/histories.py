@@ -32,7 +32,7 @@ from tests.resilience.faults import BROKEN_NGINX, CLOCK_BACK, START, STEPS, STOP
 from tests.resilience.world import Moment, World, sshd_sessions
 
 KEYS = ("YCLIENTS_PARTNER_TOKEN", "YCLIENTS_APP_ID")
-CANARY = "canary-"  # how every secret of a history begins, but for JWT_SECRET
+CANARY = "canary-"  # how the secrets of a history begin, but for JWT_SECRET and the application id
 BACKUPS = "/var/backups/ai-admin-deploy"
 ENV, SITE = "/opt/ai-admin/.env", "/etc/nginx/sites-available/ai-admin.app"
 SOURCE = "/opt/ai-admin/src/api/routes/yclients-marketplace.js"
@@ -214,7 +214,9 @@ class Tale(World):
     def run(self, item: Item) -> None:
         before = self.pair(ENV)
         if item.what == "token":
-            self.environment = {key: f"{CANARY}{secrets.token_hex(12)}{self.refused}" for key in KEYS}
+            number = str(secrets.randbelow(10**9) + 10**9)
+            self.secrets.add(number)
+            self.environment = {KEYS[0]: f"{CANARY}{secrets.token_hex(12)}{self.refused}", KEYS[1]: number}
             self.pairs.append(tuple(self.environment.values()))
         is_sound, was_settled, self.settled = not (self.lasting or item.strike), self.settled, False
         runbook = "rollback.py" if item.what == "rollback" else "deploy.py"
