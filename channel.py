@@ -179,7 +179,9 @@ class Channel:
 
     @classmethod
     def of(cls, host: Host) -> Self:
-        found = host.connector_data.get("ai-admin-deploy") or cls(host)
+        found = host.connector_data.get("ai-admin-deploy")
+        if found is None:  # `host` may be pyinfra's stand-in for the one in hand, which another greenlet does not have
+            found = cls(host.state.inventory.get_host(host.name))
         host.connector_data["ai-admin-deploy"] = found
         return cast(Self, found)
 

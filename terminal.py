@@ -21,7 +21,7 @@ from pyinfra.api.exceptions import ConnectError, PyinfraError
 from pyinfra.api.host import Host
 from pyinfra.api.state import BaseStateCallback, State, StateStage
 from pyinfra.connectors import util
-from pyinfra.context import ctx_state, state
+from pyinfra.context import ctx_config, ctx_host, ctx_state, state
 from pyinfra_cli import prints
 from pyinfra_cli.exceptions import CliError
 
@@ -118,7 +118,12 @@ def _asking(confirm: Callable[[str], bool]) -> Callable[[str], bool]:
 def _require_the_plan_shown() -> None:
     """Between the plan and Enter the host may have changed: then it is planned anew, and asked again."""
     hosts = [host for host in state.inventory.get_active_hosts() if Channel.of(host).answers]
-    same = state.pool.map(lambda host: Channel.of(host).is_as_planned(), hosts)
+
+    def is_as_planned(host: Host) -> bool:
+        with ctx_config.use(state.config.copy()), ctx_host.use(host):
+            return Channel.of(host).is_as_planned()
+
+    same = state.pool.map(is_as_planned, hosts)
     if all(same):
         return
     changed = ", ".join(host.name for host, is_same in zip(hosts, same, strict=True) if not is_same)

@@ -19,6 +19,7 @@ from tests.rehearsal.story import EVERYTHING, INVENTORY, PYINFRA, ROOT, copy_of_
 pytestmark = pytest.mark.slow
 CTRL_C, ENTER = b"\x03", b"\r"
 PID = "cat /root/.pm2/pids/ai-admin-api-0.pid"
+GONE = "while pgrep -f '[#] ai-admin-deploy' >/dev/null; do sleep 0.2; done"  # the host's half of a run
 LIMIT = 90  # seconds for what takes a few
 
 
@@ -31,6 +32,7 @@ class Terminal:
             os.chdir(folder)
             os.execve(PYINFRA, [PYINFRA, *words], without_secrets())
         self.printed = b""
+        self.has_ended = False
 
     def until(self, happened: Callable[[], object]) -> None:
         end = time.monotonic() + LIMIT
@@ -47,18 +49,17 @@ class Terminal:
 
     def end(self) -> int:
         """The exit code."""
-        while self._read():
-            pass
+        self.until(lambda: self.has_ended)
         os.close(self.descriptor)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
-    def _read(self) -> bool:
+    def _read(self) -> None:
         try:
             text = os.read(self.descriptor, 65536)
         except OSError:  # it has ended
             text = b""
         self.printed += text
-        return bool(text)
+        self.has_ended = not text
 
 
 @contextmanager
@@ -98,14 +99,15 @@ def test_ctrl_c_in_npm_then_in_the_restart_then_enter(host: Host) -> None:
         terminal.press(2 * CTRL_C)
         assert terminal.end() == 130
     assert b"run again for the rest" in terminal.printed and b"Traceback" not in terminal.printed
-    host.ssh("while pgrep -f '[n]pm.* install' >/dev/null; do sleep 0.2; done")
+    host.ssh(GONE)
     pid = host.ssh(PID, check=False).stdout
-    with running(host, "-y", "--data", "settle_time=60", "--data", "lock_wait=90") as terminal:
+    with running(host, "-y", "--data", "settle_time=20") as terminal:
         terminal.until(lambda: host.ssh(PID, check=False).stdout not in (pid, ""))
         terminal.press(2 * CTRL_C)
         assert terminal.end() == 130
     assert b"run again for the rest" in terminal.printed and b"Traceback" not in terminal.printed
-    with running(host, "--data", "lock_wait=90") as terminal:
+    host.ssh(GONE)
+    with running(host) as terminal:
         terminal.says("Press enter to execute")
         terminal.press(ENTER)
         assert terminal.end() == 0, terminal.printed.decode()
