@@ -353,7 +353,6 @@ class _AtTheEnd(BaseStateCallback):
     @staticmethod
     def host_disconnect(state: State, host: Host) -> None:
         channel = Channel.of(host)
-        channel.host = host  # what hangs there may be pyinfra's stand-in for it, which stands for none at the end
         fine = state.current_stage == StateStage.Disconnect and host not in state.failed_hosts
         channel.end("ok" if fine else "failed")
 

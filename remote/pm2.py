@@ -198,7 +198,7 @@ def ending(home: str, app: str) -> str:
     saved = [each for each in json.loads(files.read(f"{home}/dump.pm2") or b"[]") if each.get("name") == app]
     seconds = int((saved[0].get("kill_timeout") if saved else None) or KILL_TIMEOUT) / 1000
     ends = re.findall(rf"App \[{re.escape(app)}:\d+\] exited .* signal \[(\w+)\]", files.tail(f"{home}/pm2.log"))
-    how = "the last time it ended only by the kill after that" if ends[-1:] == ["SIGKILL"] else "then it is killed"
+    how = "the last time only the kill ended it" if ends[-1:] == ["SIGKILL"] else "then it is killed"
     return f"it has {seconds:g} s (kill_timeout) to end what it has begun, {how}"
 
 

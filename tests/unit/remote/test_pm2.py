@@ -274,7 +274,7 @@ EXITED = "2026-11-24T06:22:19: PM2 log: App [%s:0] exited with code [0] via sign
         (None, "", "it has 1.6 s .* then it is killed"),
         ([{"name": "other", "kill_timeout": 9000}, {"name": "api"}], EXITED % ("other", "SIGKILL"), "1.6 s .* it is k"),
         ([{"name": "api", "kill_timeout": 9500}], EXITED % ("api", "SIGINT"), "it has 9.5 s .* then it is killed"),
-        ([], EXITED % ("api", "SIGINT") + EXITED % ("api", "SIGKILL"), "the last time it ended only by the kill after"),
+        ([], EXITED % ("api", "SIGINT") + EXITED % ("api", "SIGKILL"), "the last time only the kill ended it"),
         ([], EXITED % ("api", "SIGKILL") + EXITED % ("api", "SIGINT"), "then it is killed"),
     ],
 )
