@@ -14,12 +14,24 @@ TOKENS = (PARTNER_TOKEN, APP_ID)
 
 # A text that stands where a value should be: seen in the wild, and what people type meanwhile. The
 # whole value, case ignored. Written so that Python and JavaScript read it alike.
-PLACEHOLDER = r"^(test_token_waiting_for_real|ваш_.*|сгенерируйте_.*|change[_-]?me|todo|xxx)$"
+PLACEHOLDER = (
+    r"^(test_token_waiting_for_real|ваш_.*|сгенерируйте_.*|your[_-].*|.*[_-]here|<.*>|change[_-]?me|todo|xxx)$"
+)
 
 MIN_JWT_SECRET = 32  # characters; anything shorter can be guessed, and counts as missing
 
 # What the application signs with when it has no JWT_SECRET: the stand-in's, and that of the live system.
 PUBLIC_DEFAULTS = ("default-jwt-secret-change-in-production", "your-secret-key-change-in-production")
+
+# What cannot be a token, and why not. Case ignored; written so that Python and JavaScript read it alike.
+MALFORMED = {
+    PARTNER_TOKEN: {
+        "^bearer[ :]": "begins with Bearer: leave that word out",
+        "^[0-9]{1,8}$": "is a short number: is it the application id?",
+        "[^!-~]": "holds a space, or letters that only look Latin: copy it anew",
+    },
+    APP_ID: {"[^0-9]": "is not a number: is it another value?"},
+}
 
 # What the host needs of these to judge a `.env`.
 DOTENV: Rules = {
@@ -47,3 +59,9 @@ KNOWN_METHODS = (*METHODS, "initSession")  # those that our block can give the s
 
 def is_placeholder(value: str) -> bool:
     return re.match(PLACEHOLDER, value.strip(), re.IGNORECASE) is not None
+
+
+def malformed(key: str, value: str) -> str:
+    """Why this cannot be the key's value; empty where nothing is known against it."""
+    rules = MALFORMED.get(key, {}).items()
+    return next((why for pattern, why in rules if re.search(pattern, value, re.IGNORECASE)), "")

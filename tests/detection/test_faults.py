@@ -33,7 +33,7 @@ def test_fault(ver: Host, sound: Verified, fault: Fault, tmp_path: Path) -> None
         rows = [row for row in found.table["rows"] if row["component"] in fault.rows]
         actions = [action for row in rows for action in row["actions"] if fault.remedy in action]
         if fault.typed and actions:
-            shell(ver, f"cd /; {actions[0]}", "host")
+            shell(ver, f"cd /; {actions[0]}; on 3000", "host")
             healed = verify(ver, tmp_path, inventory=inventory)
             assert healed.code == 0, healed.output
     finally:

@@ -84,9 +84,12 @@ def test_ten_seconds_after_a_restart_are_no_alarm(ver: Host, sound: Verified, tm
     del sound
     page = "curl -sk -o /dev/null -w %{http_code} --resolve ai-admin.app:443:127.0.0.1 https://ai-admin.app/api/none"
     try:
-        closed = ver.ssh(f"pm2 stop ai-admin-api >/dev/null; {page}").stdout
-        shell(ver, "restart", "host")
-        held = ver.ssh(page).stdout
+        for _ in range(5):  # on a busy machine the restart itself may take ten seconds
+            closed = ver.ssh(f"pm2 stop ai-admin-api >/dev/null; {page}").stdout
+            shell(ver, "restart", "host")
+            held = ver.ssh(page).stdout
+            if held == "502":
+                break
         found = verify(ver, tmp_path)
     finally:
         shell(ver, "reload", "host")

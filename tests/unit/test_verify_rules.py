@@ -28,6 +28,11 @@ VALUES = [
     ("change me", False),
     ("xxxx", False),
     ("a-todo", False),
+    ("your_partner_token_here", True),
+    ("your-super-secret-jwt-key-change-this-in-production", True),
+    ("<token>", True),
+    ("yourtoken", False),
+    ("here", False),
     ("", False),
 ]
 
@@ -41,6 +46,36 @@ def test_a_placeholder_is_one_to_both(value: str, is_placeholder: bool) -> None:
         ["node", "-e", program, json.dumps([rules.PLACEHOLDER, value])], capture_output=True, text=True
     )
     assert json.loads(done.stdout) == is_placeholder
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        (rules.PARTNER_TOKEN, "Bearer 5dfk3jr8sd9fk3jr8sd9", "begins with Bearer"),
+        (rules.PARTNER_TOKEN, "bearer:5dfk3jr8sd9fk3jr8sd9", "begins with Bearer"),
+        (rules.PARTNER_TOKEN, "12345", "is it the application id?"),
+        (rules.PARTNER_TOKEN, "5dfk3jr8sd9fk3jr8sd\u0410", "only look Latin"),
+        (rules.PARTNER_TOKEN, "5dfk3jr8 d9fk3jr8sd9", "holds a space"),
+        (rules.PARTNER_TOKEN, "bearer5dfk3jr8sd9fk3jr8sd9", ""),
+        (rules.PARTNER_TOKEN, "51234567890123456789", ""),
+        (rules.APP_ID, "5dfk3jr8sd9fk3jr8sd9", "is not a number"),
+        (rules.APP_ID, "\u0661\u0662", "is not a number"),
+        (rules.APP_ID, "12345", ""),
+        (rules.JWT_SECRET, "Bearer \u0410", ""),
+    ],
+)
+def test_what_cannot_be_a_token_is_none_to_both(tmp_path: Path, key: str, value: str, why: str) -> None:
+    """To deploy, and to verification's program with the application's dotenv, here a stand-in that splits at `=`."""
+    found = rules.malformed(key, value)
+    assert why in found and bool(why) == bool(found)
+    dotenv = tmp_path / "node_modules/dotenv/index.js"
+    dotenv.parent.mkdir(parents=True)
+    dotenv.write_text("exports.parse = (text) => Object.fromEntries([text.trim().split('=')]);")
+    (tmp_path / ".env").write_text(f"{key}={value}\n", encoding="utf-8")
+    settings = Settings.load({**KNOBS, "app_dir": str(tmp_path)})
+    target = Target("here", settings, "", ["sh", "-c", PYTHON.get_raw_value()])
+    assert target.dotenv["keys"][key]["malformed"] == found
+    target.backend.close()
 
 
 @pytest.mark.parametrize(

@@ -246,7 +246,7 @@ class Target:
 
     @property
     def dotenv(self) -> dict[str, Any]:
-        """The kind and length of each secret in .env, and the database's role."""
+        """The kind and length of each secret in .env, and why it is none; and the database's role."""
         found: dict[str, Any] = self.program(
             "dotenv.js",
             folder=self.settings.app_dir,
@@ -254,6 +254,7 @@ class Target:
             secret=rules.JWT_SECRET,
             placeholder=rules.PLACEHOLDER,
             publicDefaults=rules.PUBLIC_DEFAULTS,
+            malformed=rules.MALFORMED,
         )
         return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from testinfra.host import Host
 
@@ -17,6 +19,9 @@ from tests.verify.test_site import newest
 ENTRY = "/auth/yclients/redirect"
 FIRST = f"mount {ROUTES} before the other router in the application's source, then {{pm2}} restart ai-admin-api"
 LOG = "{pm2} logs ai-admin-api --lines 50 --nostream"
+ANEW = (
+    "{pm2} delete ai-admin-api; cd /opt/ai-admin && {pm2} start ecosystem.config.js --only ai-admin-api && {pm2} save"
+)
 FULL = 95  # percent
 CODE = r"-type f \( -name '*.js' -o -name '*.cjs' -o -name '*.mjs' -o -name '*.ts' -o -name '*.json' \)"
 
@@ -41,6 +46,20 @@ def test_no_other_pm2_has_the_api(pm2: Pm2) -> None:
     assert not others, (
         f"a second pm2, of user {others}, has ai-admin-api too: both start it, and one cannot have the port"
     )
+
+
+@component("endpoints", "{pm2} restart ai-admin-api")
+def test_it_is_not_suspended(pm2: Pm2) -> None:
+    suspended = [worker.pid for worker in pm2.workers if worker.state in ("T", "t")]
+    assert not suspended, f"the API is suspended by a signal (SIGSTOP), and answers nothing: process {suspended[0]}"
+
+
+@component("endpoints", ANEW)
+def test_it_runs_in_its_folder(host: Host, pm2: Pm2, settings: Settings) -> None:
+    """It reads `.env` in its working directory."""
+    wanted = host.run("readlink -f %s", settings.app_dir).stdout.strip()
+    others = [worker.folder for worker in pm2.workers if worker.folder != wanted]
+    assert not others, f"the API runs in {others[0]} and reads .env there, not in {settings.app_dir}"
 
 
 @component("endpoints", LOG)
@@ -153,10 +172,38 @@ def test_starts_at_boot(host: Host, pm2: Pm2) -> None:
     assert host.service(unit).is_enabled, f"pm2 does not start at boot: {unit}.service is not enabled"
 
 
+@component("endpoints", "pm2 startup systemd -u {user} --hp {home}; {pm2} save")
+def test_boot_starts_the_same_pm2(host: Host, pm2: Pm2) -> None:
+    shown = host.run("systemctl show -p Environment %s", f"pm2-{pm2.user}").stdout
+    home = dict(each.split("=", 1) for each in shown.split() if "=" in each).get("PM2_HOME", pm2.home)
+    assert home == pm2.home, f"at boot pm2 reads its list in {home}; the one that runs the API saves it in {pm2.home}"
+
+
+@component("endpoints", "pm2 startup systemd -u {user} --hp {home}; {pm2} save")
+def test_boot_finds_its_program(host: Host, pm2: Pm2) -> None:
+    shown = host.run("systemctl show -p ExecStart %s", f"pm2-{pm2.user}").stdout
+    gone = [path for path in re.findall(r"path=(\S+)", shown) if not host.file(path).exists]
+    assert not gone, f"pm2 cannot start at boot: pm2-{pm2.user}.service runs {gone[0]}, which is not there"
+
+
 @component("endpoints", "{pm2} save")
 def test_is_in_pm2s_saved_list(pm2: Pm2) -> None:
     needs(pm2.workers, "pm2 does not run the API")
     assert pm2.saved, "ai-admin-api is not in pm2's saved list: it will not start after a reboot"
+
+
+@component("endpoints", "{pm2} save")
+def test_is_saved_as_running(pm2: Pm2) -> None:
+    needs(pm2.workers, "pm2 does not run the API")
+    stopped = [each["status"] for each in pm2.saved if each["status"] == "stopped"]
+    assert not stopped, "pm2's saved list has ai-admin-api as stopped: it will not start after a reboot"
+
+
+@component("endpoints", "{pm2} ls; {pm2} delete the id of the one that is too many; {pm2} save")
+def test_is_saved_once(pm2: Pm2) -> None:
+    """In cluster mode each process has an entry."""
+    forks = [each for each in pm2.saved if each["exec_mode"] != "cluster_mode"]
+    assert len(forks) < 2, f"pm2's saved list has ai-admin-api {len(forks)} times: each takes the port from the others"
 
 
 @component("endpoints", "close it in the firewall: ufw deny 3000/tcp (or the provider's own)")

@@ -3,7 +3,7 @@ const fs = require('fs');
 const path = require('path');
 const { createRequire } = require('module');
 
-const { folder, keys, secret, publicDefaults, ...rules } = JSON.parse(process.argv[1]);
+const { folder, keys, secret, publicDefaults, malformed, ...rules } = JSON.parse(process.argv[1]);
 const placeholder = new RegExp(rules.placeholder, 'iu');
 const app = createRequire(`${folder}/`);
 const text = (file) => fs.readFileSync(file, 'utf8');
@@ -25,7 +25,8 @@ const read = (key) => {
     : placeholder.test(value) ? 'placeholder'
     : key === secret && isPublic(value) ? 'public'
     : 'set';
-  return { kind, length: value?.length ?? 0 };
+  const against = Object.entries(malformed[key] ?? {}).find(([pattern]) => new RegExp(pattern, 'iu').test(value ?? ''));
+  return { kind, length: value?.length ?? 0, malformed: against?.[1] ?? '' };
 };
 const url = [values.DATABASE_URL].find((each) => URL.canParse(each ?? ''));
 const role = values.POSTGRES_USER ?? values.DB_USER ?? (url ? new URL(url).username : '');
