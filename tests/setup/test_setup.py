@@ -25,7 +25,6 @@ KNOWN: Known = {
     ("tests/verify/backend.py", "self._start"): ("ssh",),
     ("tests/unit/remote/conftest.py", "command"): (),  # this very Python
     ("tests/unit/remote/test_loading.py", "f'cd {app} && {change}'"): ("rm", "touch"),
-    ("tests/unit/test_old_python.py", "name"): ("dirname", "git", "ssh"),
     ("tests/unit/test_channel.py", "f'exec {channel.PYTHON.get_raw_value()}'"): ("python3",),
     ("credentials.py", "shlex.split(command)"): (),  # YCLIENTS_SECRETS_COMMAND, the operator's own
     ("tests/rehearsal/host.py", "f'{enter} exec {nspawn}'"): ("systemd-nspawn",),  # `enter` is echo
