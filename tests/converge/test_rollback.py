@@ -94,7 +94,6 @@ def test_it_needs_nothing_but_ssh_and_its_backups(leak_host: Host) -> None:
 def test_all_or_nothing(leak_host: Host) -> None:
     """nginx refuses what stood there before, or the API does not start with it."""
     assert deploy(leak_host, *FAST, environment=tokens()).code == 0
-    leak_host.ssh("sed -i '/ai-admin-deploy/d' /etc/nginx/sites-available/ai-admin.app")
     leak_host.ssh("sed -i 's/^JWT_SECRET=.*/JWT_SECRET=/' /opt/ai-admin/.env")
     leak_host.ssh("sed -i '/location .*socket.io/,/^    }/d' /etc/nginx/sites-available/ai-admin.app")
     assert deploy(leak_host, *FAST).code == 0
@@ -124,9 +123,7 @@ def test_all_or_nothing(leak_host: Host) -> None:
 def test_what_nginx_refused_before_is_no_reason(leak_host: Host) -> None:
     """A file of somebody else that nginx refuses: the files go back and stay, and nginx runs what it ran."""
     assert deploy(leak_host, *FAST).code == 0
-    leak_host.ssh(
-        "sed -i '/ai-admin-deploy/d;/location .*socket.io/,/^    }/d' /etc/nginx/sites-available/ai-admin.app"
-    )
+    leak_host.ssh("sed -i '/location .*socket.io/,/^    }/d' /etc/nginx/sites-available/ai-admin.app")
     leak_host.ssh("sed -i 's/^JWT_SECRET=.*/JWT_SECRET=/' /opt/ai-admin/.env")
     before = state(leak_host)
     assert deploy(leak_host, *FAST).code == 0
