@@ -23,7 +23,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
-from rules import JWT_SECRET, KEYS, MIN_JWT_SECRET, PUBLIC_DEFAULTS, is_placeholder
+from rules import JWT_SECRET, KEYS, MIN_JWT_SECRET, PUBLIC_DEFAULTS, is_placeholder, malformed
 from settings import BadInput
 
 DATABASE_URL = "DATABASE_URL"
@@ -74,13 +74,15 @@ def load(environment: Mapping[str, str], dotenv: Path) -> Credentials:
     found = {}
     for key in (*KEYS, DATABASE_URL):
         value = _trimmed(key, next((source[key] for source in sources if source.get(key)), ""))
-        if value and not is_placeholder(value):
+        if value and (value in PUBLIC_DEFAULTS or not is_placeholder(value)):
             found[key] = Secret(value)
     url = found.pop(DATABASE_URL, None)
     if url:
         _libpq(url)
     for key, value in found.items():
         quoted(key, value)
+        if why := malformed(key, value):
+            raise BadInput(f"{key}: your own value {why}; paste the value that YClients sent")
     secret = found.get(JWT_SECRET)
     if secret and (len(secret) < MIN_JWT_SECRET or secret in PUBLIC_DEFAULTS):
         why = "the application's public default" if secret in PUBLIC_DEFAULTS else f"under {MIN_JWT_SECRET} characters"

@@ -14,7 +14,19 @@ TOKENS = (PARTNER_TOKEN, APP_ID)
 
 # A text that stands where a value should be: seen in the wild, and what people type meanwhile. The
 # whole value, case ignored. Written so that Python and JavaScript read it alike.
-PLACEHOLDER = r"^(test_token_waiting_for_real|ваш_.*|сгенерируйте_.*|change[_-]?me|todo|xxx)$"
+PLACEHOLDER = (
+    r"^(test_token_waiting_for_real|(ваш|your)[_-].*|сгенерируйте_.*|(.*[_-])?change[_-]?me|.*[_-]change[_-]this[_-].*"
+    r"|todo|xxx)$"
+)
+
+# What no value of this key looks like, and what is wrong then. Found anywhere in it, case ignored; read by Python and
+# JavaScript alike. YClients' application ids are numbers, and its tokens letters and digits.
+MALFORMED = (
+    (PARTNER_TOKEN, "^bearer[ \t]", "begins with `Bearer `, which the application adds itself"),
+    (PARTNER_TOKEN, "[^!-~]", "holds a space or a letter that is not ASCII and may only look like one"),
+    (PARTNER_TOKEN, "^[0-9]{1,8}$", "is a number, as an application id is: the two may be swapped"),
+    (APP_ID, "^(?![0-9]+$)", "is not a number: it may be swapped with the partner token"),
+)
 
 MIN_JWT_SECRET = 32  # characters; anything shorter can be guessed, and counts as missing
 
@@ -47,3 +59,8 @@ KNOWN_METHODS = (*METHODS, "initSession")  # those that our block can give the s
 
 def is_placeholder(value: str) -> bool:
     return re.match(PLACEHOLDER, value.strip(), re.IGNORECASE) is not None
+
+
+def malformed(key: str, value: str) -> str:
+    """What is wrong with the value of this key; empty where nothing is known to be."""
+    return next((why for of, pattern, why in MALFORMED if of == key and re.search(pattern, value, re.IGNORECASE)), "")

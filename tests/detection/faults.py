@@ -11,6 +11,10 @@ OF_KEYS = ("Partner Token", "Application ID", "JWT Secret")
 OF_PACKAGES = ("WebSocket server", "JWT Secret", "Baileys integration")
 METHODS = ["createSession", "getQR", "getSession", "getSessionStatus"]  # its repr is valid JavaScript
 DEPLOY = "deploy.py"
+AGAIN = (
+    "exec >/dev/null; pm2 delete ai-admin-api; cd $app; pm2 start ecosystem.config.js --only ai-admin-api; on 3000;"
+    " pm2 save; reload"
+)
 INDEX = "indexrelid = $$idx_companies_integration_status$$::regclass"
 PAGE = "location = /marketplace/onboarding"
 TO_API = "proxy_pass http://127.0.0.1:3000;"
@@ -196,6 +200,85 @@ FAULTS = [
         ("Endpoints",),
         "not in pm2's saved list",
         "pm2 save",
+    ),
+    Fault(
+        "its process is stopped",
+        "kill -STOP $(cat $pids/ai-admin-api-*.pid)",
+        "kill -CONT $(cat $pids/ai-admin-api-*.pid) 2>/dev/null; restart; reload",
+        ("no_process_is_frozen", "health", *each("server", "polling", "upgrade")),
+        ("Endpoints", "WebSocket server"),
+        "the API hangs: somebody has stopped its process",
+        "pm2 restart ai-admin-api",
+        hides=True,
+        typed=True,
+    ),
+    Fault(
+        "it runs in another folder",
+        "mkdir /root/other; cp $app/.env /root/other; exec >/dev/null; pm2 delete ai-admin-api;"
+        " (cd /root/other; pm2 start $app/src/index.js --name ai-admin-api); on 3000",
+        AGAIN + "; rm -r /root/other",
+        ("runs_in_the_applications_folder",),
+        ("Endpoints",),
+        "the API runs in /root/other and reads the .env there",
+        "start ecosystem.config.js --only ai-admin-api",
+    ),
+    Fault(
+        "it will run in another folder",
+        'edit /root/.pm2/dump.pm2 \'s,"pm_cwd": "/opt/ai-admin","pm_cwd": "/root/other",\'',
+        "back /root/.pm2/dump.pm2",
+        ("is_saved_with_its_folder",),
+        ("Endpoints",),
+        "after a reboot, the API will run in /root/other",
+        "start ecosystem.config.js --only ai-admin-api",
+    ),
+    Fault(
+        "pm2 has it twice",
+        "(cd $app; PORT=3007 pm2 start src/index.js --name ai-admin-api -f >/dev/null); on 3007",
+        AGAIN,
+        ("pm2_has_it_once",),
+        ("Endpoints",),
+        "pm2 runs ai-admin-api 2 times",
+        "start ecosystem.config.js --only ai-admin-api",
+        typed=True,
+    ),
+    Fault(
+        "pm2's list says that it is stopped",
+        "keep /root/.pm2/dump.pm2; pm2 stop ai-admin-api >/dev/null; pm2 save >/dev/null; restart; reload",
+        "back /root/.pm2/dump.pm2",
+        ("is_saved_as_running",),
+        ("Endpoints",),
+        "says that ai-admin-api is stopped",
+        "pm2 save",
+        typed=True,
+    ),
+    Fault(
+        "the unit has another PM2_HOME",
+        "edit $unit s,PM2_HOME=/root/.pm2,PM2_HOME=/root/.pm3,; systemctl daemon-reload",
+        "back $unit; systemctl daemon-reload",
+        ("the_next_boot_has_the_same_pm2_home",),
+        ("Endpoints",),
+        "PM2_HOME is /root/.pm3, not /root/.pm2",
+        "pm2 startup",
+    ),
+    Fault(
+        "the unit's program is gone",
+        "edit $unit 's,^ExecStart=[^ ]*,ExecStart=/usr/lib/gone/pm2,'; systemctl daemon-reload",
+        "back $unit; systemctl daemon-reload",
+        ("what_the_next_boot_runs_is_there",),
+        ("Endpoints",),
+        "starts /usr/lib/gone/pm2, which is not there",
+        "pm2 startup",
+    ),
+    Fault(
+        "pm2's unit has failed",
+        "systemctl stop pm2-root; edit $unit 's,^ExecStart=.*,ExecStart=/bin/false,;/^Restart=/d';"
+        " systemctl daemon-reload; ! systemctl start pm2-root 2>/dev/null; back $unit; systemctl daemon-reload;"
+        " pm2 resurrect >/dev/null; on 3000; reload",
+        "pm2 kill >/dev/null; systemctl restart pm2-root; on 3000; reload",
+        ("the_unit_of_pm2_has_not_failed",),
+        ("Endpoints",),
+        "pm2-root.service has failed",
+        "systemctl restart pm2-root",
     ),
     Fault(
         "port 3000 is open to the world",
@@ -588,7 +671,7 @@ FAULTS = [
         "tokens have not come",
         "edit $app/.env /^YCLIENTS_PARTNER_TOKEN=/d\\;/^YCLIENTS_APP_ID=/d; restart",
         "back $app/.env; restart",
-        (*each("set", *TOKENS), *each("reaches_the_api", *TOKENS)),
+        (*each("set", *TOKENS), *each("looks_right", *TOKENS), *each("reaches_the_api", *TOKENS)),
         OF_KEYS[:2],
         "in .env is absent",
         "when YClients has sent it",
@@ -599,11 +682,40 @@ FAULTS = [
         "edit $app/.env 's/^(YCLIENTS_PARTNER_TOKEN=).*/\\1test_token_waiting_for_real/"
         ";s/^(YCLIENTS_APP_ID=).*/\\1ваш_токен/'; restart",
         "back $app/.env; restart",
-        (*each("set", *TOKENS), *each("reaches_the_api", *TOKENS)),
+        (*each("set", *TOKENS), *each("looks_right", *TOKENS), *each("reaches_the_api", *TOKENS)),
         OF_KEYS[:2],
         "is a placeholder",
         "when YClients has sent it",
         code=2,
+    ),
+    *(
+        Fault(
+            f"tokens are {name}",
+            f"edit $app/.env 's/^(YCLIENTS_PARTNER_TOKEN=).*/\\1{token}/;s/^(YCLIENTS_APP_ID=).*/\\1{application}/';"
+            " restart",
+            "back $app/.env; restart",
+            each("looks_right", *keys),
+            tuple(OF_KEYS[TOKENS.index(key)] for key in keys),
+            cause,
+            "put the value that YClients sent",
+        )
+        for name, token, application, keys, cause in (
+            ("swapped", "18289", "a1b2c3d4e5f6g7h8", TOKENS, "the two may be swapped"),
+            ("a header and a name", "Bearer a1b2c3d4e5f6g7h8", "ai-admin", TOKENS, "begins with `Bearer `"),
+            ("written with a look-alike letter", "a1b2с3d4e5f6g7h8", "18289", TOKENS[:1], "is not ASCII"),
+        )
+    ),
+    *(
+        Fault(
+            f"the keys are examples ({token})",
+            f"edit $app/.env 's/^(YCLIENTS_PARTNER_TOKEN=).*/\\1{token}/;s/^(JWT_SECRET=).*/\\1{secret}/'; restart",
+            "back $app/.env; restart",
+            (*(f"{check}[{TOKENS[0]}]" for check in ("set", "looks_right", "reaches_the_api")), "set[JWT_SECRET]"),
+            ("Partner Token", "JWT Secret"),
+            "is a placeholder",
+            hides=True,
+        )
+        for token, secret in (("your_partner_token_here", "your-super-secret-jwt-key-change-this-in-production"),)
     ),
     Fault(
         "the source reads other names",

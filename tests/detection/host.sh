@@ -8,6 +8,7 @@ site=/etc/nginx/sites-available/ai-admin.app
 enabled=/etc/nginx/sites-enabled/ai-admin.app
 live=/etc/letsencrypt/live/ai-admin.app
 pids=/root/.pm2/pids
+unit=/etc/systemd/system/pm2-root.service
 packages="socket.io jsonwebtoken @whiskeysockets/baileys"
 
 keep() { mkdir -p "/root/kept$(dirname "$1")"; cp -a "$1" "/root/kept$1"; }

@@ -23,7 +23,9 @@ WRITTEN_ANYWAY = ("var/log/", "var/lib/postgresql/", "var/lib/redis/", "opt/ai-a
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+    )
 
 
 def written(host: Host) -> dict[str, str]:
@@ -92,6 +94,31 @@ def test_ten_seconds_after_a_restart_are_no_alarm(ver: Host, sound: Verified, tm
         shell(ver, "reload", "host")
     assert (closed, held) == ("502", "502")
     assert found.code == 0, found.output
+
+
+@pytest.mark.slow
+def test_what_an_editor_leaves_and_a_crash_loop_that_has_ended_are_no_alarm(
+    ver: Host, sound: Verified, tmp_path: Path
+) -> None:
+    del sound
+    ended = "$(date -d '-2 minutes' +%Y-%m-%dT%H:%M:%S): PM2 log: App [ai-admin-api:0] exited with code [1]"
+    try:
+        shell(
+            ver,
+            f'touch $app/src/.index.js.swp $app/src/index.js~; for i in 1 2 3; do echo "{ended}"; done > /root/log;'
+            " keep /root/.pm2/pm2.log; cat /root/log >> /root/.pm2/pm2.log",
+            "host",
+        )
+        found = verify(ver, tmp_path)
+    finally:
+        shell(ver, "back /root/.pm2/pm2.log; rm -f $app/src/.index.js.swp $app/src/index.js~ /root/log", "host")
+    assert found.code == 0, found.output
+
+
+@pytest.mark.slow
+def test_pytest_alone_runs_the_checks_and_ends(ver: Host, sound: Verified) -> None:
+    done = run("-m", "pytest", "-q", f"--hosts=pyinfra://{ver.name}", f"--inventory={INVENTORY}", "tests/verify")
+    assert f"{sound.table['checks']} passed" in done.stdout, done.stdout
 
 
 @pytest.mark.slow

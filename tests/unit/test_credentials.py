@@ -10,7 +10,7 @@ import pytest
 
 import credentials
 from credentials import COMMAND, DATABASE_URL, Credentials, Secret
-from rules import APP_ID, JWT_SECRET, KEYS, PARTNER_TOKEN, PUBLIC_DEFAULTS
+from rules import APP_ID, JWT_SECRET, KEYS, MIN_JWT_SECRET, PARTNER_TOKEN, PUBLIC_DEFAULTS
 from settings import BadInput
 
 LONG = "0123456789abcdef0123456789abcdef"
@@ -42,14 +42,14 @@ def test_no_source_at_all(tmp_path: Path) -> None:
 
 def test_precedence(tmp_path: Path) -> None:
     prints = tmp_path / "prints"
-    prints.write_text(f"{PARTNER_TOKEN}=command\n{APP_ID}=command\n")
-    file = f"{PARTNER_TOKEN}=file\n{APP_ID}=file\n{JWT_SECRET}={LONG}\n"
+    prints.write_text(f"{PARTNER_TOKEN}=command\n{APP_ID}=2\n")
+    file = f"{PARTNER_TOKEN}=file\n{APP_ID}=1\n{JWT_SECRET}={LONG}\n"
     found = load(tmp_path, file, **{COMMAND: f"cat {prints}", PARTNER_TOKEN: "environment"})
-    assert found.keys == {PARTNER_TOKEN: "environment", APP_ID: "command", JWT_SECRET: LONG}
+    assert found.keys == {PARTNER_TOKEN: "environment", APP_ID: "2", JWT_SECRET: LONG}
 
 
 def test_an_empty_variable_does_not_hide_the_file(tmp_path: Path) -> None:
-    assert load(tmp_path, f"{APP_ID}=file", **{APP_ID: ""}).keys == {APP_ID: "file"}
+    assert load(tmp_path, f"{APP_ID}=1", **{APP_ID: ""}).keys == {APP_ID: "1"}
 
 
 def test_placeholders_count_as_missing(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_placeholders_count_as_missing(tmp_path: Path) -> None:
 
 def test_values_are_taken_as_they_stand(tmp_path: Path) -> None:
     """No interpolation: a $ in a token is a $."""
-    assert load(tmp_path, f"A=1\n{APP_ID}='pa$$A # word'\n").keys == {APP_ID: "pa$$A # word"}
+    assert load(tmp_path, f"A=1\n{PARTNER_TOKEN}='pa$$A#word'\n").keys == {PARTNER_TOKEN: "pa$$A#word"}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_pipe_is_read_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o600, 0), (0o400, 0), (0o640, 1), (0o604, 1), (0o666, 1)])
 def test_a_file_that_others_can_read(tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int, warned: int) -> None:
-    load(tmp_path, f"{APP_ID}=hunter2")
+    load(tmp_path, f"{PARTNER_TOKEN}=hunter2")
     assert not caplog.records
     (tmp_path / ".env").chmod(mode)
     load(tmp_path)
@@ -113,11 +113,11 @@ def test_a_file_that_others_can_read(tmp_path: Path, caplog: pytest.LogCaptureFi
 
 
 def test_command_named_in_the_file(tmp_path: Path) -> None:
-    assert load(tmp_path, f"{COMMAND}=\"printf '%s=%s' {APP_ID} 'a b'\"").keys == {APP_ID: "a b"}
+    assert load(tmp_path, f"{COMMAND}=\"printf '%s=%s' {JWT_SECRET} '{LONG} b'\"").keys == {JWT_SECRET: f"{LONG} b"}
 
 
 def test_no_shell(tmp_path: Path) -> None:
-    assert load(tmp_path, **{COMMAND: f"echo {APP_ID}=$(id);true"}).keys == {APP_ID: "$(id);true"}
+    assert load(tmp_path, **{COMMAND: f"echo {PARTNER_TOKEN}=$(id);true"}).keys == {PARTNER_TOKEN: "$(id);true"}
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,8 @@ def test_blanks_and_quotes_around_a_value(tmp_path: Path, caplog: pytest.LogCapt
 @pytest.mark.parametrize("value", ["hunter2", "it's", 'a"b"', "a b", "'", "x'", "'a\"", "пароль"])
 def test_a_value_that_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture, value: str) -> None:
     if value[0] != "'":  # that one no .env can carry
-        assert load(tmp_path, **{PARTNER_TOKEN: value}).keys == {PARTNER_TOKEN: value}
+        long = value.ljust(MIN_JWT_SECRET, value[-1])
+        assert load(tmp_path, **{JWT_SECRET: long}).keys == {JWT_SECRET: long}
     assert not caplog.records
 
 
@@ -200,6 +201,20 @@ def test_a_value_that_cannot_be_written(tmp_path: Path, value: str) -> None:
 def test_short_jwt_secret(tmp_path: Path) -> None:
     assert "under 32 characters" in refused(tmp_path, **{JWT_SECRET: "hunter2" + "x" * 24})
     assert load(tmp_path, **{JWT_SECRET: "x" * 32}).keys == {JWT_SECRET: "x" * 32}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        (PARTNER_TOKEN, "Bearer hunter2", "begins with `Bearer `"),
+        (PARTNER_TOKEN, "huntеr2", "not ASCII"),
+        (PARTNER_TOKEN, "18289", "swapped"),
+        (APP_ID, "hunter2", "is not a number"),
+        (APP_ID, "18289٣", "is not a number"),
+    ],
+)
+def test_a_value_that_the_key_cannot_have(tmp_path: Path, key: str, value: str, says: str) -> None:
+    assert says in refused(tmp_path, **{key: value})
 
 
 @pytest.mark.parametrize("default", PUBLIC_DEFAULTS)

@@ -54,6 +54,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                 pool.submit(warm, [partial(_make, item) for item in each])
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A connection that stays open would keep Python from ending."""
+    for item in getattr(session, "items", []):
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and isinstance(_host(item).backend, Backend):
+            _host(item).backend.close()
+
+
 def _host(item: pytest.Function) -> Host:
     parameters = item.callspec.params
     return parameters.get("host") or parameters["_testinfra_host"]

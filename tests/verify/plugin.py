@@ -77,7 +77,8 @@ class Verification:
 
 
 def _filled(action: str, target: Target) -> str:
-    """With what the host has for `{pm2}`, typed by whoever runs it, `{user}` and `{home}` of that, and `{other}`."""
+    """With what the host has for `{pm2}`, typed by whoever runs it, `{user}` and `{home}` of that, `{other}`,
+    and the application's folder, `{app}`."""
     if "{" not in action:
         return action
     try:
@@ -86,7 +87,8 @@ def _filled(action: str, target: Target) -> str:
     except (NotChecked, Lost):
         user, home, others = "root", "/root", []
     command = "pm2" if user == "root" else f"(as {user}) pm2"
-    for name, value in {"pm2": command, "user": user, "home": home, "other": ", ".join(others)}.items():
+    known = {"pm2": command, "user": user, "home": home, "other": ", ".join(others), "app": target.settings.app_dir}
+    for name, value in known.items():
         action = action.replace(f"{{{name}}}", value)
     return action
 

@@ -104,7 +104,8 @@ class Worker:
 @dataclass(frozen=True)
 class Pm2:
     """The pm2 that runs the API, or would. `holders`: the pids that listen on the API's port. `others`: users whose
-    pm2 has the API too. `saved`: the API's entries in the list that is started at boot."""
+    pm2 has the API too. `saved`: the API's entries (status, pm_cwd, exec_mode) in the list that is
+    started at boot."""
 
     daemon: int | None
     user: str
@@ -254,6 +255,7 @@ class Target:
             secret=rules.JWT_SECRET,
             placeholder=rules.PLACEHOLDER,
             publicDefaults=rules.PUBLIC_DEFAULTS,
+            malformed=rules.MALFORMED,
         )
         return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from testinfra.host import Host
 
@@ -41,6 +43,31 @@ def test_no_other_pm2_has_the_api(pm2: Pm2) -> None:
     assert not others, (
         f"a second pm2, of user {others}, has ai-admin-api too: both start it, and one cannot have the port"
     )
+
+
+@component("endpoints", "{pm2} restart ai-admin-api")
+def test_no_process_is_frozen(pm2: Pm2) -> None:
+    frozen = [str(worker.pid) for worker in pm2.workers if worker.state in "Tt"]
+    assert not frozen, f"the API hangs: somebody has stopped its process {', '.join(frozen)} (SIGSTOP)"
+
+
+ANEW = "{pm2} delete ai-admin-api; cd {app} && {pm2} start ecosystem.config.js --only ai-admin-api && {pm2} save"
+
+
+@component("endpoints", ANEW)
+def test_runs_in_the_applications_folder(host: Host, pm2: Pm2, settings: Settings) -> None:
+    """dotenv reads the `.env` of the folder that a process runs in."""
+    own = host.run("readlink -f %s", settings.app_dir).stdout.strip()
+    others = [worker.folder for worker in pm2.workers if worker.folder not in ("", own)]
+    assert not others, f"the API runs in {others[0]} and reads the .env there, not {settings.dotenv}"
+
+
+@component("endpoints", ANEW)
+def test_pm2_has_it_once(pm2: Pm2) -> None:
+    running = [worker for worker in pm2.workers if not worker.cluster]
+    saved = [each for each in pm2.saved if each["exec_mode"] != "cluster_mode"]
+    assert len(running) < 2, f"pm2 runs ai-admin-api {len(running)} times: one of them cannot have the port"
+    assert len(saved) < 2, f"pm2's saved list has ai-admin-api {len(saved)} times: the next boot starts them all"
 
 
 @component("endpoints", LOG)
@@ -157,6 +184,50 @@ def test_starts_at_boot(host: Host, pm2: Pm2) -> None:
 def test_is_in_pm2s_saved_list(pm2: Pm2) -> None:
     needs(pm2.workers, "pm2 does not run the API")
     assert pm2.saved, "ai-admin-api is not in pm2's saved list: it will not start after a reboot"
+
+
+@component("endpoints", "{pm2} save --force")
+def test_is_saved_as_running(pm2: Pm2) -> None:
+    needs(pm2.saved, "ai-admin-api is not in pm2's saved list")
+    stopped = [each for each in pm2.saved if each["status"] == "stopped"]
+    assert not stopped, "pm2's saved list says that ai-admin-api is stopped: it will not start after a reboot"
+
+
+@component("endpoints", ANEW)
+def test_is_saved_with_its_folder(host: Host, pm2: Pm2, settings: Settings) -> None:
+    needs(pm2.saved, "ai-admin-api is not in pm2's saved list")
+    own = host.run("readlink -f %s", settings.app_dir).stdout.strip()
+    folders = [each["pm_cwd"] for each in pm2.saved if each["pm_cwd"] not in (own, settings.app_dir)]
+    assert not folders, f"after a reboot, the API will run in {folders[0]} and read the .env there"
+
+
+UNIT = "pm2 unstartup systemd; pm2 startup systemd -u {user} --hp {home}"
+
+
+def _unit(host: Host, pm2: Pm2, name: str) -> str:
+    """A property of the unit that starts pm2 at boot."""
+    return str(host.run("systemctl show --property %s --value %s", name, f"pm2-{pm2.user}").stdout.strip())
+
+
+@component("endpoints", UNIT)
+def test_the_next_boot_has_the_same_pm2_home(host: Host, pm2: Pm2) -> None:
+    found = re.search(r"\bPM2_HOME=([^\s\"]+)", _unit(host, pm2, "Environment"))
+    home = found[1] if found else f"{pm2.home_of_user}/.pm2"
+    assert home == pm2.home, f"pm2-{pm2.user}.service starts another list of apps: PM2_HOME is {home}, not {pm2.home}"
+
+
+@component("endpoints", UNIT)
+def test_what_the_next_boot_runs_is_there(host: Host, pm2: Pm2) -> None:
+    found = re.search(r"path=(\S+)", _unit(host, pm2, "ExecStart"))
+    needs(found, f"there is no pm2-{pm2.user}.service")
+    path = found[1] if found else ""
+    assert host.run("test -x %s", path).succeeded, f"pm2-{pm2.user}.service starts {path}, which is not there"
+
+
+@component("endpoints", "journalctl -u pm2-{user} -n 30 --no-pager; once mended: systemctl restart pm2-{user}")
+def test_the_unit_of_pm2_has_not_failed(host: Host, pm2: Pm2) -> None:
+    state = _unit(host, pm2, "ActiveState")
+    assert state != "failed", f"pm2-{pm2.user}.service has failed, and may fail at the next boot again"
 
 
 @component("endpoints", "close it in the firewall: ufw deny 3000/tcp (or the provider's own)")

@@ -33,13 +33,21 @@ def _waits(kind: str, key: str) -> bool:
 
 @_each({PARTNER_TOKEN: WAIT, APP_ID: WAIT, JWT_SECRET: DEPLOY})
 def test_set(dotenv: dict[str, Any], seen: Seen, key: str) -> None:
-    kind, length = dotenv["keys"][key].values()
+    kind, length, _ = dotenv["keys"][key].values()
     found = f"{key} in .env is {'a placeholder' if kind == 'placeholder' else kind}"
     if _waits(kind, key):
         raise Pending(found)
     assert kind != "glued", f"{key} stands at the end of another line of .env: a line break is missing before it"
     assert kind in ("set", "public"), f"{found}: {FORGED}"
     seen(f"set, {length} characters, and the running API has it")
+
+
+@_each(dict.fromkeys(TOKENS, f"put the value that YClients sent into your .env; then {DEPLOY}"))
+def test_looks_right(dotenv: dict[str, Any], key: str) -> None:
+    kind, _, wrong = dotenv["keys"][key].values()
+    if _waits(kind, key):
+        raise Pending(f"{key} in .env is {kind}")
+    assert not wrong, f"{key} {wrong}"
 
 
 @_each({PARTNER_TOKEN: f'{DEPLOY} (this is the cause of "Invalid partner token")', APP_ID: DEPLOY, JWT_SECRET: DEPLOY})
@@ -73,7 +81,7 @@ def test_is_not_shadowed(pm2: Pm2, key: str) -> None:
 
 @component("jwt_secret")
 def test_secret_is_long(dotenv: dict[str, Any]) -> None:
-    kind, length = dotenv["keys"][JWT_SECRET].values()
+    kind, length, _ = dotenv["keys"][JWT_SECRET].values()
     needs(kind == "set", "JWT_SECRET is not set")
     assert length >= MIN_JWT_SECRET, f"JWT_SECRET has {length} characters and can be guessed; it needs {MIN_JWT_SECRET}"
 

@@ -25,7 +25,8 @@ const read = (key) => {
     : placeholder.test(value) ? 'placeholder'
     : key === secret && isPublic(value) ? 'public'
     : 'set';
-  return { kind, length: value?.length ?? 0 };
+  const wrong = rules.malformed.find(([of, pattern]) => of === key && new RegExp(pattern, 'iu').test(value));
+  return { kind, length: value?.length ?? 0, wrong: kind === 'set' && wrong ? wrong[2] : '' };
 };
 const url = [values.DATABASE_URL].find((each) => URL.canParse(each ?? ''));
 const role = values.POSTGRES_USER ?? values.DB_USER ?? (url ? new URL(url).username : '');

@@ -80,7 +80,7 @@ def saved(home: str) -> list[dict[str, Any]]:
     try:
         dump = json.loads(text(f"{home}/dump.pm2"))
         own = [each for each in dump if each.get("name") == APP]
-        return [{key: each.get(key) for key in ("name", "status", "pm_cwd")} for each in own]
+        return [{key: each.get(key) for key in ("status", "pm_cwd", "exec_mode")} for each in own]
     except (ValueError, AttributeError, TypeError):
         return []
 
