@@ -200,6 +200,7 @@ FAULTS = [
         ("Endpoints",),
         "not in pm2's saved list",
         "pm2 save",
+        hides=True,
     ),
     Fault(
         "its process is stopped",
