@@ -86,9 +86,12 @@ def test_ten_seconds_after_a_restart_are_no_alarm(ver: Host, sound: Verified, tm
     del sound
     page = "curl -sk -o /dev/null -w %{http_code} --resolve ai-admin.app:443:127.0.0.1 https://ai-admin.app/api/none"
     try:
-        closed = ver.ssh(f"pm2 stop ai-admin-api >/dev/null; {page}").stdout
-        shell(ver, "restart", "host")
-        held = ver.ssh(page).stdout
+        for _ in range(5):  # on a busy machine, the restart alone may take as long
+            closed = ver.ssh(f"pm2 stop ai-admin-api >/dev/null; {page}").stdout
+            shell(ver, "restart", "host")
+            held = ver.ssh(page).stdout
+            if held == "502":
+                break
         found = verify(ver, tmp_path)
     finally:
         shell(ver, "reload", "host")
@@ -169,7 +172,11 @@ def test_reports(ver: Host, tmp_path: Path, broken: bool) -> None:
         if broken:
             shell(ver, "back $site; reload", "host")
     suite = ElementTree.parse(junit).getroot()[0]  # noqa: S314 (our own file)
-    assert (int(suite.attrib["tests"]), int(suite.attrib["failures"])) == (found.table["checks"], 3 if broken else 0)
+    assert (int(suite.attrib["tests"]), int(suite.attrib["failures"])) == (
+        found.table["checks"],
+        len(found.checks("failing", "not checked")),
+    )
+    assert bool(found.checks("failing")) == broken
     page = html.read_text(encoding="utf-8")
     assert page.count("<section>") == 10
     assert ("landing page: nginx does not proxy it" in page) == broken
