@@ -740,8 +740,8 @@ FAULTS = [
         "no line break before JWT_SECRET",
         "keep $app/.env; sed -zi 's/\\nJWT_SECRET=/JWT_SECRET=/' $app/.env; restart",
         "back $app/.env; restart",
-        ("set[JWT_SECRET]",),
-        ("JWT Secret",),
+        ("set[JWT_SECRET]", "looks_right[YCLIENTS_APP_ID]"),  # whose line it stands on
+        ("JWT Secret", "Application ID"),
         "stands at the end of another line",
         hides=True,
     ),
