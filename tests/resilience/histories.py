@@ -214,7 +214,9 @@ class Tale(World):
     def run(self, item: Item) -> None:
         before = self.pair(ENV)
         if item.what == "token":
-            self.environment = {key: f"{CANARY}{secrets.token_hex(12)}{self.refused}" for key in KEYS}
+            number = str(secrets.randbelow(10**30))  # an application id
+            self.secrets.add(number)
+            self.environment = dict(zip(KEYS, (f"{CANARY}{secrets.token_hex(12)}{self.refused}", number), strict=True))
             self.pairs.append(tuple(self.environment.values()))
         is_sound, was_settled, self.settled = not (self.lasting or item.strike), self.settled, False
         runbook = "rollback.py" if item.what == "rollback" else "deploy.py"
