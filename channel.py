@@ -158,9 +158,8 @@ class Channel:
     """What the laptop knows of one host in one run. It hangs on the host.
 
     `asked` are the arguments by noun that a look must answer for, `answers` what the last look found. `planned`: by
-    service, what will change in what it reads, for the plan alone. `plan` names it, `reasons`
-    are its lines by operation.
-    `pending`: what waits for the operator. `session`: what ends it, while it holds the lock.
+    service, what will change in what it reads, for the plan alone. `plan` names it, `reasons` are its lines by
+    operation. `pending`: what waits for the operator. `session`: what ends it, while it holds the lock.
     """
 
     host: Host
@@ -194,18 +193,19 @@ class Channel:
         is_applying = state.is_executing or not state.check_for_changes  # a plan and `--dry` are not
         takes_lock = lock and is_applying and self.session is None
         if takes_lock or self.answered != self.asked or time.monotonic() - self.looked > MAX_AGE:
-            answer = self._ask(takes_lock)
-            self.deploy = answer.get("deploy", self.deploy)
-            self.answers, self.answered, self.looked = answer["readings"], dict(self.asked), time.monotonic()
+            self._renew(takes_lock)
         return self.answers
 
     def is_as_planned(self) -> bool:
         """Takes the lock, and looks whether the plan that was shown is still that of this host. Raises HostUnfit."""
         planned = stable(self.answers)
-        answer = self._ask(takes_lock=True)
-        self.deploy = answer.get("deploy", self.deploy)
-        self.answers, self.looked = answer["readings"], time.monotonic()
+        self._renew(takes_lock=True)
         return bool(planned == stable(self.answers))
+
+    def _renew(self, takes_lock: bool) -> None:
+        answer = self._ask(takes_lock)
+        self.deploy = answer.get("deploy", self.deploy)
+        self.answers, self.answered, self.looked = answer["readings"], dict(self.asked), time.monotonic()
 
     def end(self, result: str) -> None:
         """The host writes its audit line, puts back what nothing has loaded, and lets go of the lock."""
@@ -285,8 +285,7 @@ class Channel:
         for line in lines:
             self.host.log(f"  {wire.printable(line)}")
         if not self.host.state.is_executing and (operation := self.host.current_op_hash):
-            name = ", ".join(sorted(self.host.state.get_op_meta(operation).names))
-            self.reasons.setdefault(name, []).extend(map(wire.printable, lines))
+            self.reasons.setdefault(self._name_of(operation), []).extend(map(wire.printable, lines))
         if service and not self.host.state.is_executing:
             self.planned.setdefault(service, []).append(f"{what} will change")
 
@@ -302,7 +301,10 @@ class Channel:
     def step_name(self) -> str:
         """Of the operation that runs."""
         operation = self.host.executing_op_hash
-        return ", ".join(sorted(self.host.state.get_op_meta(operation).names)) if operation else "a step"
+        return self._name_of(operation) if operation else "a step"
+
+    def _name_of(self, operation: str) -> str:
+        return ", ".join(sorted(self.host.state.get_op_meta(operation).names))
 
     def ahead(self, service: str) -> list[str]:
         """In the plan: what will change that the service must load. In the run that is written by now, and shows."""

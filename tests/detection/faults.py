@@ -660,27 +660,21 @@ FAULTS = [
         "when YClients has sent it",
         code=2,
     ),
-    Fault(
-        "tokens are placeholders",
-        "edit $app/.env 's/^(YCLIENTS_PARTNER_TOKEN=).*/\\1test_token_waiting_for_real/"
-        ";s/^(YCLIENTS_APP_ID=).*/\\1ваш_токен/'; restart",
-        "back $app/.env; restart",
-        (*each("set", *TOKENS), *each("reaches_the_api", *TOKENS)),
-        OF_KEYS[:2],
-        "is a placeholder",
-        "when YClients has sent it",
-        code=2,
-    ),
-    Fault(
-        "tokens of an example file",
-        "edit $app/.env 's/^(YCLIENTS_PARTNER_TOKEN=).*/\\1your_partner_token_here/"
-        ";s/^(YCLIENTS_APP_ID=).*/\\1your_app_id/'; restart",
-        "back $app/.env; restart",
-        (*each("set", *TOKENS), *each("reaches_the_api", *TOKENS)),
-        OF_KEYS[:2],
-        "is a placeholder",
-        "when YClients has sent it",
-        code=2,
+    *(
+        Fault(
+            name,
+            f"edit $app/.env 's/^(YCLIENTS_PARTNER_TOKEN=).*/\\1{token}/;s/^(YCLIENTS_APP_ID=).*/\\1{own}/'; restart",
+            "back $app/.env; restart",
+            (*each("set", *TOKENS), *each("reaches_the_api", *TOKENS)),
+            OF_KEYS[:2],
+            "is a placeholder",
+            "when YClients has sent it",
+            code=2,
+        )
+        for name, token, own in (
+            ("tokens are placeholders", "test_token_waiting_for_real", "ваш_токен"),
+            ("tokens of an example file", "your_partner_token_here", "your_app_id"),
+        )
     ),
     Fault(
         "tokens are swapped",

@@ -172,7 +172,8 @@ def test_reports(ver: Host, tmp_path: Path, broken: bool) -> None:
         if broken:
             shell(ver, "back $site; reload", "host")
     suite = ElementTree.parse(junit).getroot()[0]  # noqa: S314 (our own file)
-    red = found.checks("failing", "not checked")
+    assert len(found.checks("failing")) == (3 if broken else 0)
+    red = found.checks("failing", "not checked")  # JUnit knows no third
     assert bool(red) == broken
     assert (int(suite.attrib["tests"]), int(suite.attrib["failures"])) == (found.table["checks"], len(red))
     page = html.read_text(encoding="utf-8")
@@ -192,6 +193,16 @@ def test_a_table_that_is_piped_has_no_colour_and_is_not_cut(ver: Host) -> None:
     assert done.returncode == 0
     assert "\033" not in done.stdout
     assert "…" not in done.stdout
+
+
+@pytest.mark.slow
+def test_a_narrow_terminal_without_colour(ver: Host) -> None:
+    on_a_terminal = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+    verify = (sys.executable, "-m", "tests.verify", INVENTORY, "--limit", ver.name)
+    done = run("-c", on_a_terminal, *verify, COLUMNS="80", NO_COLOR="1")
+    assert done.returncode == 0
+    assert "\033" not in done.stdout and "…" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "tests/verify").glob("*.py")), ids=lambda file: file.name)

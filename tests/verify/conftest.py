@@ -58,9 +58,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """A connection that stays open would keep Python from ending. (bin/verify ends by itself.)"""
     if PACKAGES in session.config.stash:
         return
-    for item in getattr(session, "items", []):
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and isinstance(_host(item).backend, Backend):
-            _host(item).backend.close()
+    items = [each for each in getattr(session, "items", []) if isinstance(each, pytest.Function)]
+    for backend in {_host(item).backend for item in items if hasattr(item, "callspec")}:
+        if isinstance(backend, Backend):
+            backend.close()
 
 
 def _host(item: pytest.Function) -> Host:

@@ -22,6 +22,7 @@ LOG = "{pm2} logs ai-admin-api --lines 50 --nostream"
 ANEW = (
     "{pm2} delete ai-admin-api; cd /opt/ai-admin && {pm2} start ecosystem.config.js --only ai-admin-api && {pm2} save"
 )
+STARTUP = "pm2 startup systemd -u {user} --hp {home}; {pm2} save"
 FULL = 95  # percent
 CODE = r"-type f \( -name '*.js' -o -name '*.cjs' -o -name '*.mjs' -o -name '*.ts' -o -name '*.json' \)"
 
@@ -166,20 +167,20 @@ def test_runs_what_is_on_disk(host: Host, pm2: Pm2, settings: Settings, kind: st
     assert not file, f"{file} was changed after the API started: the API still runs the old one"
 
 
-@component("endpoints", "pm2 startup systemd -u {user} --hp {home}; {pm2} save")
+@component("endpoints", STARTUP)
 def test_starts_at_boot(host: Host, pm2: Pm2) -> None:
     unit = f"pm2-{pm2.user}"
     assert host.service(unit).is_enabled, f"pm2 does not start at boot: {unit}.service is not enabled"
 
 
-@component("endpoints", "pm2 startup systemd -u {user} --hp {home}; {pm2} save")
+@component("endpoints", STARTUP)
 def test_boot_starts_the_same_pm2(host: Host, pm2: Pm2) -> None:
     shown = host.run("systemctl show -p Environment %s", f"pm2-{pm2.user}").stdout
     home = dict(each.split("=", 1) for each in shown.split() if "=" in each).get("PM2_HOME", pm2.home)
     assert home == pm2.home, f"at boot pm2 reads its list in {home}; the one that runs the API saves it in {pm2.home}"
 
 
-@component("endpoints", "pm2 startup systemd -u {user} --hp {home}; {pm2} save")
+@component("endpoints", STARTUP)
 def test_boot_finds_its_program(host: Host, pm2: Pm2) -> None:
     shown = host.run("systemctl show -p ExecStart %s", f"pm2-{pm2.user}").stdout
     gone = [path for path in re.findall(r"path=(\S+)", shown) if not host.file(path).exists]
