@@ -19,7 +19,7 @@ from settings import Settings
 terminal.attend()
 settings = Settings.load(host.data.dict())
 own = credentials.of_operator()
-site = nginx.Site(settings.nginx_site, settings.domain, settings.app_dir, settings.api_port, settings.waiting_room)
+site = nginx.Site(settings.nginx_site, settings.domain, settings.app_dir, settings.api_port, settings.change_proxy_pass)
 
 # One look at the host for all; where it cannot be read or lacks something, the run stops here with nothing changed.
 preflight.check(host, settings, own, site)

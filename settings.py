@@ -67,6 +67,7 @@ class Settings:
     api_port: int = _integer(1, 65535)
     domain: str = _text(_WORD, "a domain name")
     nginx_site: str = _text(_WORD, "a file name below /etc/nginx/sites-available")
+    change_proxy_pass: bool = _flag()
     packages: Mapping[str, str] = _knob(_packages, "npm package names, each with a version range")
     health_check: bool = _flag()
     start_timeout: int = _integer(1, 600)
@@ -86,11 +87,6 @@ class Settings:
         return f"{self.app_dir}/.env"
 
     @property
-    def waiting_room(self) -> int:
-        """The port where requests wait while the API restarts: remote/waiting_room.py."""
-        return self.api_port + 10000 if self.api_port < 50000 else self.api_port - 10000
-
-    @property
     def api(self) -> Api:
         """What a restart must know."""
         return {
@@ -98,7 +94,6 @@ class Settings:
             "app_dir": self.app_dir,
             "port": self.api_port,
             "packages": list(self.packages),
-            "waiting_room": self.waiting_room,
             "start_timeout": self.start_timeout,
             "settle_time": self.settle_time,
         }

@@ -212,11 +212,13 @@ def blocks_of(host: Host, variables: Path) -> None:
         "routes": "/opt/ai-admin/src/api/routes/yclients-marketplace.js",
         "pool": "/opt/ai-admin/src/integrations/whatsapp/session-pool.js",
         "nginx": "/etc/nginx/sites-available/ai-admin.app",
+        "room": "/etc/nginx/sites-available/ai-admin.app",  # the first one in it
     }
     blocks = {}
     for name, file in files.items():
         text = host.ssh(f"cat {file}").stdout
-        first, *body, last = text[text.index(marked.BEGIN) : text.index(marked.END) + len(marked.END)].split("\n")
+        find = text.index if name == "room" else text.rindex
+        first, *body, last = text[find(marked.BEGIN) : find(marked.END) + len(marked.END)].split("\n")
         blocks[name] = "\n".join(body)
         begin, end = first, last[last.index(marked.END) :]
     values = {"app_dir": "/opt/ai-admin", "begin": begin, "end": end, "blocks": blocks}

@@ -10,6 +10,10 @@ api_port = 3000
 domain = "ai-admin.app"
 nginx_site = "ai-admin.app"
 
+# Requests that your own locations pass to the API (`proxy_pass http://localhost:3000;`) wait too while it restarts:
+# their proxy_pass gets another address, and keeps the old one in a comment. False leaves it, or puts it back
+change_proxy_pass = True
+
 # npm packages, each with the range to install where the application's own package.json lists none
 packages = {
     "socket.io": "^4.8.1",

@@ -1,12 +1,13 @@
 """The site's nginx configuration: marked blocks in the file that serves it, or the whole site where nothing does.
 
 The file belongs to the operator, and certbot writes into it. Only line numbers come from its parser, so every byte
-outside our blocks stays.
+outside our blocks stays, but for the address in a `proxy_pass` to the API, which a comment keeps.
 """
 
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 
 import crossplane
 from pyinfra.api.operation import operation
@@ -18,6 +19,7 @@ from facts.look import ask
 from operations import marked, routing
 from operations.render import render
 from operations.routing import ETC, Directive, Levels
+from remote import waiting_room
 from remote.files import content, sha256, text
 from remote.readings import Configuration
 from settings import BadInput
@@ -25,18 +27,21 @@ from settings import BadInput
 SOCKET = "/socket.io/"
 PATHS = (SOCKET, "/api/", "/auth/", "/marketplace/", "/callback/", "/webhook/")
 # The headers that a WebSocket needs nginx to pass on: what we write, and what any right value has, if not a variable.
+TO_API = "http://$ai_admin_api"  # the API, or its waiting room while it restarts
+WAS = " # ai-admin-deploy: was "
 UPGRADE = {"upgrade": ("Upgrade $http_upgrade", "websocket"), "connection": ('Connection "upgrade"', "upgrade")}
 
 
 @dataclass(frozen=True)
 class Site:
-    """sites-available/<name>, written where nothing serves `domain` yet; the host's ports that take its requests."""
+    """sites-available/<name>, written where nothing serves `domain` yet. `change_proxy_pass`: requests that locations
+    of the operator's pass to the API wait too while it restarts."""
 
     name: str
     domain: str
     app_dir: str
     api_port: int
-    waiting_room: int
+    change_proxy_pass: bool
 
 
 @dataclass(frozen=True)
@@ -53,11 +58,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Addition:
-    """`body` is to be the last in the block that `directive` opens; `line` says so in the plan."""
+    """`body` is to be the last, or the `first`, in the block that `directive` opens; `line`: of the plan, if any."""
 
     directive: Directive
     body: str
     line: str
+    first: bool = False
 
 
 def desired(now: Configuration, site: Site) -> Change | None:
@@ -100,21 +106,35 @@ def _linked(site: Site, available: bytes | None, enabled: bytes | None, new: byt
     return Change(file, available, new, link, enabled, lines)
 
 
+def without(text: bytes, file: str) -> bytes:
+    """The text without what is ours. Raises BadInput for half a block."""
+    return re.sub(rb"%b(.*)%b(\S+)" % (re.escape(TO_API.encode()), WAS.encode()), rb"\2\1", marked.without(text, file))
+
+
 def _wanted(files: Mapping[str, bytes], site: Site) -> tuple[dict[str, bytes], list[str]]:
     """The files that serve the domain, as they must be, and what is new in them. Raises BadInput."""
     own = {server.file: files[server.file] for _, server in _serving(files, site)}
-    bare = {file: marked.without(text, file) for file, text in own.items()}
+    bare = {file: without(text, file) for file, text in own.items()}
     files = {**files, **bare}
-    additions = [each for levels in _serving(files, site) for each in _additions(levels, site)]
+    additions: list[Addition] = []
+    passing: dict[int, Directive] = {}  # by line
+    for levels in _serving(files, site):
+        # one file at a time is changed: that of a second server may have all that it needs
+        holds = len(own) == 1 and _can_hold(levels, bare)
+        found = [each for each in _passing(levels, site) if each.file in bare and _address(bare[each.file], each)]
+        found = found if holds and site.change_proxy_pass else []
+        passing |= {each.line: each for each in found}
+        additions += _additions(levels, site, holds, bool(found))
     for each in additions:
         if each.directive.file not in own:  # others may include it too
             body = " ".join(each.body.split("\n"))
             raise BadInput(f"nginx: {each.directive.place}: this location lacks the upgrade; put into it: {body}")
     wanted = {
-        file: _with(text, file, [each for each in additions if each.directive.file == file])
+        file: _with(_through_the_room(text, passing), file, [each for each in additions if each.directive.file == file])
         for file, text in bare.items()
     }
-    lines = [each.line for each in additions]
+    lines = [each.line for each in additions if each.line]
+    lines += [f"nginx: {each.place}: `proxy_pass {each.args[0]}` becomes {TO_API}" for each in passing.values()]
     gone = [file for file in own if wanted[file] == bare[file] != own[file]]
     lines += [f"nginx: our block in {file} goes: the site has all that it was for" for file in gone]
     return wanted, [*lines, *_passed_over(files, site)]
@@ -155,8 +175,11 @@ def _passed_over(files: Mapping[str, bytes], site: Site) -> list[str]:
 # --- what a server lacks
 
 
-def _additions(levels: Levels, site: Site) -> Iterator[Addition]:
-    """Raises BadInput where the operator's own locations leave no place."""
+def _additions(levels: Levels, site: Site, holds: bool, others: bool) -> Iterator[Addition]:
+    """`holds`: requests wait while the API restarts; `others`: those of locations of the operator's too.
+
+    Raises BadInput where these leave no place.
+    """
     server, lacking = levels[-1], []
     for path in PATHS:
         probe = path if path == SOCKET else f"{path}any"
@@ -184,13 +207,39 @@ def _additions(levels: Levels, site: Site) -> Iterator[Addition]:
             raise BadInput(f"nginx: {where} takes {path} before {same[0].place}; write there: location ^~ {path}")
         else:
             lacking.append(path)
+    if holds and (lacking or others):
+        room = {"port": site.api_port, "sign": waiting_room.SIGN, "socket": waiting_room.SOCKET}
+        what = "requests wait while the API restarts"
+        # before the server's own `rewrite … last`, or one with `break`, which would skip it
+        body = render("etc/nginx/sites-available/waiting_room", **room)
+        yield Addition(server, body, f"nginx: our block in {server.file}: {what}", first=True)
     if lacking:
         # `^~`: else a `location ~ \.js$` would take /socket.io/socket.io.js. But one for that very path is meant to.
         safe = {path: not any(routing.is_meant(each, path) for each in server.all("location")) for path in lacking}
-        body = render(
-            "etc/nginx/sites-available/locations", paths=safe, port=site.api_port, room=site.waiting_room
-        ).strip("\n")
+        to = TO_API if holds else f"http://127.0.0.1:{site.api_port}"
+        body = render("etc/nginx/sites-available/locations", paths=safe, to=to)
         yield Addition(server, body, f"nginx: our block in {server.file}: the locations it lacks: {' '.join(lacking)}")
+
+
+def _can_hold(levels: Levels, own: Mapping[str, bytes]) -> bool:
+    """Can the server say where requests wait? Its first line must be free for it; and nginx must look for the sign at
+    each request: with open_file_cache it takes what it saw a minute ago (1.26)."""
+    cache = routing.in_force(levels, "open_file_cache")
+    is_cached = bool(cache) and list(cache[0].args) != ["off"]
+    return not is_cached and bool(_opening_line(own[levels[-1].file], levels[-1]))
+
+
+def _passing(levels: Levels, site: Site) -> Iterator[Directive]:
+    """The operator's `proxy_pass` to the API that mean the same with a variable in them: no path, a Host set, and no
+    `proxy_redirect default`, which nginx then refuses."""
+    api = rf"http://(localhost|127\.0\.0\.1|\[::1\]):{site.api_port}"
+    for each in levels[-1].block:
+        yield from _passing((*levels, each), site)
+        if each.name == "proxy_pass" and re.fullmatch(api, each.args[0]):
+            headers = routing.in_force(levels, "proxy_set_header")
+            redirects = [redirect.args[0] for redirect in routing.in_force(levels, "proxy_redirect")]
+            if any(header.args[0].lower() == "host" for header in headers) and "default" not in redirects:
+                yield each
 
 
 def _upgrade(levels: Levels) -> tuple[list[str], list[Directive]]:
@@ -216,32 +265,63 @@ def _as_text(directive: Directive) -> str:
 # --- into the text
 
 
+def _address(text: bytes, directive: Directive) -> re.Match[bytes] | None:
+    """Where the line of this `proxy_pass` has its address; None where it has several, or a part of it."""
+    line = text.splitlines()[directive.line - 1]
+    found = [*re.finditer(rb"\bproxy_pass\s+(%b)\s*;" % re.escape(directive.args[0].encode()), line)]
+    return found[0] if len(found) == 1 else None
+
+
+def _through_the_room(text: bytes, passing: Mapping[int, Directive]) -> bytes:
+    """With these lines changed."""
+    lines = text.splitlines(keepends=True)
+    for number, each in passing.items():
+        if found := _address(text, each):
+            line = lines[number - 1].rstrip(b"\r\n")
+            start, end = found.span(1)
+            new = b"%b%b%b%b%b" % (line[:start], TO_API.encode(), line[end:], WAS.encode(), found[1])
+            lines[number - 1] = lines[number - 1].replace(line, new)
+    return b"".join(lines)
+
+
 def _with(text: bytes, file: str, additions: Sequence[Addition]) -> bytes:
     lines = text.splitlines(keepends=True)
-    places = sorted(((_closing_line(text, each.directive), each) for each in additions), key=lambda place: -place[0])
-    for close, each in places:  # the last first: the others' numbers stay right
-        brace = lines[close - 1]
-        if brace.strip() != b"}":
+    places = [
+        (_opening_line(text, each.directive) if each.first else _closing_line(text, each.directive), each)
+        for each in additions
+    ]
+    for number, each in sorted(places, key=lambda place: -place[0]):  # the last first: the others' numbers stay right
+        brace = lines[number - 1]
+        if not each.first and brace.strip() != b"}":
             name = each.directive.name
-            raise BadInput(f"nginx: {file} line {close}: put the closing brace of the {name} on a line of its own")
-        indent = brace[: brace.index(b"}")].decode(errors="replace") + "    "
-        block = marked.wrap(marked.indent(each.body, indent), f"{indent}#", marked.eol_of(text))
-        lines.insert(close - 1, block)
+            raise BadInput(f"nginx: {file} line {number}: put the closing brace of the {name} on a line of its own")
+        indent = re.match(rb"\s*", brace)[0].decode() + "    "  # type: ignore[index]  # it matches anything
+        block = marked.wrap(marked.indent(each.body.strip("\n"), indent), f"{indent}#", marked.eol_of(text))
+        lines.insert(number if each.first else number - 1, block)
     return b"".join(lines)
+
+
+def _opening_line(text: bytes, directive: Directive) -> int:
+    """The line of the brace that opens the directive's block; 0 where something follows it there."""
+    number = next(line for token, line, _ in _tokens(text, directive) if token == "{")
+    rest = text.splitlines()[number - 1].rpartition(b"{")[2].strip()
+    return 0 if rest and not rest.startswith(b"#") else number
 
 
 def _closing_line(text: bytes, directive: Directive) -> int:
     """The line of the brace that closes the directive's block."""
-    depth, inside = 0, False
-    for token, line, quoted in crossplane.lex_string(text.decode(errors="replace")):
-        # the one before may end on the same line
-        inside = inside or (token == directive.name and line >= directive.line)
-        if quoted or not inside:
-            continue
-        depth += {"{": 1, "}": -1}.get(token, 0)
+    depth = 0
+    for token, line, is_quoted in _tokens(text, directive):
+        depth += 0 if is_quoted else {"{": 1, "}": -1}.get(token, 0)
         if token == "}" and depth == 0:
             return int(line)
     raise AssertionError("crossplane parsed the file, so its braces match")
+
+
+def _tokens(text: bytes, directive: Directive) -> Iterator[tuple[str, int, bool]]:
+    """From the directive on; the one before it may end on the same line. Each with its line, and is it quoted."""
+    tokens = crossplane.lex_string(text.decode(errors="replace"))
+    return dropwhile(lambda each: each[2] or each[0] != directive.name or each[1] < directive.line, tokens)
 
 
 # --- operations

@@ -33,5 +33,5 @@ def current(api: Api) -> Generator[Step[...]]:
     if not why:
         host.noop("pm2: the API runs what is on disk")
         return
-    channel.say([f"pm2: restart {api['app']}: {'; '.join(why)}"])
+    channel.say([f"pm2: restart {api['app']}: {'; '.join(filter(None, [*why, now['ending']]))}"])
     yield Step(remote.restart.restart, api=api, status=now["status"], shadowed=now["shadowed"])

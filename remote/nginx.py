@@ -96,14 +96,17 @@ def reload(deploy: str, *, timeout: float) -> None:
     services.after_start("nginx", workers(), fingerprint)
 
 
-def retry_upstreams(timeout: float) -> None:
-    """Make nginx try an API that is back, at once. New workers know nothing of its failures.
+def retry_upstreams(port: int, timeout: float) -> None:
+    """Make nginx try an API that is back, at once, where it may consider it down. New workers know of no failures.
 
     nginx 1.26 considers an upstream of two addresses, as `localhost` is, down for 10 s after both refused (its
-    fail_timeout): the site would be down so much longer than the API.
+    fail_timeout): what the operator's own lines pass there would fail so much longer than the API is down.
     """
     serving = workers()
     with suppress(Failure):  # the API's restart must not fail for it
+        configuration = dump()
+        if not serving or not re.search(rf"^[^#]*\blocalhost:{port}\b", configuration, re.MULTILINE):
+            return
         # what somebody else has changed since is not for us to put into force here
-        if serving and not services.is_stale("nginx", serving, files_of(dump())):
+        if not services.is_stale("nginx", serving, files_of(configuration)):
             reload("", timeout=timeout)

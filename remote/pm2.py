@@ -27,6 +27,7 @@ from remote.readings import Api, Running
 
 BOOT = "/etc/systemd/system/multi-user.target.wants"  # where `pm2 startup` enables a pm2-<user>.service
 ECOSYSTEM = "ecosystem.config.js"
+KILL_TIMEOUT = 1600  # ms, where the app has none of its own (pm2 7.0: constants.js)
 _DAEMON = re.compile(r"PM2 v\S+: God Daemon \(")  # what a daemon calls itself, before its PM2_HOME
 
 
@@ -192,6 +193,15 @@ def files_read_at_start(app_dir: str, packages: Sequence[str]) -> list[str]:
     return own + files.below(f"{app_dir}/src")
 
 
+def ending(home: str, app: str) -> str:
+    """How its processes end when pm2 (7.0) restarts it: by SIGINT, and after `kill_timeout` by SIGKILL."""
+    saved = [each for each in json.loads(files.read(f"{home}/dump.pm2") or b"[]") if each.get("name") == app]
+    seconds = int((saved[0].get("kill_timeout") if saved else None) or KILL_TIMEOUT) / 1000
+    ends = re.findall(rf"App \[{re.escape(app)}:\d+\] exited .* signal \[(\w+)\]", files.tail(f"{home}/pm2.log"))
+    how = "the last time only the kill ended it" if ends[-1:] == ["SIGKILL"] else "then it is killed"
+    return f"it has {seconds:g} s (kill_timeout) to end what it has begun, {how}"
+
+
 def read(*, api: Api, keys: Sequence[str]) -> Running:
     """Only when the app does not run is pm2 asked why: its command starts a daemon where there is none.
 
@@ -213,7 +223,7 @@ def read(*, api: Api, keys: Sequence[str]) -> Running:
     if is_another and os.path.exists(env) and run("test", "-r", env, user=found.user).status != 0:
         raise Failure(f"{env} cannot be read by {found.user}, who runs {app}: chown {found.user} {env}")
     if not running:
-        return {"status": status, "stale": True, "shadowed": []}
+        return {"status": status, "stale": True, "shadowed": [], "ending": ""}
     names = {name for process in running for name in _variables(process.pid)}
     shadowed = [key for key in keys if key in names]
     set_there: list[str] = []
@@ -224,7 +234,7 @@ def read(*, api: Api, keys: Sequence[str]) -> Running:
         which = f"{', '.join(own)} for {app}"
         raise Failure(f"{app_dir}/{ECOSYSTEM} sets {which}, so the value of .env never counts: take it out there")
     stale = services.is_stale("api", running, files_read_at_start(app_dir, api["packages"]))
-    return {"status": status, "stale": stale, "shadowed": shadowed}
+    return {"status": status, "stale": stale, "shadowed": shadowed, "ending": ending(found.home, app)}
 
 
 def _told(pid: str) -> str:

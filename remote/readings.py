@@ -101,7 +101,7 @@ class Configuration(TypedDict):
 
 
 class Api(TypedDict):
-    """`app` is its name in pm2. It must load a change of `packages`; its requests wait at port `waiting_room`.
+    """`app` is its name in pm2. It must load a change of `packages`.
 
     Seconds: `start_timeout` until the port must answer, `settle_time` that the process must then stay the same.
     """
@@ -110,7 +110,6 @@ class Api(TypedDict):
     app_dir: str
     port: int
     packages: list[str]
-    waiting_room: int
     start_timeout: int
     settle_time: int
 
@@ -118,8 +117,10 @@ class Api(TypedDict):
 class Running(TypedDict):
     """`status`: pm2's own word (online, errored, stopped, launching), `unknown` for an app that pm2 does not know, or
     `no daemon`. `stale`: it does not run, or its oldest process is older than its files. `shadowed`: keys of .env that
-    it ignores, as they are in the process's first environment, which wins (dotenv 17)."""
+    it ignores, as they are in the process's first environment, which wins (dotenv 17). `ending`: how it will end,
+    in words; empty where none runs."""
 
     status: str
     stale: bool
     shadowed: list[str]
+    ending: str

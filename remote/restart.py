@@ -8,7 +8,7 @@ from contextlib import suppress
 from remote import Failure, dotenv, files, loading, nginx, pm2, services
 from remote.processes import Done, run
 from remote.readings import Api
-from remote.waiting_room import open_room
+from remote.waiting_room import Room, open_room
 
 AGAIN = 0.05  # seconds
 GONE = 1  # seconds without a process after which pm2 is asked whether it has given up
@@ -28,7 +28,7 @@ def restart(deploy: str, *, api: Api, status: str, shadowed: Sequence[str], wors
         loading.check(api["app"], api["app_dir"], api["packages"])
     except Failure as error:
         raise Failure(f"{api['app']} is not restarted, for it would not come up: {error}") from None
-    with open_room(api["waiting_room"], api["port"], api["start_timeout"]):
+    with open_room(api["port"], api["start_timeout"]) as room:
         unit = f"pm2-{pm2.owner(api['app']).user}.service"  # as `pm2 startup` names it
         if status == "no daemon" and run("systemctl", "restart", unit, timeout=90).status != 0:
             _pm2(api, "resurrect")
@@ -44,9 +44,9 @@ def restart(deploy: str, *, api: Api, status: str, shadowed: Sequence[str], wors
         begun = time.monotonic()
         fresh = _start(api, fresh, seems_known)
         try:
-            wait_until_stable(api, worst)
+            wait_until_stable(api, room, worst)
         except Exception as error:  # whatever it is, the old files go back
-            raise Failure(_recover(api, str(error), worst)) from None
+            raise Failure(_recover(api, room, str(error), worst)) from None
         if fresh:
             _pm2(api, "save")
         services.after_start("api", pm2.processes(api["app"]), fingerprint)
@@ -92,7 +92,7 @@ def _start(api: Api, fresh: bool, seemed_known: bool) -> bool:
     raise Failure(f"pm2 could not start {api['app']}: {done.line_with('Error')}{services.put_back(undone)}")
 
 
-def _recover(api: Api, cause: str, worst: int) -> str:
+def _recover(api: Api, room: Room, cause: str, worst: int) -> str:
     """The files go back first, and the API is restarted on them. Returns the message; nothing in it stops that."""
     hidden, undone, after, known = [*dotenv.load(f"{api['app_dir']}/.env").values()], [], "", {}
     try:
@@ -106,8 +106,9 @@ def _recover(api: Api, cause: str, worst: int) -> str:
     lines = last_lines(log, hidden)  # before the next start adds its own
     if undone:
         try:
+            room.hold()
             _pm2(api, "restart", api["app"])
-            wait_until_stable(api, worst)
+            wait_until_stable(api, room, worst)
             after = "\nwith these it runs as before"
         except (Failure, OSError) as again:
             after = f"\nit does not stay up with these either: {again}"
@@ -136,7 +137,7 @@ def health(port: int, worst: int = 500) -> str:
     return "" if status < worst else f"/health answers {status}"
 
 
-def wait_until_stable(api: Api, worst: int = 500) -> None:
+def wait_until_stable(api: Api, room: Room, worst: int = 500) -> None:
     """Returns when the app is up: its port answers /health below `worst`, and its processes stay the same.
 
     Raises Failure after `start_timeout` without an answer; at once when pm2 has given up, as it does after
@@ -151,13 +152,15 @@ def wait_until_stable(api: Api, worst: int = 500) -> None:
             if last and answered is not None:
                 cause = "it answered, then ended and was started again"
             answered, last = None, running
+            room.hold()
         if running and answered is None and pm2.serves(api["app"], api["port"]):
             wrong = health(api["port"], worst)
             if wrong:
                 cause = wrong
             else:
                 answered = time.monotonic()
-                nginx.retry_upstreams(api["start_timeout"])
+                room.let_in()
+                nginx.retry_upstreams(api["port"], api["start_timeout"])
         if answered is not None and time.monotonic() - answered >= api["settle_time"]:
             return
         if running:

@@ -1,64 +1,122 @@
-"""The waiting room: where nginx sends what it cannot hand to the API while that restarts."""
+"""The waiting room: while the API restarts, nginx sends requests here instead, and they wait until it answers again.
 
+nginx looks for a sign at each request (templates/etc/nginx): a link to the thread that listens here, in /proc. It is
+there only while requests are held; and where the deploy is killed, it points to nothing, so nginx asks the API as ever.
+(`-e` follows links, and is false for a socket: nginx 1.26. Where nginx may not see other users' processes, as with
+`hidepid`, it never sees the sign, and nobody waits.)
+"""
+
+import os
+import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from select import POLLRDHUP, poll
 
-AGAIN = 0.05  # seconds
+from remote import files
+
+FOLDER = "/run/ai-admin-waiting-room"  # root's: nginx's workers come in, nobody else can listen here
+SOCKET = f"{FOLDER}/api"
+SIGN = f"{FOLDER}/api-restarts"  # there: nginx sends requests to the socket
 LEAVE = 2  # seconds: those that were let in get their answer
+HEAD = 65536  # bytes
+
+# nginx asks once more, and finds the API: a WebSocket that was passed on from here would end with the deploy.
+ASK_AGAIN = b"HTTP/1.1 503 Ask again\r\nX-Accel-Redirect: %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class Room:
+    """Each guest waits for `let_in`, for `seconds` at most, and is then passed on to the API's `port`.
+
+    Where the API ends without an answer, so does the connection: nginx, which has nobody else to ask, says 502.
+    """
+
+    def __init__(self, port: int, seconds: float) -> None:
+        self.port, self.seconds = port, seconds
+        self.guests: list[threading.Thread] = []
+        self._is_up = threading.Event()
+        self._is_up.set()
+        os.makedirs(FOLDER, exist_ok=True)
+        os.chmod(FOLDER, 0o711)  # noqa: S103 (so that nginx reaches what is in it)
+        for left in (SIGN, SOCKET):
+            files.remove(left)
+        self.server = socket.socket(socket.AF_UNIX)
+        self.server.bind(SOCKET)
+        os.chmod(SOCKET, 0o666)  # noqa: S103 (whoever connects reaches the API, as at its port)
+        self.server.listen(512)
+        self.thread = _thread(self._receive)
+
+    def hold(self) -> None:
+        """From now on requests come here."""
+        if self._is_up.is_set():
+            self._is_up.clear()
+            os.symlink(f"/proc/{os.getpid()}/task/{self.thread.native_id}", SIGN)
+
+    def let_in(self) -> None:
+        """The API answers: who waits is passed on, and new requests go to it directly."""
+        if not self._is_up.is_set():
+            files.remove(SIGN)
+            self._is_up.set()
+
+    def _receive(self) -> None:
+        with suppress(OSError):  # the room was closed
+            while True:
+                self.guests.append(_thread(self._serve, self.server.accept()[0], time.monotonic() + self.seconds))
+
+    def close(self) -> None:
+        self.let_in()
+        files.remove(SOCKET)
+        self.server.shutdown(socket.SHUT_RDWR)
+        self.server.close()
+        deadline = time.monotonic() + LEAVE
+        for guest in self.guests:
+            guest.join(max(0.0, deadline - time.monotonic()))
+
+    def _serve(self, guest: socket.socket, deadline: float) -> None:
+        with guest, suppress(OSError):
+            if not self._is_up.wait(deadline - time.monotonic()) or _has_left(guest):
+                return
+            head = guest.recv(HEAD)
+            target = re.match(rb"GET (\S+) .*\r\nUpgrade:", head, re.DOTALL | re.IGNORECASE)
+            if target:
+                guest.sendall(ASK_AGAIN % target[1])
+                return
+            with socket.create_connection(("127.0.0.1", self.port)) as api:
+                api.sendall(head)
+                _thread(_pass_on, guest, api)
+                _pass_on(api, guest)
+                guest.shutdown(socket.SHUT_RDWR)  # else the other thread keeps it open
 
 
 @contextmanager
-def open_room(port: int, api_port: int, seconds: float) -> Iterator[None]:
-    """Each connection waits until the API's port opens, for `seconds` at most, and is then passed through.
-
-    A port that is taken already means no waiting room, and no error.
-    """
+def open_room(port: int, seconds: float) -> Iterator[Room]:
+    """Holds requests until it is told to let them in, or ends."""
+    room = Room(port, seconds)
     try:
-        server = socket.create_server(("127.0.0.1", port), backlog=512)
-    except OSError:
-        yield
-        return
-    guests: list[threading.Thread] = []
-
-    def receive() -> None:
-        with suppress(OSError):  # the room was closed
-            while True:
-                guests.append(_thread(_serve, server.accept()[0], api_port, time.monotonic() + seconds))
-
-    _thread(receive)
-    try:
-        yield
+        room.hold()
+        yield room
     finally:
-        server.shutdown(socket.SHUT_RDWR)
-        server.close()
-        deadline = time.monotonic() + LEAVE
-        for guest in guests:
-            guest.join(max(0.0, deadline - time.monotonic()))
+        room.close()
 
 
-def _thread(target: Callable[..., None], *args: object) -> threading.Thread:
+def _thread(target: Callable[..., object], *args: object) -> threading.Thread:
     thread = threading.Thread(target=target, args=args, daemon=True)
     thread.start()
     return thread
 
 
-def _serve(guest: socket.socket, api_port: int, deadline: float) -> None:
-    with guest:
-        while time.monotonic() < deadline:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", api_port)) as api:
-                _thread(_pass_on, guest, api)
-                _pass_on(api, guest)
-                guest.shutdown(socket.SHUT_RDWR)  # else the other thread keeps it open
-                return
-            time.sleep(AGAIN)
+def _has_left(guest: socket.socket) -> bool:
+    """nginx has told its client that it failed: nothing is to be executed for that any more."""
+    poller = poll()
+    poller.register(guest, POLLRDHUP)
+    return bool(poller.poll(0))
 
 
 def _pass_on(source: socket.socket, target: socket.socket) -> None:
     """Until either side ends."""
     with suppress(OSError):
-        while piece := source.recv(65536):
+        while piece := source.recv(HEAD):
             target.sendall(piece)
         target.shutdown(socket.SHUT_WR)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from operations import marked
+from remote import waiting_room
 from tests.converge.conftest import (
     BACKUPS,
     ENGINE,
@@ -63,11 +63,10 @@ def workers(host: Host) -> set[str]:
     return set(host.ssh("pgrep -f '^nginx: worker process$'").stdout.split())
 
 
-def without_block(text: bytes) -> bytes:
-    lines = text.decode().splitlines(keepends=True)
-    begin = next(number for number, line in enumerate(lines) if ">>> ai-admin-deploy" in line)
-    end = next(number for number, line in enumerate(lines) if "<<< ai-admin-deploy" in line)
-    return "".join(lines[:begin] + lines[end + 1 :]).encode()
+def without_ours(text: bytes) -> bytes:
+    """What the operator had, by other means than the bundle's."""
+    found = re.sub(rb"(?m)^ *# >>> ai-admin-deploy(.|\n)*?# <<< ai-admin-deploy\n", b"", text)
+    return re.sub(rb"(?m)\S+;(.*) # ai-admin-deploy: was (\S+)$", rb"\2;\1", found)
 
 
 # --- the site
@@ -77,7 +76,7 @@ def test_the_copy_that_serves_is_the_base(host: Host) -> None:
     names, served, other = tree(host, "/etc/nginx"), read(host, ENABLED), read(host, AVAILABLE)
     assert served != other
     assert converge(host).changed == BOTH
-    assert without_block(read(host, AVAILABLE)) == served
+    assert without_ours(read(host, AVAILABLE)) == served
     assert host.ssh(f"readlink {ENABLED}").stdout.strip() == AVAILABLE
     assert through_nginx(host, HANDSHAKE).startswith(ENGINE)
     assert tree(host, "/etc/nginx").keys() == names.keys(), "a backup in /etc/nginx would be loaded"
@@ -93,7 +92,7 @@ def test_linked_site_gets_its_block(host: Host) -> None:
     write(host, AVAILABLE, served)
     host.ssh(f"ln -sf ../sites-available/{SITE} {ENABLED} && systemctl reload nginx")
     assert converge(host).changed == BOTH
-    assert without_block(read(host, AVAILABLE)) == served
+    assert without_ours(read(host, AVAILABLE)) == served
     assert host.ssh(f"readlink {ENABLED}").stdout.strip() == f"../sites-available/{SITE}"
     assert through_nginx(host, HANDSHAKE).startswith(ENGINE)
 
@@ -102,7 +101,9 @@ def test_location_by_hand_is_not_doubled(host: Host) -> None:
     replace(host, ENABLED, "location /webhook/", f"{BY_HAND}    location /webhook/")
     served = read(host, ENABLED)
     assert converge(host).changed == BOTH
-    assert read(host, AVAILABLE) == served
+    text = read(host, AVAILABLE)
+    assert without_ours(text) == served
+    assert text.count(b"location /socket.io/") + text.count(b"location ^~ /socket.io/") <= 1
     assert through_nginx(host, HANDSHAKE).startswith(ENGINE)
 
 
@@ -111,7 +112,9 @@ def test_location_in_an_included_file_counts(host: Host) -> None:
     replace(host, ENABLED, "location /webhook/", "include snippets/web*.conf;\n\n    location /webhook/")
     served = read(host, ENABLED)
     assert converge(host).changed == BOTH
-    assert read(host, AVAILABLE) == served
+    text = read(host, AVAILABLE)
+    assert without_ours(text) == served
+    assert text.count(b"location /socket.io/") + text.count(b"location ^~ /socket.io/") <= 1
     assert through_nginx(host, HANDSHAKE).startswith(ENGINE)
 
 
@@ -125,6 +128,21 @@ def test_whole_site_where_there_is_none(host: Host) -> None:
     assert through_nginx(host, "/callback/yclients") == '{"success":true}'
     assert '"status":"ok"' in through_nginx(host, "/marketplace/health-check")
     assert host.ssh(f"stat -c %a {AVAILABLE}").stdout.strip() == "644"
+
+
+# --- the way to the waiting room
+
+
+def test_who_is_not_to_wait_finds_the_api(host: Host) -> None:
+    replace(host, ENABLED, "root /opt/ai-admin", "rewrite ^/old/(.*)$ /api/$1 last;\n    root /opt/ai-admin")
+    assert converge(host).changed == BOTH
+    assert through_nginx(host, "/old/status") == '{"api":"ok"}', "the operator's own rewrite does not skip our block"
+    host.ssh(f"mkdir -p -m 711 {waiting_room.FOLDER}")
+    for target, held in (("/proc/1/task/1", True), ("/proc/1/task/999999", False)):
+        host.ssh(f"ln -sfn {target} {waiting_room.SIGN}")
+        is_served = through_nginx(host, "/api/status") == '{"api":"ok"}'
+        assert is_served is not held, "a thread that is gone, as after a kill, holds nobody"
+    host.ssh(f"rm {waiting_room.SIGN}; cp {AVAILABLE} {ENABLED}.bak; nginx -t")
 
 
 # --- other shapes of a site
@@ -234,7 +252,7 @@ def test_site_of_another_shape(host: Host, six: str, tmp_path: Path, shape: Shap
     assert differing(before, tree(host, "/etc")) == edited, "it is edited where it is"
     if shape.edited:
         text = read(host, f"/etc/nginx/{shape.edited}")
-        assert marked.without(text, "") == shape.texts[shape.edited].encode()
+        assert without_ours(text) == shape.texts[shape.edited].encode()
         block = text.decode().partition(">>> ai-admin-deploy")[2]
         assert set(re.findall(r"location (\^~ \S+)", block)) == {each for each in shape.blocks if each.startswith("^~")}
         assert all(each in block for each in shape.blocks)

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from benchmarks import load
 from benchmarks.load import ask
+from remote.waiting_room import FOLDER
 from tests.converge.conftest import (
     APP,
     QUICK,
@@ -18,9 +20,11 @@ from tests.converge.conftest import (
     converge,
     differing,
     health_check,
+    only,
     owned,
     read,
     refuse,
+    replace,
     write,
 )
 from tests.rehearsal.host import Host, until
@@ -103,7 +107,10 @@ def test_daemon_that_lost_its_apps_gets_all_back(host: Host, and_then: str) -> N
 
 
 def test_the_site_is_back_with_the_api(host: Host) -> None:
-    """nginx keeps `localhost` for dead for 10 s when requests came during the restart; it is to try again at once."""
+    """nginx keeps `localhost` for dead for 10 s when requests came during the restart; where lines of the operator's
+    still say that, it is to try again at once."""
+    leave = ("--data", "change_proxy_pass=false")
+    converge(host, *leave)
     deployed = threading.Event()
 
     def visit() -> None:
@@ -113,13 +120,28 @@ def test_the_site_is_back_with_the_api(host: Host) -> None:
     visitor = threading.Thread(target=visit)
     visitor.start()
     try:
-        done = deploy(host, *QUICK, environment=tokens())
+        done = deploy(host, *QUICK, *leave, environment=tokens())
     finally:
         deployed.set()
         visitor.join()
     assert done.changed == ["Secrets in .env", *RESTART]
     assert ask(host.address)[0] == 200
     assert host.ssh("grep -c 'Connection refused' /var/log/nginx/error.log").stdout != "0\n", "nothing was tried"
+
+
+@pytest.mark.slow
+def test_no_request_is_lost_in_a_restart(host: Host) -> None:
+    load.plant(host)
+    converge(host)
+    figures = load.under_load(host, [tokens()])
+    assert figures.changed == [["Secrets in .env", *RESTART]]
+    assert (figures.failed, figures.twice) == (0, 0), figures
+    assert len(figures.back) >= 5 and float("inf") not in figures.back, "the socket.io clients are back"
+    # and it would be noticed
+    host.ssh(f"sed -i s,{FOLDER},/nowhere, /etc/nginx/sites-available/ai-admin.app && systemctl reload nginx")
+    figures = load.under_load(host, [tokens()], runbook=only("Secrets in .env", "API restart"))
+    assert figures.failed > 0
+    converge(host)
 
 
 # --- what does not stay up
@@ -135,12 +157,25 @@ def index(host: Host) -> Iterator[str]:
     assert health_check(host)["jwt_secret"]
 
 
+@pytest.fixture
+def gives_up(host: Host) -> Iterator[None]:
+    """pm2 gives an app up after ten starts that ended within `min_uptime`: on a busy machine a second is too short."""
+    file = f"{APP}/ecosystem.config.js"
+    text, anew = read(host, file), f"cd {APP}; pm2 delete {API}; pm2 start ecosystem.config.js --only {API}; pm2 save"
+    replace(host, file, "max_restarts: 10,", "max_restarts: 10, min_uptime: 60000,")
+    host.ssh(anew)
+    yield
+    write(host, file, text.decode())
+    host.ssh(anew)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("gives_up")
 def test_crash_at_start_is_told_with_the_log(host: Host, index: str) -> None:
     write(host, INDEX, f"throw new Error('нет связи: ' + require('./config').redis.password);\n{index}")
     started = time.monotonic()
-    output = refuse(host, "--data", "start_timeout=100")
-    assert time.monotonic() - started < 100, "pm2 had given up, and we waited for it all the same"
+    output = refuse(host, "--data", "start_timeout=600")
+    assert time.monotonic() - started < 600, "pm2 had given up, and we waited for it all the same"
     assert f"{API} does not stay up (errored): its port never opened" in output
     assert re.search(rf"last lines of {APP}/logs/{API}-error-\d+\.log", output), output
     assert "Error: нет связи: ****" in output

@@ -54,7 +54,10 @@ def deployed(host: Host) -> Host:
 def test_every_fact_prints_its_reading_of_one_look(deployed: Host) -> None:
     found, output = facts(deployed, *FACTS)
     assert list(found) == [f"facts.{name}" for name in FACTS]
-    assert found["facts.pm2.Pm2"] == {"status": "online", "stale": False, "shadowed": []}
+    reading = found["facts.pm2.Pm2"]
+    assert isinstance(reading, dict)
+    assert reading.pop("ending").startswith("it has 1.6 s (kill_timeout) to end what it has begun, ")
+    assert reading == {"status": "online", "stale": False, "shadowed": []}
     keys = found["facts.dotenv.Dotenv"]["keys"]  # type: ignore[index]  # a dict, as the next line shows
     assert keys["JWT_SECRET"] == {"kind": "set", "equal": False, "times": 1}
     assert len(found["facts.migration.Migration"]["relations"]) == 3  # type: ignore[index]  # as above
@@ -148,7 +151,7 @@ channel.wire.pack = pack
 ALONE = """
 from operations import nginx
 
-site = nginx.Site("ai-admin.app", "ai-admin.app", "/opt/ai-admin", 3000, 13000)
+site = nginx.Site("ai-admin.app", "ai-admin.app", "/opt/ai-admin", 3000, True)
 nginx.site(name="Site", site=site)
 """
 

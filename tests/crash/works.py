@@ -41,7 +41,6 @@ API: Api = {
     "app_dir": "",
     "port": 1,
     "packages": [],
-    "waiting_room": 2,
     "start_timeout": 1,
     "settle_time": 0,
 }

@@ -557,7 +557,7 @@ FAULTS = [
     ),
     Fault(
         "/socket.io/ goes to another port",
-        "edit $site '/location .*socket.io/,/}/s/:3000;/:9;/'; reload",
+        "edit $site '/location .*socket.io/,/}/s,proxy_pass [^;]*,proxy_pass http://127.0.0.1:9,'; reload",
         "back $site; reload",
         ("handshake_through_nginx", "upgrade_through_nginx", "socket_io_client_connects"),
         ("Nginx WebSocket",),
@@ -594,7 +594,7 @@ FAULTS = [
     ),
     Fault(
         "/auth/ loses the query",
-        "edit $site '/location .auth/,/}/s,proxy_pass http://localhost:3000;,rewrite ^ $uri? break; &,'; reload",
+        "edit $site '/location .auth/,/}/s,proxy_pass,rewrite ^ $uri? break; &,'; reload",
         "back $site; reload",
         ("nginx_passes_on[/auth/]",),
         ("Nginx WebSocket",),
@@ -603,7 +603,7 @@ FAULTS = [
     ),
     Fault(
         "/api/ goes to another port",
-        "edit $site '/location .api/,/}/s,:3000;,:9;,'; reload",
+        "edit $site '/location .api/,/}/s,proxy_pass [^;]*,proxy_pass http://localhost:9,'; reload",
         "back $site; reload",
         ("nginx_passes_on[/api/]",),
         ("Nginx WebSocket",),

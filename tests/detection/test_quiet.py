@@ -85,6 +85,8 @@ def test_ten_seconds_after_a_restart_are_no_alarm(ver: Host, sound: Verified, tm
     """nginx passes nothing to the API for so long, where somebody came while its port was closed."""
     del sound
     page = "curl -sk -o /dev/null -w %{http_code} --resolve ai-admin.app:443:127.0.0.1 https://ai-admin.app/api/none"
+    # a line that says one address, as ours do, is never considered down: those that somebody has left or put in are
+    shell(ver, "edit $site 's,http://.ai_admin_api;,http://localhost:3000;,'; reload", "host")
     try:
         for _ in range(5):  # on a busy machine the restart itself may take ten seconds
             closed = ver.ssh(f"pm2 stop ai-admin-api >/dev/null; {page}").stdout
@@ -94,7 +96,7 @@ def test_ten_seconds_after_a_restart_are_no_alarm(ver: Host, sound: Verified, tm
                 break
         found = verify(ver, tmp_path)
     finally:
-        shell(ver, "reload", "host")
+        shell(ver, "back $site; reload", "host")
     assert (closed, held) == ("502", "502")
     assert found.code == 0, found.output
 

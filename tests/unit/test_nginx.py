@@ -14,7 +14,7 @@ from remote.readings import Configuration
 from settings import BadInput
 from tests.unit.conftest import ROOT
 
-OURS = Site("a.example", "a.example", "/opt/ai-admin", 3000, 13000)
+OURS = Site("a.example", "a.example", "/opt/ai-admin", 3000, True)
 SITE = b"""server {
     listen 80;
     server_name a.example www.a.example;
@@ -65,7 +65,7 @@ def made(now: Configuration, site: Site = OURS) -> bytes:
         return files_of(content(now["dump"]))[ENABLED]
     loaded = files_of(content(now["dump"]))
     old = loaded.get(change.link or change.file, change.old or change.new)
-    assert marked.without(change.new, "") == marked.without(old, "")
+    assert nginx.without(change.new, "") == nginx.without(old, "")
     place = change.link or change.file
     links = {**now["links"], **({place: change.file} if change.link else {})}
     main = loaded.pop("/etc/nginx/nginx.conf")
@@ -77,7 +77,7 @@ def made(now: Configuration, site: Site = OURS) -> bytes:
 def added(text: bytes, others: dict[str, bytes] | None = None) -> list[str]:
     """The locations that our block adds."""
     result = made(fact(text, others=others))
-    block = result[result.rfind(marked.BEGIN.encode()) :].partition(marked.END.encode())[0] if result != text else b""
+    block = b"".join(re.findall(rb">>> ai-admin-deploy.*?<<<", result, re.DOTALL))
     return [path for path in nginx.PATHS if re.search(rb"location (\^~ )?%b {" % path.encode(), block)]
 
 
@@ -89,10 +89,17 @@ def inside(*lines: bytes) -> bytes:
 # --- where
 
 
-def test_block_is_the_last_of_the_tls_server() -> None:
-    text = made(fact())
-    assert text.startswith(SITE[: SITE.rindex(b"}\n")] + b"    # >>> ai-admin-deploy")
+def test_blocks_are_the_first_and_the_last_of_the_tls_server() -> None:
+    """The first: a `rewrite … last` of the server's would skip what comes after it."""
+    start, opening, rest = SITE.partition(b"server {\n    listen 443 ssl;\n")
+    first, _, text = made(fact()).removeprefix(start + b"server {\n").partition(b"    # <<< ai-admin-deploy\n")
+    assert first.startswith(b"    # >>> ai-admin-deploy")
+    assert b"\n    set $ai_admin_api 127.0.0.1:3000;\n    if (-e /run/ai-admin-waiting-room/api-restarts) {\n" in first
+    assert text.startswith(
+        opening.removeprefix(b"server {\n") + rest.removesuffix(b"}\n") + b"    # >>> ai-admin-deploy"
+    )
     assert text.endswith(b"    # <<< ai-admin-deploy\n}\n")
+    assert text.count(b"proxy_pass http://$ai_admin_api;") == len(ALL)
     assert added(SITE) == ALL
 
 
@@ -172,7 +179,7 @@ def test_braces_set_otherwise() -> None:
     assert added(SITE.replace(b"server {", b"server\n{")) == ALL
     text = SITE.replace(b"}\nserver {", b"} server {")
     assert added(text) == ALL
-    assert made(fact(text)).startswith(text[: text.rindex(b"}\n")])
+    assert made(fact(text)).endswith(b"    # <<< ai-admin-deploy\n}\n")
 
 
 def test_crlf_and_bytes_that_are_not_utf8() -> None:
@@ -201,8 +208,8 @@ def test_a_location_that_another_takes_over_is_not_written_twice() -> None:
 
 
 def test_a_block_that_nothing_needs_any_more_goes() -> None:
-    block = made(fact()).removeprefix(SITE.removesuffix(b"}\n"))
-    change = nginx.desired(fact(everything(UPGRADED).removesuffix(b"}\n") + block), OURS)
+    block = made(fact(SITE.replace(b"server {\n    listen 443", b"server { listen 443"))).partition(b"    # >>>")[2]
+    change = nginx.desired(fact(everything(UPGRADED).removesuffix(b"}\n") + b"    # >>>" + block), OURS)
     assert change and change.new == everything(UPGRADED)
     assert change.lines == [f"nginx: our block in {ENABLED} goes: the site has all that it was for"]
 
@@ -331,6 +338,84 @@ def test_our_locations_lose_to_no_other() -> None:
     assert b"location /api/ {" in text
 
 
+# --- requests to the operator's locations wait too
+
+HOST = b"proxy_set_header Host $host;"
+TO = b"proxy_pass http://$ai_admin_api;"
+
+
+@pytest.mark.parametrize(
+    ("own", "new"),
+    [
+        (API, TO + b" # ai-admin-deploy: was http://localhost:3000"),
+        (API + b" # API", TO + b" # API # ai-admin-deploy: was http://localhost:3000"),
+        (
+            b"proxy_pass\thttp://127.0.0.1:3000 ;",
+            b"proxy_pass\thttp://$ai_admin_api ; # ai-admin-deploy: was http://127.0.0.1:3000",
+        ),
+        (b"proxy_pass http://[::1]:3000;", TO + b" # ai-admin-deploy: was http://[::1]:3000"),
+        (b"if ($a) { %b }" % API, b"if ($a) { %b } # ai-admin-deploy: was http://localhost:3000" % TO),
+        (API.replace(b"3000;", b"3000/;"), None),  # another path would be passed on
+        (API.replace(b"3000", b"4000"), None),
+        (API.replace(b"localhost", b"api.example"), None),
+        (API.replace(b"http:", b"https:"), None),
+        (b"proxy_pass\n http://localhost:3000;", None),
+    ],
+)
+@pytest.mark.parametrize("eol", [b"\n", b"\r\n"])
+def test_an_operators_line_passes_through_the_waiting_room(own: bytes, new: bytes | None, eol: bytes) -> None:
+    own = own.replace(b"\n", eol)
+    site = inside(b"    location /own/ {", b"        " + own, b"        " + HOST, b"    }")
+    site = re.sub(rb"\r?\n", eol, site)
+    result = made(fact(site))
+    assert result.count(b"        %b%b" % (new or own, eol)) == 1 or b"\n" in own
+    assert result.count(b"# ai-admin-deploy: was") == bool(new)
+    change = nginx.desired(fact(site), OURS)
+    assert change and ("becomes http://$ai_admin_api" in "".join(change.lines)) is bool(new)
+    left = nginx.desired(fact(result), replace(OURS, change_proxy_pass=False))
+    assert (left.new if left else result).count(own) == 1, "the setting puts it back"
+
+
+def test_a_line_that_would_mean_something_else_stays() -> None:
+    """Without a Host header of its own, nginx sends the name in proxy_pass; an included file may be others' too."""
+    own = {"/etc/nginx/own.conf": b"location /a/ {\n%b\n%b\n}\n" % (API, HOST)}
+    two = b"    location /b/ { %b %b } location /c/ { %b %b }" % (API, HOST, API, HOST)
+    refused = b"    location /d/ { %b %b proxy_redirect default; }" % (API, HOST)
+    lines = [b"    location /own/ { %b }" % API, b"    include own.conf;", two, refused]
+    result = made(fact(inside(*lines), others=own))
+    assert b"was http" not in result
+
+
+@pytest.mark.parametrize(
+    "site",
+    [
+        SITE.replace(b"server {\n    listen 443", b"server { listen 443"),
+        SITE.replace(b"    listen 443", b"    open_file_cache max=1000 inactive=20s;\n    listen 443"),
+    ],
+)
+def test_where_nobody_can_wait(site: bytes) -> None:
+    """The server's first line is not free; or nginx would take the sign that it saw a minute ago."""
+    result = made(fact(site.replace(b"try_files $uri /index.html;", API + HOST)))
+    assert b"$ai_admin_api" not in result
+    assert result.count(b"proxy_pass http://127.0.0.1:3000;") >= 1
+
+
+def test_a_cache_that_is_off_is_none() -> None:
+    assert b"$ai_admin_api" in made(fact(SITE.replace(b"    listen 443", b"    open_file_cache off;\n    listen 443")))
+
+
+def test_the_host_header_may_be_inherited() -> None:
+    result = made(fact(inside(b"    " + HOST, b"    location /own/ { %b }" % API)))
+    assert b"was http" in result
+
+
+def test_lines_are_changed_where_nothing_else_lacks() -> None:
+    result = made(fact(everything(UPGRADED + b" " + HOST)))
+    assert b"if (-e /run/ai-admin-waiting-room/api-restarts) {" in result
+    assert result.count(b"    location ") == 1
+    assert nginx.without(result, "") == everything(UPGRADED + b" " + HOST)
+
+
 # --- a location of the operator's for /socket.io/
 
 
@@ -344,9 +429,7 @@ def completed(location: bytes, **more: bytes) -> str:
         )
     )
     assert text.count(b"/socket") == 1, "not written a second time"
-    before, _, after = text.decode().partition(marked.BEGIN)
-    assert "/socket" in before
-    block, _, after = after.partition(marked.END)
+    block, _, after = text.decode().partition("/socket")[2].partition(marked.BEGIN)[2].partition(marked.END)
     assert after.lstrip().startswith("}")
     return " ".join(block.split("lost")[1].split()).removesuffix(" #")
 
@@ -393,7 +476,7 @@ def test_a_complete_one_stays() -> None:
 
 def test_completed_and_lacking_are_two_blocks() -> None:
     text = made(fact(inside(b"\tlocation /socket.io/ {\n\t\t" + API + b"\n\t}")))
-    assert text.count(marked.BEGIN.encode()) == 2
+    assert text.count(marked.BEGIN.encode()) == 3  # and the waiting room
     assert text.endswith(b"    }\n    # <<< ai-admin-deploy\n}\n")
     assert text.count(b"\n    location /") == 1, "all of ours are the server's own"
     assert b"\n\t    proxy_http_version 1.1;\n" in text
@@ -440,8 +523,8 @@ def test_what_cannot_be_completed_is_refused(location: bytes, message: str) -> N
 
 def test_our_block_follows_the_settings() -> None:
     old = made(fact())
-    new = made(fact(old), replace(OURS, api_port=3001, waiting_room=13001))
-    assert new == old.replace(b":3000;", b":3001;").replace(b":13000;", b":13001;")
+    new = made(fact(old), replace(OURS, api_port=3001))
+    assert new == old.replace(b":3000", b":3001")
 
 
 def test_headers_of_the_requirements() -> None:
@@ -498,7 +581,7 @@ def test_the_first_of_the_name_serves() -> None:
     others = {"/etc/nginx/conf.d/own.conf": SITE}
     change = nginx.desired(fact(SITE, links={}, available=SITE, others=others), OURS)
     assert change and change.file == "/etc/nginx/conf.d/own.conf"
-    assert change.lines[1:] == [
+    assert change.lines[2:] == [
         f"nginx: {ENABLED} line 6 is for a.example too, but nginx takes the first of the name; it stays as it is"
     ]
 
@@ -523,8 +606,11 @@ def test_a_server_for_each_address() -> None:
         BadInput, match=f"conf.d/six.conf and {ENABLED} serve a.example, each at another address; put bo"
     ):
         nginx.desired(fact(SITE, others={"/etc/nginx/conf.d/six.conf": six}), OURS)
-    complete = made(fact(six))
-    assert nginx.desired(fact(made(fact()), others={"/etc/nginx/conf.d/six.conf": complete}), OURS) is None
+    # requests do not wait then: lines of both files would change, and one file at a time does
+    complete = six.replace(b"try_files $uri /index.html;", UPGRADED + b" proxy_set_header Host $host;")
+    change = nginx.desired(fact(SITE, others={"/etc/nginx/conf.d/six.conf": complete}), OURS)
+    assert change and change.file == ENABLED
+    assert change.new.count(b"proxy_pass http://127.0.0.1:3000;") == len(ALL) and b"$ai_admin" not in change.new
 
 
 def test_a_site_that_is_not_enabled() -> None:
@@ -548,4 +634,6 @@ def test_without_a_site_the_whole_is_rendered() -> None:
 def test_the_rehearsal_site() -> None:
     site = (ROOT / "tests/rehearsal/root/etc/nginx/sites-available/ai-admin.app").read_bytes()
     result = made(fact(site), replace(OURS, domain="ai-admin.app"))
-    assert result.count(b"location ") == site.count(b"location ") + 3  # /socket.io/, /webhook/ and the waiting room
+    assert result.count(b"location ") == site.count(b"location ") + 2  # /socket.io/, /webhook/
+    assert result.count(b" # ai-admin-deploy: was http://localhost:3000\n") == site.count(b"http://localhost:3000")
+    assert b"proxy_pass http://localhost" not in result

@@ -4,7 +4,7 @@ from operations.pm2 import reasons
 from remote.readings import Running
 from rules import APP_ID, JWT_SECRET
 
-CONVERGED: Running = {"status": "online", "stale": False, "shadowed": []}
+CONVERGED: Running = {"status": "online", "stale": False, "shadowed": [], "ending": ""}
 
 
 def test_converged_needs_no_restart() -> None:
@@ -14,12 +14,12 @@ def test_converged_needs_no_restart() -> None:
 @pytest.mark.parametrize(
     ("now", "why"),
     [
-        ({"status": "online", "stale": True, "shadowed": []}, ["it is older than its files"]),
-        ({"status": "errored", "stale": True, "shadowed": []}, ["pm2 says errored"]),
-        ({"status": "unknown", "stale": True, "shadowed": []}, ["pm2 says unknown"]),
-        ({"status": "no daemon", "stale": True, "shadowed": []}, ["pm2 says no daemon"]),
+        ({"status": "online", "stale": True, "shadowed": [], "ending": ""}, ["it is older than its files"]),
+        ({"status": "errored", "stale": True, "shadowed": [], "ending": ""}, ["pm2 says errored"]),
+        ({"status": "unknown", "stale": True, "shadowed": [], "ending": ""}, ["pm2 says unknown"]),
+        ({"status": "no daemon", "stale": True, "shadowed": [], "ending": ""}, ["pm2 says no daemon"]),
         (
-            {"status": "online", "stale": False, "shadowed": [JWT_SECRET, APP_ID]},
+            {"status": "online", "stale": False, "shadowed": [JWT_SECRET, APP_ID], "ending": ""},
             ["pm2's own record hides JWT_SECRET, YCLIENTS_APP_ID of .env"],
         ),
     ],
@@ -31,5 +31,5 @@ def test_what_pm2_says(now: Running, why: list[str]) -> None:
 def test_changes_ahead_count() -> None:
     """In the plan nothing is written yet, and the restart must be in it."""
     assert reasons(CONVERGED, ["packages will change"]) == ["packages will change"]
-    stale: Running = {"status": "online", "stale": True, "shadowed": []}
+    stale: Running = {"status": "online", "stale": True, "shadowed": [], "ending": ""}
     assert reasons(stale, [".env will change"]) == ["it is older than its files", ".env will change"]

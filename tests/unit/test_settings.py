@@ -21,6 +21,7 @@ BAD: dict[str, list[Any]] = {
     "nginx_site": ["", "../nginx.conf", "a/b", ".hidden", "-x"],
     "packages": [[], "socket.io", {"Socket IO": "1"}, {"a": ""}, {"a": " "}, {"a": 1}, {"--flag": "1"}, {3: "1"}],
     "health_check": ["true", "", 1, 0, None],
+    "change_proxy_pass": ["true", "", 1, 0, None],
     "start_timeout": [0, 601, "30", 1.5, True],
     "settle_time": [-1, 121, "5", None],
     "lock_wait": [-1, 3601, "0"],

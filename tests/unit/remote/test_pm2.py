@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import socket
 import sys
 import time
@@ -240,7 +241,6 @@ def read(app_dir: Path, app: str = "api", port: int = 0) -> Any:
         "app_dir": str(app_dir),
         "port": port or free_port(),
         "packages": ["p"],
-        "waiting_room": 0,
         "start_timeout": 1,
         "settle_time": 0,
     }
@@ -264,6 +264,27 @@ def test_a_port_that_another_process_holds(start: Start, home: Path, app_dir: Pa
     assert "token" not in str(failure.value)
 
 
+ENDING = "it has 1.6 s (kill_timeout) to end what it has begun, then it is killed"
+EXITED = "2026-11-24T06:22:19: PM2 log: App [%s:0] exited with code [0] via signal [%s]\n"
+
+
+@pytest.mark.parametrize(
+    ("dump", "log", "says"),
+    [
+        (None, "", "it has 1.6 s .* then it is killed"),
+        ([{"name": "other", "kill_timeout": 9000}, {"name": "api"}], EXITED % ("other", "SIGKILL"), "1.6 s .* it is k"),
+        ([{"name": "api", "kill_timeout": 9500}], EXITED % ("api", "SIGINT"), "it has 9.5 s .* then it is killed"),
+        ([], EXITED % ("api", "SIGINT") + EXITED % ("api", "SIGKILL"), "the last time only the kill ended it"),
+        ([], EXITED % ("api", "SIGKILL") + EXITED % ("api", "SIGINT"), "then it is killed"),
+    ],
+)
+def test_how_it_will_end(tmp_path: Path, dump: object, log: str, says: str) -> None:
+    if dump is not None:
+        (tmp_path / "dump.pm2").write_text(json.dumps(dump))
+    (tmp_path / "pm2.log").write_text(log)
+    assert re.search(says, pm2.ending(str(tmp_path), "api"))
+
+
 @pytest.mark.usefixtures("home", "client")
 def test_a_port_that_the_app_itself_opens_just_now(app_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [True, False]
@@ -276,7 +297,7 @@ def test_read_a_running_one_without_asking_pm2(start: Start, home: Path, app_dir
     time.sleep(0.06)  # by more than the clock's 20 ms younger than its files
     run_app(start, home, "api", "api-0.pid", JWT_SECRET="", APP_IDS="1", X="A=1")
     time.sleep(0.02)
-    assert read(app_dir) == {"status": "online", "stale": False, "shadowed": ["JWT_SECRET"]}
+    assert read(app_dir) == {"status": "online", "stale": False, "shadowed": ["JWT_SECRET"], "ending": ENDING}
 
     time.sleep(0.06)
     (app_dir / "src/api/a.js").write_text("// new")
@@ -296,7 +317,7 @@ def test_read_one_that_we_started(start: Start, home: Path, app_dir: Path) -> No
 
 @pytest.mark.usefixtures("home")
 def test_read_without_a_daemon(app_dir: Path, client: Path) -> None:
-    assert read(app_dir) == {"status": "no daemon", "stale": True, "shadowed": []}
+    assert read(app_dir) == {"status": "no daemon", "stale": True, "shadowed": [], "ending": ""}
     assert not (client.parent / "called").exists()  # pm2's command would start one
 
 
@@ -310,8 +331,8 @@ def test_read_one_that_does_not_run(home: Path, app_dir: Path, client: Path, mon
     monkeypatch.setattr(pm2, "daemon_runs", bool)
     monkeypatch.setenv("JWT_SECRET", "of the operator's shell")
     client.write_text(LIST)
-    assert read(app_dir) == {"status": "errored", "stale": True, "shadowed": []}
-    assert read(app_dir, "nobody") == {"status": "unknown", "stale": True, "shadowed": []}
+    assert read(app_dir) == {"status": "errored", "stale": True, "shadowed": [], "ending": ""}
+    assert read(app_dir, "nobody") == {"status": "unknown", "stale": True, "shadowed": [], "ending": ""}
     called = (client.parent / "called").read_text()
     assert called.startswith("jlist\n")
     assert f"PM2_HOME={home}" in called

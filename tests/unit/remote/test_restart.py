@@ -10,13 +10,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from remote import Failure, nginx, pm2, processes, restart, services
+from remote import Failure, nginx, pm2, processes, restart, services, waiting_room
 from remote.files import sha256
 from remote.processes import Done, Process
 from remote.readings import Api
+from remote.waiting_room import Room
 from tests.unit.remote.conftest import Start, free_port
 
 # --- last_lines
@@ -166,9 +168,26 @@ def workers(clock: Clock, monkeypatch: pytest.MonkeyPatch, second: Callable[[flo
 
     monkeypatch.setattr(restart, "time", clock)
     monkeypatch.setattr(restart, "health", lambda port, _: "" if port else "no port")
-    monkeypatch.setattr(nginx, "retry_upstreams", str)
+    monkeypatch.setattr(nginx, "retry_upstreams", lambda *_: None)
     monkeypatch.setattr(pm2, "serves", lambda app, port: bool(app and port))
     monkeypatch.setattr(pm2, "processes", now)
+
+
+class Door:
+    """A waiting room that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def hold(self) -> None:
+        self.told.append("hold")
+
+    def let_in(self) -> None:
+        self.told.append("let in")
+
+
+def wait_until_stable(door: Door | None = None) -> None:
+    restart.wait_until_stable(STABLE, cast(Room, door or Door()))
 
 
 STABLE: Api = {
@@ -176,7 +195,6 @@ STABLE: Api = {
     "app_dir": "/app",
     "port": 3000,
     "packages": [],
-    "waiting_room": 13000,
     "start_timeout": 20,
     "settle_time": 5,
 }
@@ -185,7 +203,9 @@ STABLE: Api = {
 def test_every_worker_must_stay_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     workers(clock, monkeypatch, lambda now: now > 3)
-    restart.wait_until_stable(STABLE)
+    door = Door()
+    wait_until_stable(door)
+    assert door.told[-3:] == ["let in", "hold", "let in"]
     assert 8 < clock.now < 9
 
 
@@ -194,14 +214,14 @@ def test_a_worker_that_ends_again_and_again(monkeypatch: pytest.MonkeyPatch) -> 
     clock = Clock()
     workers(clock, monkeypatch, lambda now: now // 2)
     with pytest.raises(Failure, match="it answered, then ended and was started again"):
-        restart.wait_until_stable(STABLE)
+        wait_until_stable()
 
 
 def test_the_answer_of_another_process_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     workers(Clock(), monkeypatch, bool)
     monkeypatch.setattr(pm2, "serves", lambda *_: False)
     with pytest.raises(Failure, match="its port never opened"):
-        restart.wait_until_stable(STABLE)
+        wait_until_stable()
 
 
 # --- restart, with a pm2 that answers as it is told
@@ -226,13 +246,15 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Api:
     monkeypatch.setattr(pm2, "daemon_runs", bool)
     monkeypatch.setattr(pm2, "apps", lambda *of: [{"name": f"another in {of}", "pm2_env": {}}])
     monkeypatch.setattr(restart, "_check_ecosystem", str)
+    monkeypatch.setattr(waiting_room, "FOLDER", str(tmp_path / "room"))
+    monkeypatch.setattr(waiting_room, "SOCKET", str(tmp_path / "room/api"))
+    monkeypatch.setattr(waiting_room, "SIGN", str(tmp_path / "room/sign"))
     monkeypatch.setattr(restart, "wait_until_stable", lambda *_: None)
     return {
         "app": "api",
         "app_dir": str(tmp_path),
         "port": free_port(),
         "packages": [],
-        "waiting_room": free_port(),
         "start_timeout": 1,
         "settle_time": 0,
     }
@@ -253,8 +275,8 @@ def test_the_files_go_back_whatever_went_wrong(
     client, outcomes = Pm2(restarts=True), [error]
     monkeypatch.setattr(pm2, "command", client.command)
 
-    def wait(api: Api, worst: int = 500) -> None:
-        del api, worst
+    def wait(api: Api, room: Room, worst: int = 500) -> None:
+        del api, room, worst
         if outcomes:
             raise outcomes.pop()
 

@@ -1,36 +1,49 @@
-"""Guests wait while the API's port is closed, and are served when it opens."""
+"""Guests wait until they are let in, and are served then; what the API had begun is not given to it once more."""
 
 from __future__ import annotations
 
+import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from remote import waiting_room
 from remote.waiting_room import open_room
+from tests.unit.conftest import ROOT
 from tests.unit.remote.conftest import free_port
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting_room, "AGAIN", 0.005)
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The room's socket."""
+    monkeypatch.setattr(waiting_room, "FOLDER", str(tmp_path / "room"))
+    monkeypatch.setattr(waiting_room, "SOCKET", str(tmp_path / "room/api"))
+    monkeypatch.setattr(waiting_room, "SIGN", str(tmp_path / "room/sign"))
     monkeypatch.setattr(waiting_room, "LEAVE", 0.5)
+    return tmp_path / "room/api"
 
 
 @contextmanager
-def api(port: int) -> Iterator[None]:
-    """Answers each guest with what it said, when it has said all."""
+def api(port: int) -> Iterator[list[bytes]]:
+    """Answers each guest with what it said up to its first empty line; the list is of all that was said."""
+    heard: list[bytes] = []
     with socket.create_server(("127.0.0.1", port), backlog=64) as server:
 
         def serve(guest: socket.socket) -> None:
             with guest:
-                said = b"".join(iter(lambda: guest.recv(65536), b""))
+                said = b""
+                while not said.endswith(b"\r\n\r\n"):
+                    said += guest.recv(65536)
+                heard.append(said)
                 guest.sendall(b"api:" + said)
 
         def receive() -> None:
@@ -43,132 +56,157 @@ def api(port: int) -> Iterator[None]:
 
         thread = threading.Thread(target=receive)
         thread.start()
-        yield
+        yield heard
         server.shutdown(socket.SHUT_RDWR)
         thread.join()
 
 
-def ask(port: int, said: bytes = b"") -> bytes:
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as guest:
+def connect(path: Path) -> socket.socket:
+    guest = socket.socket(socket.AF_UNIX)
+    guest.settimeout(10)
+    guest.connect(str(path))
+    return guest
+
+
+def ask(path: Path, said: bytes) -> bytes:
+    """As nginx does: it waits for the answer with its own side open."""
+    with connect(path) as guest:
         guest.sendall(said)
-        guest.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: guest.recv(65536), b""))
 
 
-def is_free(port: int) -> bool:
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
+GET, POST = b"GET /a?b=c HTTP/1.1\r\nHost: x\r\n\r\n", b"POST / HTTP/1.0\r\nUpgrade-Insecure-Requests: 1\r\n\r\n"
 
 
-def test_a_guest_waits_until_the_api_opens() -> None:
-    room, port = free_port(), free_port()
-    with ThreadPoolExecutor() as pool, open_room(room, port, 5):
-        answer = pool.submit(ask, room, b"GET /")
+def test_a_guest_waits_until_it_is_let_in(path: Path) -> None:
+    port = free_port()
+    with ThreadPoolExecutor() as pool, api(port), open_room(port, 10) as room:
+        answers = [pool.submit(ask, path, each) for each in (GET, POST)]
+        time.sleep(0.1)
+        assert not any(answer.done() for answer in answers), "though the API's port is open"
+        room.let_in()
+        assert [answer.result(10) for answer in answers] == [b"api:" + GET, b"api:" + POST]
+
+
+def test_the_sign_is_there_only_while_it_holds(path: Path) -> None:
+    """nginx looks at what it points to; nobody but the owner of its folder can put another in its place, or another
+    socket."""
+    sign = path.with_name("sign")
+    with api(free_port()), open_room(free_port(), 10) as room:
+        assert sign.exists()
+        assert path.stat().st_mode & 0o777 == 0o666 and path.parent.stat().st_mode & 0o777 == 0o711
+        room.let_in()
+        assert not sign.is_symlink()
+        room.let_in()
+        room.hold()
+        assert sign.exists()
+        room.hold()
+    assert list(path.parent.iterdir()) == []
+
+
+HOLDS = """
+import os, sys
+from remote import waiting_room
+waiting_room.FOLDER, waiting_room.SOCKET, waiting_room.SIGN = sys.argv[1:]
+with waiting_room.open_room(1, 60):
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_deploy_that_was_killed_holds_nobody_and_is_no_obstacle(path: Path) -> None:
+    folder, sign = path.parent, path.with_name("sign")
+    killed = subprocess.run([sys.executable, "-c", HOLDS, folder, path, sign], cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    assert sign.is_symlink() and not sign.exists(), "it points to a thread that is gone"
+    with pytest.raises(ConnectionRefusedError):
+        connect(path)
+    with open_room(free_port(), 10):
+        assert sign.exists()
+        connect(path).close()
+
+
+def test_many_guests_and_long_answers(path: Path) -> None:
+    port = free_port()
+    said = [bytes([number + 65]) * 300_000 + b"\r\n\r\n" for number in range(20)]
+    with ThreadPoolExecutor(20) as pool, api(port), open_room(port, 30) as room:
+        answers = [pool.submit(ask, path, each) for each in said]
+        time.sleep(0.1)
+        room.let_in()
+        assert [answer.result(30) for answer in answers] == [b"api:" + each for each in said]
+
+
+def test_a_websocket_is_sent_back_to_nginx(path: Path) -> None:
+    """It would else live no longer than the room."""
+    port = free_port()
+    with ThreadPoolExecutor() as pool, api(port) as heard, open_room(port, 10) as room:
+        answer = pool.submit(ask, path, b"GET /socket.io/?EIO=4 HTTP/1.1\r\nHost: x\r\nupgrade: websocket\r\n\r\n")
         time.sleep(0.05)
-        assert not answer.done()
-        with api(port):
-            assert answer.result(5) == b"api:GET /"
-            assert ask(room, b"later") == b"api:later"
+        room.let_in()
+        assert b"\r\nX-Accel-Redirect: /socket.io/?EIO=4\r\n" in answer.result(10)
+        assert heard == []
 
 
-def test_many_guests_and_long_answers() -> None:
-    room, port = free_port(), free_port()
-    said = [bytes([number]) * 300_000 for number in range(20)]
-    with ThreadPoolExecutor(20) as pool, open_room(room, port, 5):
-        answers = [pool.submit(ask, room, each) for each in said]
-        time.sleep(0.05)
-        with api(port):
-            assert [answer.result(10) for answer in answers] == [b"api:" + each for each in said]
-
-
-def test_those_that_were_let_in_get_their_answer_after_it_closes() -> None:
-    room, port = free_port(), free_port()
+def test_those_that_were_let_in_get_their_answer_after_it_closes(path: Path) -> None:
+    port = free_port()
     with api(port):
-        with open_room(room, port, 5):
-            guest = socket.create_connection(("127.0.0.1", room), timeout=5)
-            guest.sendall(b"GET")
-            time.sleep(0.05)
-            end = threading.Timer(0.05, guest.shutdown, [socket.SHUT_WR])
+        with open_room(port, 10) as room:
+            guest = connect(path)
+            guest.sendall(GET.removesuffix(b"\r\n"))
+            room.let_in()
+            end = threading.Timer(0.1, guest.sendall, [b"\r\n"])
             end.start()
         end.join()
         with guest:
-            assert b"".join(iter(lambda: guest.recv(65536), b"")) == b"api:GET"
+            assert b"".join(iter(lambda: guest.recv(65536), b"")) == b"api:" + GET
 
 
-def test_a_guest_waits_no_longer_than_it_may() -> None:
-    room, port = free_port(), free_port()
-    with open_room(room, port, 0.05):
+def test_a_guest_waits_no_longer_than_it_may(path: Path) -> None:
+    with open_room(free_port(), 0.05):
         begun = time.monotonic()
-        assert ask(room) == b""
-        assert 0.05 <= time.monotonic() - begun < 2
+        with connect(path) as guest:
+            assert guest.recv(1) == b""
+        assert time.monotonic() - begun >= 0.05
 
 
-def test_a_guest_that_leaves_is_no_harm() -> None:
-    room, port = free_port(), free_port()
-    with open_room(room, port, 5):
-        socket.create_connection(("127.0.0.1", room)).close()
-        with api(port):
-            assert ask(room, b"x") == b"api:x"
+def test_nothing_is_executed_for_a_guest_that_has_left(path: Path) -> None:
+    """nginx has told its client that it failed."""
+    port = free_port()
+    with api(port) as heard, open_room(port, 10) as room:
+        with connect(path) as guest:
+            guest.sendall(POST)
+            while not room.guests:
+                time.sleep(0.01)
+        room.let_in()
+        room.guests[0].join(10)
+        assert not room.guests[0].is_alive() and heard == []
 
 
-def test_a_port_that_is_taken_is_no_error() -> None:
-    taken = free_port()
-    with socket.create_server(("127.0.0.1", taken)):
-        with open_room(taken, free_port(), 5):
-            pass
-        assert not is_free(taken)
-
-
-@pytest.mark.parametrize("is_taken", [True, False])
-def test_what_fails_in_it_comes_out(is_taken: bool) -> None:
-    room = free_port()
-
-    def fails() -> None:
-        with open_room(room, free_port(), 5):
-            raise OSError("of the block itself")
-
-    other = socket.create_server(("127.0.0.1", room)) if is_taken else None
-    with pytest.raises(OSError, match="of the block itself"):
-        fails()
-    if other:
-        other.close()
-    assert is_free(room)
-
-
-def test_only_this_machine_comes_in_and_the_port_is_free_after_it() -> None:
-    room = free_port()
-    with open_room(room, free_port(), 5):
-        assert not is_free(room)
-        socket.create_server(("127.0.0.2", room)).close()  # it has not taken all addresses
-    assert is_free(room)
-    with open_room(room, free_port(), 5):
-        assert not is_free(room)
-
-
-def test_a_guest_still_waiting_when_it_closes_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting_room, "LEAVE", 0.05)
-    begun = time.monotonic()
-    room = free_port()
-    with open_room(room, free_port(), 1):
-        guest = socket.create_connection(("127.0.0.1", room))
-        time.sleep(0.02)
-    assert time.monotonic() - begun < 0.9
-    guest.close()
-
-
-def test_an_api_that_resets_the_connection_ends_its_guests() -> None:
-    """It started, accepted, and crashed: nobody is to wait for the end of the restart."""
-    room, port = free_port(), free_port()
-    with open_room(room, port, 5), socket.create_server(("127.0.0.1", port)) as server:
-        guest = socket.create_connection(("127.0.0.1", room), timeout=5)
-        guest.sendall(b"GET / HTTP/1.1\r\n")
+def test_an_api_that_ends_without_an_answer_is_not_asked_twice(path: Path) -> None:
+    """It started, accepted, and crashed. The connection ends, and nginx says 502."""
+    port = free_port()
+    with ThreadPoolExecutor() as pool, socket.create_server(("127.0.0.1", port)) as server, open_room(port, 10) as room:
+        answer = pool.submit(ask, path, GET)
+        time.sleep(0.05)
+        room.let_in()
         accepted = server.accept()[0]
         accepted.recv(4)
         linger = struct.pack("ii", 1, 0)  # close() sends a reset
         accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         accepted.close()
-        assert guest.recv(1) == b""
-        guest.close()
+        assert answer.result(10) == b""
+        server.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+def test_what_fails_in_it_comes_out(path: Path) -> None:
+    with pytest.raises(OSError, match="of the block itself"), open_room(free_port(), 5):
+        raise OSError("of the block itself")
+    assert not path.exists()
+
+
+def test_a_guest_still_waiting_when_it_closes_keeps_nobody(path: Path) -> None:
+    begun = time.monotonic()
+    with open_room(free_port(), 60), connect(path) as guest:
+        guest.sendall(GET)
+    assert time.monotonic() - begun < 30
