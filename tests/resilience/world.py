@@ -115,13 +115,9 @@ class World:
         return deploy(self.host, *FAST, *arguments, environment=environment, root=self.root)
 
     def problems(self, *unasked: str) -> list[str]:
-        """Which of the invariants do not hold, but for `unasked`: of "nginx", "database" and "left".
-
-        The site may need a moment after a restart; nothing else may.
-        """
-        deadline = time.monotonic() + PATIENCE
-        while (wrong := _of_site(answers := self.ask())) and time.monotonic() < deadline:
-            time.sleep(0.3)
+        """Which of the invariants do not hold, but for `unasked`: of "nginx", "database" and "left"."""
+        answers = self.ask_patiently()
+        wrong = _of_site(answers)
         if answers.get("nginx") != "1" and "nginx" not in unasked:
             wrong.append("nginx -t does not pass")
         columns, ledger = answers.get("columns"), answers.get("ledger") or "0"
@@ -134,6 +130,13 @@ class World:
     def ask(self) -> dict[str, str]:
         lines = self.host.ssh("sh", input=ASK, check=False).stdout.splitlines()
         return dict(line.partition(" ")[::2] for line in lines)
+
+    def ask_patiently(self) -> dict[str, str]:
+        """The site may need a moment after a restart, or on a busy machine; nothing else may."""
+        deadline = time.monotonic() + PATIENCE
+        while _of_site(answers := self.ask()) and time.monotonic() < deadline:
+            time.sleep(0.3)
+        return answers
 
     def of_dotenv(self) -> list[str]:
         found, env = [], self.env_now()
