@@ -43,6 +43,8 @@ app.all(['{PATH}', '{PATHS["POST"]}'], (req, res) => {{
 """
 CRASHES = "if (require('fs').readFileSync('.env', 'utf8').includes('crash')) setTimeout(() => process.exit(1), 100);\n"
 CLIENTS = Path(__file__).with_name("clients.js")
+ANYONE = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # once: to load the system's CAs takes longer than a request
+ANYONE.check_hostname, ANYONE.verify_mode = False, ssl.CERT_NONE
 
 
 @dataclass
@@ -68,10 +70,8 @@ class Figures:
 
 def ask(address: str, method: str = "GET", path: str = "/marketplace/onboarding?token=load") -> tuple[int, float]:
     """One request: its status (0: no answer) and seconds."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     started = time.monotonic()
-    connection = http.client.HTTPSConnection(address, timeout=TIMEOUT, context=context)
+    connection = http.client.HTTPSConnection(address, timeout=TIMEOUT, context=ANYONE)
     try:
         connection.request(method, path, "{}" if method == "POST" else None, headers={"Host": "ai-admin.app"})
         response = connection.getresponse()

@@ -44,6 +44,13 @@ class Driver:
             ask = {"cmd": f"Emulation.{command}", "params": given}
             self._ask("POST", f"{self.session}/goog/cdp/execute", ask)
 
+    def whole(self) -> bytes:
+        """A picture of the whole page, as a PNG."""
+        ask = {"cmd": "Page.captureScreenshot", "params": {"captureBeyondViewport": True, "format": "png"}}
+        size = self.run("return [document.documentElement.scrollWidth, document.documentElement.scrollHeight]")
+        ask["params"] |= {"clip": {"x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1}}  # type: ignore[operator]
+        return base64.b64decode(self._ask("POST", f"{self.session}/goog/cdp/execute", ask)["data"])
+
     def screenshot(self) -> bytes:
         return base64.b64decode(self._ask("GET", f"{self.session}/screenshot"))
 
