@@ -47,7 +47,7 @@ class Driver:
     def whole(self) -> bytes:
         """A picture of the whole page, as a PNG."""
         ask = {"cmd": "Page.captureScreenshot", "params": {"captureBeyondViewport": True, "format": "png"}}
-        size = self.run("return [document.documentElement.scrollWidth, document.documentElement.scrollHeight]")
+        size = self.run("return [innerWidth, Math.ceil(document.body.getBoundingClientRect().bottom)]")
         ask["params"] |= {"clip": {"x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1}}  # type: ignore[operator]
         return base64.b64decode(self._ask("POST", f"{self.session}/goog/cdp/execute", ask)["data"])
 

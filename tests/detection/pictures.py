@@ -31,7 +31,7 @@ def on_a_terminal(*command: str) -> str:
 
     def read(descriptor: int) -> bytes:
         pieces.append(os.read(descriptor, 65536))
-        return b""
+        return pieces[-1]
 
     os.environ |= {"COLUMNS": str(COLUMNS), "LINES": str(LINES)}
     pty.spawn(command, read)
@@ -46,7 +46,8 @@ def as_page(text: str) -> str:
 
 
 def main() -> None:
-    host = of_this_run("pictures")
+    host = of_this_run("picture")
+    own = f"{INVENTORY} deploy.py --limit {host.name}"
     host.reset()
     try:
         done = deploy(host)
@@ -55,10 +56,11 @@ def main() -> None:
         with TemporaryDirectory() as scratch:
             report, table = Path(scratch, "report.html"), Path(scratch, "table.html")
             command = (sys.executable, "-m", "tests.verify", INVENTORY, "--limit", host.name, "--html", str(report))
-            text = on_a_terminal(*command).replace(host.name, "ai-admin.app")
-            table.write_text(as_page(text.replace(f"{INVENTORY} ", "inventory.py ")), encoding="utf-8")
+            table.write_text(as_page(on_a_terminal(*command)), encoding="utf-8")
             with browser(Path(scratch), "MAP * ~NOTFOUND") as driver:
-                for page, file, width in ((table, TABLE, 1000), (report, REPORT, 900)):
+                for page, file, width in ((table, TABLE, 1040), (report, REPORT, 900)):
+                    text = page.read_text(encoding="utf-8").replace(own, "inventory.py deploy.py")
+                    page.write_text(text.replace(host.name, "ai-admin.app"), encoding="utf-8")
                     driver.open(page.as_uri())
                     driver.look(width, "light")
                     file.write_bytes(driver.whole())
