@@ -20,6 +20,7 @@ LONG = 3600  # seconds; the database's own limits end the building of an index b
 SILENCE = {"keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3", "tcp_user_timeout": "25000"}
 # What libpq 17 says of a database elsewhere, and what to do about it: the first that matches.
 REMEDIES = {
+    "authentication failed|enant or user not found": "correct the user and the password in DATABASE_URL",
     "root certificate file .* does not exist|could not read root cert": "put there, on this server, the certificate of "
     "who signs for the database, as its provider gives it, or name the right file: database_ca",
     "certificate verify failed": "it is not signed by whom database_ca or sslrootcert names: take that file anew from "
@@ -30,7 +31,6 @@ REMEDIES = {
     "timeout expired|did not end within|timed out": "it accepts and does not answer: is the database paused, is it the "
     "right port in DATABASE_URL, does a firewall let this server in?",
     "Network is unreachable": "this server has no IPv6? Supabase's direct address has no IPv4, its session pooler has",
-    "authentication failed|enant or user not found": "correct the user and the password in DATABASE_URL",
 }
 # The connection went in the middle: PostgreSQL may or may not have got to the COMMIT. Not so where it had not come
 # about yet, or where PostgreSQL itself says that it ends.

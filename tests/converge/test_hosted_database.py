@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,12 +21,11 @@ import remote.look
 from credentials import load
 from remote import wire
 from tests.converge.conftest import APP, QUICK, differing, only, owned, read, refuse, verify, write
-from tests.converge.operator import Operator
 from tests.converge.test_bad_input import shown
 from tests.converge.test_leaks import written_on
-from tests.converge.watcher import START, watching
+from tests.converge.watcher import START
 from tests.rehearsal.host import Host, until
-from tests.rehearsal.story import EVERYTHING, INVENTORY, Deployed, deploy, tokens, without_secrets
+from tests.rehearsal.story import EVERYTHING, Deployed, deploy, tokens
 
 pytestmark = pytest.mark.slow
 
@@ -176,24 +174,35 @@ def test_the_plan_names_the_database_that_the_application_names(hosted: Host) ->
 # --- the story
 
 
+# Newer than the real one, so it is called: it notes how, and becomes the real one.
+SPY = """#!/bin/sh
+{ tr '\\0' '\\n' < /proc/$$/cmdline; tr '\\0' '\\n' < /proc/$$/environ; } >> /root/asked
+exec /usr/lib/postgresql/17/bin/psql "$@"
+"""
+
+
 def test_the_password_is_seen_nowhere(hosted: Host, inventory: str) -> None:
-    operator = Operator(hosted, {"DATABASE_URL": DIRECT})
-    runbook = operator.folder / "deploy.py"
-    runbook.unlink()
-    runbook.write_text(only(STEP), encoding="utf-8")
-    command = operator.command("-y", "-vvv", "--debug", "--diff", *QUICK)
-    command[command.index(INVENTORY)] = inventory
-    run = partial(subprocess.run, command, cwd=operator.folder, env=without_secrets(), capture_output=True, text=True)
-    with watching(hosted, [PASSWORD, QUOTED]) as watcher:
-        done = watcher.during(run)
-    assert done.returncode == 0, done.stderr
-    assert "migration: add_marketplace_fields_to_companies.sql (of the application)" in done.stderr
-    assert watcher.hits == set()
-    assert START not in done.stdout + done.stderr
+    """tests/converge/test_leaks.py looks at the rest of a deploy."""
+    hosted.ssh(
+        "mkdir -p /usr/lib/postgresql/99/bin; cd /usr/lib/postgresql/99/bin; cat > psql; chmod +x psql", input=SPY
+    )
+    try:
+        noisy = ("-vvv", "--debug", "--diff")
+        own = {"DATABASE_URL": DIRECT}
+        done = deploy(hosted, *QUICK, *noisy, environment=own, inventory=inventory, runbook=only(STEP))
+        verified = verify(hosted, inventory, DATABASE_URL=DIRECT)
+    finally:
+        hosted.ssh("rm -r /usr/lib/postgresql/99")
+    assert (done.code, done.changed) == (0, [STEP]), done.output
+    asked = hosted.ssh("cat /root/asked; rm /root/asked").stdout
+    assert asked.count("PGSERVICE=target") >= 2, "a look and a step"
+    lines = [line for line in asked.splitlines() if not line.startswith("PGPASSWORD=")]  # verification's, root's alone
+    assert START not in "\n".join(lines)
+    assert START not in done.output + verified.output
     needles = [PASSWORD.encode(), QUOTED.encode()]
     kept = {str(file) for file in written_on(hosted) if any(needle in content(file) for needle in needles)}
-    own = re.compile(r".*(/opt/ai-admin/\.env|/etc/hosted/users)")
-    assert {file for file in kept if not own.fullmatch(file)} == set(), "where the test put it, and nowhere else"
+    own_files = re.compile(r".*(/opt/ai-admin/\.env|/etc/hosted/users)")
+    assert {file for file in kept if not own_files.fullmatch(file)} == set(), "where the test put it, and nowhere else"
 
 
 def content(file: Path) -> bytes:
@@ -290,6 +299,15 @@ def test_verification_says_who_is_not_trusted(hosted: Host) -> None:
     assert verified.rows["Database"] == "failing"
     assert "certificate verify failed" in " ".join(verified.output.split())
     assert START not in verified.output
+
+
+def test_a_remedy_reaches_the_same_database(hosted: Host, inventory: str) -> None:
+    sql(hosted, "ALTER TABLE public.companies RENAME name TO title")
+    verified = verify(hosted, inventory, DATABASE_URL=DIRECT)
+    sql(hosted, "ALTER TABLE public.companies RENAME title TO name")
+    assert verified.rows["Database"] == "failing"
+    typed = 'psql "$DATABASE_URL" -c "ALTER TABLE companies ADD COLUMN name text"'
+    assert typed in " ".join(verified.output.split())
 
 
 # --- a pooler, by transaction

@@ -301,6 +301,11 @@ class Target:
         """The command that reaches the database; a password is in the environment of the host's agent."""
         return self._database["PSQL"]
 
+    @property
+    def psql_by_hand(self) -> str:
+        """As somebody types it, who has no such environment."""
+        return self.psql if "PGHOST" not in self._database else 'psql "$DATABASE_URL"'
+
     def sql(self, script: str, options: str = "", **variables: str) -> str:
         """What psql prints: rows of columns divided by `|`, or its complaint. `:'name'` is a variable's value."""
         values = " ".join(f"-v {name}={shlex.quote(value)}" for name, value in variables.items())
