@@ -53,7 +53,8 @@ POSTGRES = """
 cd /
 pg_createcluster 17 hosted -p 5433 -- --username=supabase_admin > /dev/null
 folder=/etc/postgresql/17/hosted
-printf '%s\\n' 'local all supabase_admin trust' 'hostssl all all 127.0.0.1/32 scram-sha-256' > $folder/pg_hba.conf
+printf '%s\\n' 'local all supabase_admin trust' 'local all postgres scram-sha-256' \\
+  'hostssl all all 127.0.0.1/32 scram-sha-256' > $folder/pg_hba.conf
 printf '%s\\n' 'ssl = on' "ssl_cert_file = '/etc/hosted/server.crt'" "ssl_key_file = '/etc/hosted/server.key'" \\
   "log_statement = 'all'" > $folder/conf.d/hosted.conf
 systemctl start postgresql@17-hosted
@@ -91,6 +92,24 @@ auth_file = /etc/hosted/users
 admin_users = postgres
 logfile = /var/log/postgresql/pgbouncer.log
 pidfile = /run/postgresql/pgbouncer.pid
+"""
+# The same behind a network of its own, as a provider's is.
+FAR = "10.99.0.2"
+FAR_PGBOUNCER = (
+    PGBOUNCER.replace("listen_addr = 127.0.0.1", f"listen_addr = {FAR}")
+    .replace("host=127.0.0.1", "host=/run/postgresql")
+    .replace("unix_socket_dir = /run/postgresql", "unix_socket_dir =")
+    .replace("pgbouncer.", "far.")
+)
+FAR_NETWORK = """
+ip netns add far
+ip link add near type veth peer name far netns far
+ip addr add 10.99.0.1/30 dev near
+ip link set near up
+ip -n far addr add 10.99.0.2/30 dev far
+ip -n far link set far up
+cat > /etc/pgbouncer/far.ini
+ip netns exec far runuser -u postgres -- pgbouncer -q -d /etc/pgbouncer/far.ini
 """
 OF_APP = f"""
 sed -i 's/^POSTGRES_HOST=.*/POSTGRES_HOST={SITE}/; s/^POSTGRES_PORT=.*/POSTGRES_PORT=5433/
@@ -362,6 +381,7 @@ def test_an_index_that_needs_a_session_is_refused_through_a_pooler(hosted: Host,
 
 # --- silence
 
+ASLEEP = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
 LISTENER = """import socket
 with socket.create_server(("127.0.0.1", 6544)) as server:
     print("listens", flush=True)
@@ -409,9 +429,8 @@ def test_a_database_that_goes_in_the_middle(hosted: Host, salon: str, url: str) 
     try:
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(refuse, hosted, environment={"DATABASE_URL": url}, runbook=only(STEP))
-            asleep = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
-            until(120, "the migration", lambda: bool(sql(hosted, asleep)))
-            hosted.ssh(f"kill -9 {sql(hosted, asleep)}")
+            until(120, "the migration", lambda: bool(sql(hosted, ASLEEP)))
+            hosted.ssh(f"kill -9 {sql(hosted, ASLEEP)}")
             output = running.result()
     finally:
         write(hosted, FILE, text)
@@ -420,3 +439,32 @@ def test_a_database_that_goes_in_the_middle(hosted: Host, salon: str, url: str) 
     assert "the database went silent in the middle; run again, which sees what it has: " in output
     assert columns(hosted, salon) == 3
     assert migrated(hosted, url).changed == [STEP]
+
+
+@pytest.fixture
+def far(hosted: Host) -> Iterator[str]:
+    hosted.ssh(f"sh -euc '{FAR_NETWORK}'", input=FAR_PGBOUNCER)
+    yield f"{POOLER}&hostaddr={FAR}"
+    hosted.ssh("kill $(cat /run/postgresql/far.pid); ip netns delete far")
+    until(60, "the migration's end", lambda: not sql(hosted, ASLEEP))
+
+
+@pytest.mark.parametrize("salon", ["cut"], indirect=True)
+def test_a_network_that_carries_nothing_any_more(hosted: Host, salon: str, far: str) -> None:
+    """Without a probe of ours it would take statement_timeout for each statement: here four minutes, else twenty."""
+    text = read(hosted, FILE).decode()
+    write(hosted, FILE, f"{text}\nSELECT pg_sleep(300);")
+    environment = {"DATABASE_URL": far}
+    slow = ("--data", "statement_timeout=10")
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(refuse, hosted, *slow, environment=environment, runbook=only(STEP))
+            until(120, "the migration", lambda: bool(sql(hosted, ASLEEP)))
+            hosted.ssh("ip -n far route add blackhole 10.99.0.1/32")
+            started = time.monotonic()
+            output = running.result()
+    finally:
+        write(hosted, FILE, text)
+    assert time.monotonic() - started < 120
+    assert "the database went silent in the middle" in output
+    assert columns(hosted, salon) == 3
