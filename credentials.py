@@ -32,6 +32,37 @@ DATABASE_URL = "DATABASE_URL"
 COMMAND = "YCLIENTS_SECRETS_COMMAND"
 COMMAND_TIMEOUT = 60  # seconds; it may ask the operator for a passphrase
 
+# What DATABASE_URL may say, as libpq calls it, and the variable that says the same: bin/verify has no service file.
+LIBPQ = {
+    "host": "PGHOST",
+    "hostaddr": "PGHOSTADDR",
+    "port": "PGPORT",
+    "dbname": "PGDATABASE",
+    "user": "PGUSER",
+    "password": "PGPASSWORD",
+    "sslmode": "PGSSLMODE",
+    "sslrootcert": "PGSSLROOTCERT",
+    "sslcert": "PGSSLCERT",
+    "sslkey": "PGSSLKEY",
+    "sslnegotiation": "PGSSLNEGOTIATION",
+    "channel_binding": "PGCHANNELBINDING",
+    "gssencmode": "PGGSSENCMODE",
+    "target_session_attrs": "PGTARGETSESSIONATTRS",
+    "application_name": "PGAPPNAME",
+    "connect_timeout": "PGCONNECT_TIMEOUT",
+    "options": "PGOPTIONS",
+}
+SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+# Of the application's own client (Prisma 6, node-postgres 8, Supabase's dashboard): for its pool, and nothing to psql.
+CLIENTS = (
+    *("pgbouncer", "connection_limit", "pool_timeout", "socket_timeout", "max_idle_connection_lifetime"),
+    *("statement_cache_size", "uselibpqcompat", "supa", "workaround"),
+)
+# What another client says, in libpq's words.
+SAME = {("ssl", "true"): ("sslmode", "require"), ("sslmode", "no-verify"): ("sslmode", "require")}
+SAME |= {("schema", "public"): ("", "")}  # which every role finds
+POOLER_PORT = "6543"  # where Supabase's poolers pool by transaction
+
 _QUOTES = ('""', "''", "``", "“”", "„“", "«»", "‘’")
 
 
@@ -58,9 +89,27 @@ class Credentials:
             for source in dict.fromkeys(self.sources.values())
         )
 
-    def database(self) -> dict[str, Secret] | None:
-        """The URL as libpq's own keywords, for a service file; None means the host's own PostgreSQL."""
-        return None if self.database_url is None else _libpq(self.database_url)
+    def database(self, ca: str = "") -> dict[str, Secret] | None:
+        """The URL as libpq's own keywords; None means the host's own PostgreSQL.
+
+        `ca`: a file on the host; then the server's certificate and name are checked, or as much as the URL wants.
+        """
+        if self.database_url is None:
+            return None
+        keywords = _libpq(self.database_url)
+        if ca and keywords.get("sslmode") != "verify-ca":
+            keywords["sslmode"] = Secret("verify-full")
+        return {**keywords, "sslrootcert": Secret(ca)} if ca else keywords
+
+    @property
+    def pooled(self) -> bool:
+        """Does the URL name a pooler that keeps no session from one transaction to the next?"""
+        if self.database_url is None:
+            return False
+        return (
+            _libpq(self.database_url)["port"] == POOLER_PORT
+            or _parameters(self.database_url).get("pgbouncer") == "true"
+        )
 
 
 _ONE_AT_A_TIME = threading.Lock()  # pyinfra loads a deploy for all hosts side by side
@@ -227,6 +276,29 @@ def _libpq(url: str) -> dict[str, Secret]:
         "dbname": unquote(parts.path.lstrip("/")) or "postgres",
         "user": unquote(parts.username or ""),
         "password": unquote(parts.password or ""),
-        **dict(parse_qsl(parts.query)),
     }
+    for each in _parameters(url).items():
+        name, value = SAME.get(each, each)
+        if name in LIBPQ:
+            keywords[name] = value
+        elif name and name not in CLIENTS:
+            raise BadInput(f"{DATABASE_URL}: psql knows no parameter {name}: {_instead(name)}")
+    if keywords.get("sslmode", "prefer") not in SSLMODES:
+        raise BadInput(f"{DATABASE_URL}: sslmode is none of {', '.join(SSLMODES)}")
+    for name in ("sslrootcert", "sslcert", "sslkey"):
+        if not (keywords.get(name) or "/").startswith("/") and keywords[name] != "system":
+            raise BadInput(f"{DATABASE_URL}: {name} must be an absolute path on the server")
     return {key: Secret(value) for key, value in keywords.items() if value}
+
+
+def _parameters(url: str) -> dict[str, str]:
+    """After the question mark. A + is a +, as libpq has it."""
+    return dict(parse_qsl(urlsplit(url).query.replace("+", "%2B")))
+
+
+def _instead(name: str) -> str:
+    if name == "schema":
+        return "leave it out, and `ALTER ROLE … SET search_path` to that schema"
+    if name.startswith("ssl"):
+        return "write sslmode=require, or sslmode=verify-full with a CA's file (database_ca)"
+    return "leave it out"

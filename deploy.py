@@ -28,7 +28,8 @@ npm.packages(name="npm packages", app=settings.api_app, app_dir=settings.app_dir
 migration.applied(
     name="Database migration",
     app_dir=settings.app_dir,
-    database=own.database(),
+    database=own.database(settings.database_ca),
+    pooled=own.pooled,
     lock_timeout=settings.lock_timeout,
     statement_timeout=settings.statement_timeout,
 )

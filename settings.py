@@ -75,6 +75,7 @@ class Settings:
     lock_wait: int = _integer(0, 3600)
     lock_timeout: int = _integer(1, 60)
     statement_timeout: int = _integer(1, 3600)
+    database_ca: str = _text(rf"({_PATH})?", "an absolute path on the host, or empty")
     verify: bool = _flag()
     undo: str = _text(r"(\d{8}T\d{6}Z)?", "a deploy's UTC time like 20261231T235959Z, or empty for the last")
     plan: str = _text(r"(p[0-9a-f]{16}(,p[0-9a-f]{16})*)?", "what --dry --json calls `plan`, one a host, or empty")

@@ -52,9 +52,10 @@ def sound(host: Host, noun: str) -> Any:
 def expect_all(host: Host, settings: Settings, own: credentials.Credentials) -> None:
     """What deploy.py asks for. The first that cannot be read is told: pm2's reason says more than npm's."""
     app_dir, own_copy = settings.app_dir, MIGRATION_COPY.read_text(encoding="utf-8")
+    database = own.database(settings.database_ca)
     expect(host, remote.pm2.read, api=settings.api, keys=KEYS)
     expect(host, remote.npm.read, app=settings.api_app, app_dir=app_dir, packages=list(settings.packages))
-    expect(host, remote.migration.read, app_dir=app_dir, database=own.database(), name=MIGRATION, own=own_copy)
+    expect(host, remote.migration.read, app_dir=app_dir, database=database, name=MIGRATION, own=own_copy)
     expect(host, remote.nginx.read, site=settings.nginx_site, domain=settings.domain)
     expect(host, remote.dotenv.read, path=settings.dotenv, values=own.keys, rules=DOTENV)
     expect(host, remote.source.read, app_dir=app_dir, paths=[ROUTES, SESSION_POOL], mention=MENTION)

@@ -32,6 +32,10 @@ settle_time = 5
 lock_timeout = 3
 statement_timeout = 60
 
+# A file on the host with the certificate of who signs for the database of DATABASE_URL: then its certificate and name
+# are checked (sslmode=verify-full); empty: as the URL says
+database_ca = ""
+
 # Seconds to wait while somebody else deploys to the same host
 lock_wait = 0
 

@@ -148,25 +148,38 @@ def _quoted(*names: str) -> str:
     return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
-def check(now: Applied, name: str) -> Plan:
+def check(now: Applied, name: str, pooled: bool) -> Plan:
     """The plan. Raises BadInput where the database of the host `name` is not the application's, or the file cannot be
-    run."""
+    run, there or through a pooler that keeps no session."""
     if "companies" not in now["relations"]:
+        is_it = f"that one is {now['elsewhere']}:" if now["elsewhere"] else "is that one elsewhere?"
         raise BadInput(
             f"migration: the database of {name} has no table `companies`, so it is not the application's; "
-            "is that one elsewhere? set DATABASE_URL"
+            f"{is_it} set DATABASE_URL"
         )
-    return plan(now)
+    todo = plan(now)
+    if pooled and todo.concurrently:
+        raise BadInput(
+            f"migration: {todo.concurrently[-1]} needs a session with limits of its own, and DATABASE_URL names a "
+            "pooler that keeps none; use the database's direct address, or its session pooler (Supabase: port 5432)"
+        )
+    return todo
 
 
 @operation()
 def applied(
-    app_dir: str, database: Mapping[str, str] | None, lock_timeout: int, statement_timeout: int
+    app_dir: str, database: Mapping[str, str] | None, pooled: bool, lock_timeout: int, statement_timeout: int
 ) -> Generator[Step[...]]:
-    """`database` holds libpq's keywords; None is the host's own PostgreSQL. Timeouts are seconds."""
+    """`database` holds libpq's keywords; None is the host's own PostgreSQL. `pooled`: no session outlives a
+    transaction there. Timeouts are seconds."""
     own = MIGRATION_COPY.read_text(encoding="utf-8")
     now = ask(host, remote.migration.read, app_dir=app_dir, database=database, name=MIGRATION, own=own)
-    todo = check(now, host.name)
+    todo = check(now, host.name, pooled)
+    if now["elsewhere"]:
+        host.log(
+            f"  migration: the application's own database is {now['elsewhere']}, and this one is the server's; "
+            "to migrate that one, set DATABASE_URL"
+        )
     expected = None if now["file"] is None else sha256(content(now["file"]))
     if not todo.lines:
         if expected and expected != now["applied"]:

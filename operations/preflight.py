@@ -25,7 +25,7 @@ def check(host: Host, settings: Settings, own: Credentials, site: nginx.Site) ->
         host.log(f"secrets: {own.told}")
     expect_all(host, settings, own)
     now: dict[str, Any] = {noun: sound(host, noun) for noun in Channel.of(host).look()}
-    migration.check(now["migration"], host.name)
+    migration.check(now["migration"], host.name, own.pooled)
     dotenv.changes(now["dotenv"], own.keys)
     source.changes(now["source"], settings.health_check)
     nginx.desired(now["nginx"], site)

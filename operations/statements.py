@@ -9,7 +9,7 @@ from functools import cache
 from typing import NamedTuple
 
 from pglast import ast, parse_sql
-from pglast.enums import AlterTableType, ConstrType, ObjectType
+from pglast.enums import AlterTableType, ConstrType, ObjectType, VariableSetKind
 from pglast.parser import ParseError
 from pglast.stream import RawStream
 
@@ -112,6 +112,9 @@ def _statements(text: str, raw: ast.RawStmt) -> Iterator[Statement]:
         raise _refused(text, place, "COPY has no input here")
     if isinstance(node, ast.VariableSetStmt) and node.name in OURS:
         raise _refused(text, place, f"{node.name} is set by group_data")
+    if isinstance(node, ast.VariableSetStmt) and node.kind == VariableSetKind.VAR_SET_VALUE and not node.is_local:
+        node.is_local = True  # a pooler would hand the session on to others as we leave it
+        sql = RawStream()(node)
     if isinstance(node, ast.AlterTableStmt) and len(node.cmds) > 1:
         for part in node.cmds:
             one = ast.AlterTableStmt(node.relation, (part,), node.objtype, node.missing_ok)

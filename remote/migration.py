@@ -14,7 +14,30 @@ CLIENTS = "/usr/lib/postgresql"
 SOCKET = "/run/postgresql/.s.PGSQL.5432"
 LEDGER = "ai_admin_deploy.migrations"
 TRIES = 4
-LONG = 3600  # seconds; the database's own limits end the migration before
+LONG = 3600  # seconds; the database's own limits end the building of an index before
+
+# Seconds after which a network that carries nothing any more counts as gone; libpq's own default is hours.
+SILENCE = {"keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3", "tcp_user_timeout": "25000"}
+# What libpq 17 says of a database elsewhere, and what to do about it: the first that matches.
+REMEDIES = {
+    "authentication failed|enant or user not found": "correct the user and the password in DATABASE_URL",
+    "root certificate file .* does not exist|could not read root cert": "put there, on this server, the certificate of "
+    "who signs for the database, as its provider gives it, or name the right file: database_ca",
+    "certificate verify failed": "it is not signed by whom database_ca or sslrootcert names: take that file anew from "
+    "the database's provider; sslmode=require in DATABASE_URL goes without the check",
+    "does not match host name": "write a name that the certificate is for into DATABASE_URL, or sslmode=verify-ca",
+    "does not support SSL": "is that the database's port? a database without TLS: sslmode=disable in DATABASE_URL",
+    "no encryption|SSL off|SSL connection is required": "write sslmode=require into DATABASE_URL",
+    "timeout expired|did not end within|timed out": "it accepts and does not answer: is the database paused, is it the "
+    "right port in DATABASE_URL, does a firewall let this server in?",
+    "Network is unreachable": "this server has no IPv6? Supabase's direct address has no IPv4, its session pooler has",
+}
+# The connection went in the middle: PostgreSQL may or may not have got to the COMMIT. Not so where it had not come
+# about yet, or where PostgreSQL itself says that it ends.
+LOST = "connection to server was lost|conn crashed|did not end within"
+NOT_LOST = "connection to server at|terminating connection"
+# Where the application's `.env` may name its database; the first that is there counts.
+NAMES = ("DATABASE_URL", "POSTGRES_URL", "POSTGRES_HOST", "DB_HOST", "PGHOST", "SUPABASE_URL")
 
 
 def psql(database: Mapping[str, str] | None, script: str, timeout: float = 30) -> Done:
@@ -35,7 +58,7 @@ def psql(database: Mapping[str, str] | None, script: str, timeout: float = 30) -
             return run(program, *options, "-d", "postgres", stdin=stdin, env=env, timeout=timeout, user="postgres")
         except KeyError:
             return Done(1, b"", "error: this host has no user postgres")
-    lines = ["[target]", *(f"{key}={value}" for key, value in database.items()), ""]
+    lines = ["[target]", *(f"{key}={value}" for key, value in {**SILENCE, **database}.items()), ""]
     service = os.memfd_create("service")
     try:
         os.write(service, files.content("\n".join(lines)))
@@ -50,11 +73,21 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _user(app_dir: str) -> str:
+def _user(env: Mapping[str, str]) -> str:
     """The role that the application's own `.env` names; empty where it names none."""
-    env = dotenv.load(f"{app_dir}/.env")
     url = re.match(r"postgres(?:ql)?://([^:@/]+)", env.get("DATABASE_URL", ""))
     return env.get("POSTGRES_USER") or env.get("DB_USER") or (url[1] if url else "")
+
+
+def elsewhere(env: Mapping[str, str]) -> str:
+    """The database that this `.env` names, without user and password; empty where it names none, or the host's own."""
+    key = next((key for key in NAMES if env.get(key)), "")
+    before = r"(?:postgres(?:ql)?|https)://(?:.*@|(?!.*@))" if key.endswith("_URL") else ""
+    found = re.match(rf"{before}((?:\[[0-9a-fA-F:.]+\]|[\w.-]+)(?::\d+)?)(?![\w@.-])", env.get(key, ""))
+    if not found or re.match(r"localhost\b|127\.|\[::1\]", found[1]):
+        return ""
+    mode = re.search(r"[?&]ssl(?:mode)?=([\w-]+)|^(https)", env[key])
+    return f"{found[1]} ({key} in .env, TLS: {mode[1] or mode[2] if mode else 'not named'})"
 
 
 def read(*, app_dir: str, database: Mapping[str, str] | None, name: str, own: str) -> Applied:
@@ -62,16 +95,29 @@ def read(*, app_dir: str, database: Mapping[str, str] | None, name: str, own: st
 
     `own` stands for the application's file where it has none. Names are found as the application's role finds them.
     """
-    require("psql")
+    env = dotenv.load(f"{app_dir}/.env")
+    other = elsewhere(env) if database is None else ""
+    try:
+        require("psql")
+        return {**_read(app_dir, database, name, own, _user(env)), "elsewhere": other}
+    except Failure as error:
+        if not other:
+            raise
+        raise Failure(f"{error}; the application's own database is {other}: set DATABASE_URL") from None
+
+
+def _read(app_dir: str, database: Mapping[str, str] | None, name: str, own: str, user: str) -> Applied:
     file = files.read(f"{app_dir}/migrations/{name}")
     text = own if file is None else files.text(file)
     # the host has no parser of SQL: any word may be a name, and PostgreSQL knows which are
     words = {*re.findall(r"\w+", text.lower()), *re.findall(r'"(\w[\w $.-]*)"', text), "companies"}
     named = "ARRAY[" + ", ".join(literal(word) for word in sorted(words)) + "]"
-    user = literal(_user(app_dir))
+    user = literal(user)
+    # one transaction: a pooler may give the next one to another session, and this one, as we leave it, to others
     done = psql(
         database,
         f"""
+        BEGIN READ ONLY;
         SELECT to_regclass('{LEDGER}') IS NOT NULL AS ledger, set_config('search_path', coalesce(
           (SELECT replace(coalesce(
               (SELECT substr(setting, 13) FROM pg_db_role_setting, unnest(setconfig) AS setting
@@ -79,7 +125,7 @@ def read(*, app_dir: str, database: Mapping[str, str] | None, name: str, own: st
                  AND setdatabase IN ((SELECT oid FROM pg_database WHERE datname = current_database()), 0)
                ORDER BY setrole = 0, setdatabase = 0 LIMIT 1),
               current_setting('search_path')), '"$user"', quote_ident(rolname))
-           FROM pg_roles r WHERE rolname = {user}), current_setting('search_path')), false) AS path \\gset
+           FROM pg_roles r WHERE rolname = {user}), current_setting('search_path')), true) AS path \\gset
         \\if :ledger
           SELECT sha256 AS sha FROM {LEDGER} WHERE name = {literal(name)} UNION ALL SELECT '' LIMIT 1 \\gset
         \\else
@@ -119,13 +165,20 @@ def read(*, app_dir: str, database: Mapping[str, str] | None, name: str, own: st
                 AND CASE relkind WHEN 'S' THEN NOT has_sequence_privilege(r.oid, s.oid, 'USAGE') END)
               ORDER BY 1)
           )) FROM tables t), '{{}}'));
+        COMMIT;
         """,
     )
     if done.status != 0:
         where = "is PostgreSQL running? systemctl status postgresql; a database elsewhere: set DATABASE_URL"
-        raise Failure(f"{done.line_with('error')} ({where})")
+        said = done.line_with("error")
+        raise Failure(f"{said} ({where if database is None else _remedy(done.stderr)})")
     catalog: Applied = json.loads(done.stdout)
     return {**catalog, "file": None if file is None else text}
+
+
+def _remedy(error: str) -> str:
+    found = (remedy for pattern, remedy in REMEDIES.items() if re.search(pattern, error))
+    return next(found, "correct DATABASE_URL until psql connects with it on this server")
 
 
 def blockers(database: Mapping[str, str] | None) -> str:
@@ -140,14 +193,14 @@ def blockers(database: Mapping[str, str] | None) -> str:
     return ", ".join(done.stdout.decode(errors="replace").split("\n")).strip(", ") or "nobody any more"
 
 
-def guarded(database: Mapping[str, str] | None, script: str) -> Done:
+def guarded(database: Mapping[str, str] | None, script: str, timeout: float = LONG) -> Done:
     """As `psql`, and no command of psql's own (`\\!`, `\\i`) that the script may hold is obeyed.
 
     `\\restrict` came with psql 13.22, 14.19, 15.14, 16.10, 17.6 and 18. An older one refuses it before anything has
     run, and then PostgreSQL's grammar is the only guard: operations/statements.py.
     """
-    done = psql(database, f"\\restrict {os.urandom(16).hex()}\n{script}", LONG)
-    return psql(database, script, LONG) if "invalid command \\restrict" in done.stderr else done
+    done = psql(database, f"\\restrict {os.urandom(16).hex()}\n{script}", timeout)
+    return psql(database, script, timeout) if "invalid command \\restrict" in done.stderr else done
 
 
 def migrate(
@@ -181,22 +234,25 @@ def migrate(
           ON CONFLICT (name) DO UPDATE
           SET (sha256, adopted, applied_at) = (excluded.sha256, excluded.adopted, excluded.applied_at)""",
     )
-    found = f"SELECT set_config('search_path', {literal(search_path)}, false)"
     whole = (
         "BEGIN",
         f"SET LOCAL lock_timeout = '{lock_timeout}s'",
         f"SET LOCAL statement_timeout = '{statement_timeout}s'",
-        found,
+        f"SELECT set_config('search_path', {literal(search_path)}, true)",
         *(ledger if enter else ()),
         *statements,
         "COMMIT",
     )
     # `\;` sends all of them at once: no lock is held while the next one travels
     script = "\n\\;\n".join(whole) + "\n;\n"
+    limit = 10 + lock_timeout + statement_timeout * len(whole)  # PostgreSQL gives each statement its own
     for attempt in range(TRIES) if enter or statements else ():
-        error = _error(guarded(database, script))
+        done = guarded(database, script, limit)
+        error = _error(done)
         if not error:
             break
+        if re.search(LOST, done.stderr) and not re.search(NOT_LOST, done.stderr):
+            raise Failure(f"the database went silent in the middle; run again, which sees what it has: {error}")
         if "lock timeout" not in error:
             raise Failure(f"the migration failed, and the database is as it was: {error}")
         if attempt == TRIES - 1:
@@ -208,7 +264,8 @@ def migrate(
     for statement in concurrently:
         # each waits for older transactions, and nobody for it
         limits = f"SET lock_timeout = '{statement_timeout}s';\nSET statement_timeout = '{LONG - 60}s';\n"
-        if error := _error(guarded(database, f"{limits}{found};\n{statement}\n;\n")):
+        path = f"SELECT set_config('search_path', {literal(search_path)}, false);\n"
+        if error := _error(guarded(database, f"{limits}{path}{statement}\n;\n")):
             raise Failure(
                 f"the migration is in the database, but not its index: {error} ({statement}); "
                 f"at the table companies: {blockers(database)}. Run again: what is half built is dropped first"
@@ -217,4 +274,5 @@ def migrate(
 
 def _error(done: Done) -> str:
     lines = [line for line in done.stderr.splitlines() if re.search("ERROR|FATAL|could not", line)]
-    return "" if done.status == 0 else (lines or [done.stderr or f"psql ended with {done.status}"])[0].strip()
+    lines += [done.line_with("error"), f"psql ended with {done.status}"]
+    return "" if done.status == 0 else next(line.strip() for line in lines if line.strip())

@@ -76,6 +76,8 @@ class Applied(TypedDict):
 
     `file`: the application's own; `applied`: the ledger's SHA-256 of it; None where there is none. `relations`: by name
     as it is found, with its schema before it where only so. `roles`: which must be able to use what is made.
+    `elsewhere`: the database that the application's `.env` names, where the operator named none and it is not the
+    host's; for people.
     """
 
     file: str | None
@@ -85,6 +87,7 @@ class Applied(TypedDict):
     relations: dict[str, Relation]
     functions: list[str]
     types: list[str]
+    elsewhere: str
 
 
 class Configuration(TypedDict):

@@ -25,7 +25,7 @@ LOCAL_CA = Path("/usr/local/share/ca-certificates")
 
 SUITE = "trixie"
 PACKAGES = (
-    *("systemd", "systemd-sysv", "dbus", "openssh-server", "nginx-light", "postgresql", "redis-server"),
+    *("systemd", "systemd-sysv", "dbus", "openssh-server", "nginx-light", "postgresql", "pgbouncer", "redis-server"),
     *("nodejs", "npm", "ca-certificates", "openssl", "iproute2", "procps", "curl", "acl", "sudo", "python3-minimal"),
 )
 

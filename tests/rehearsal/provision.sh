@@ -64,6 +64,7 @@ pm2 save
 pm2 startup systemd -u root --hp /root || true
 pm2 kill
 systemctl enable pm2-root.service systemd-networkd.service ssh.service
+systemctl disable pgbouncer.service  # tests/converge/test_hosted_database.py starts it
 test -f /etc/systemd/system/pm2-root.service
 
 rm -rf logs/*.log baileys_sessions /root/.npm /root/.pm2/logs/* /root/.pm2/pm2.log

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import credentials
-from credentials import COMMAND, DATABASE_URL, Credentials, Secret
+from credentials import COMMAND, DATABASE_URL, LIBPQ, Credentials, Secret
 from rules import APP_ID, JWT_SECRET, KEYS, PARTNER_TOKEN, PUBLIC_DEFAULTS
 from settings import BadInput
 
@@ -260,6 +260,63 @@ def test_secrets_do_not_show(tmp_path: Path) -> None:
 )
 def test_database_url(tmp_path: Path, url: str, expected: dict[str, str]) -> None:
     assert load(tmp_path, **{DATABASE_URL: url}).database() == expected
+
+
+FULL = {"sslmode": "verify-full", "sslrootcert": "/ca.crt"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "ca", "expected"),
+    [
+        ("", "", {}),
+        ("", "/ca.crt", FULL),
+        ("?sslmode=require", "/ca.crt", FULL),
+        ("?sslmode=verify-ca", "/ca.crt", {"sslmode": "verify-ca", "sslrootcert": "/ca.crt"}),
+        ("?sslmode=verify-full&sslrootcert=/ca.crt", "", FULL),
+        ("?sslmode=verify-full&sslrootcert=system", "", {"sslmode": "verify-full", "sslrootcert": "system"}),
+        ("?ssl=true", "", {"sslmode": "require"}),
+        ("?sslmode=no-verify&uselibpqcompat=true", "", {"sslmode": "require"}),
+        ("?pgbouncer=true&connection_limit=1&pool_timeout=0&schema=public", "", {}),
+        ("?sslmode=require&supa=base-pooler.x&workaround=supabase-pooler.vercel", "", {"sslmode": "require"}),
+        ("?application_name=a+b%20c&connect_timeout=3", "", {"application_name": "a+b c", "connect_timeout": "3"}),
+    ],
+)
+def test_parameters_of_the_url(tmp_path: Path, parameters: str, ca: str, expected: dict[str, str]) -> None:
+    """Those that another client knows are translated or left out: psql would refuse the connection for one of them."""
+    database = load(tmp_path, **{DATABASE_URL: f"postgresql://u:hunter2@h/d{parameters}"}).database(ca)
+    own = {"host": "h", "port": "5432", "dbname": "d", "user": "u", "password": "hunter2"}
+    assert database == {**own, **expected}
+    assert database.keys() <= LIBPQ.keys()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ("?schema=salons", "psql knows no parameter schema: leave it out, and `ALTER ROLE"),
+        ("?sslaccept=strict", "psql knows no parameter sslaccept: write sslmode=require, or sslmode=verify-full"),
+        ("?ssl=1", "psql knows no parameter ssl: write sslmode=require"),
+        ("?sslmode=verify_full", "sslmode is none of disable, allow, prefer, require, verify-ca, verify-full"),
+        ("?sslmode=verify-full&sslrootcert=ca.crt", "sslrootcert must be an absolute path on the server"),
+        ("?hsot=x", "psql knows no parameter hsot: leave it out"),
+    ],
+)
+def test_a_parameter_that_is_refused(tmp_path: Path, parameters: str, said: str) -> None:
+    message = refused(tmp_path, **{DATABASE_URL: f"postgresql://u:hunter2@h/d{parameters}"})
+    assert message.startswith(f"{DATABASE_URL}: {said}")
+
+
+@pytest.mark.parametrize(
+    ("url", "pooled"),
+    [
+        ("postgresql://u:p@h:6543/d", True),
+        ("postgresql://u:p@h/d?sslmode=require&pgbouncer=true", True),
+        ("postgresql://u:p@h/d?pgbouncer=false", False),
+        ("postgresql://u:p@h:5432/d", False),
+    ],
+)
+def test_a_pooler_by_transaction(tmp_path: Path, url: str, pooled: bool) -> None:
+    assert load(tmp_path, **{DATABASE_URL: url}).pooled == pooled
+    assert not load(tmp_path).pooled
 
 
 def test_no_database_url_is_the_hosts_own(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from operations.migration import Plan, plan
+from operations.migration import Plan, check, plan
 from operations.statements import statements
 from remote.files import content, sha256
+from remote.migration import elsewhere
 from remote.readings import Applied, Relation
 from rules import MIGRATION_COPY
 from settings import BadInput
@@ -39,6 +40,7 @@ def database(file: str, have: str = "", **changes: Any) -> Applied:
         "relations": relations,
         "functions": functions,
         "types": [],
+        "elsewhere": "",
     }
     return {**found_all, **changes}  # type: ignore[typeddict-item]  # as the caller gives them
 
@@ -221,3 +223,61 @@ def test_rights_for_the_roles_that_need_them() -> None:
     todo = plan(now)
     assert todo.lines == ["migration: app gets the rights to use marketplace_events"]
     assert (len(todo.statements), todo.enter) == (2, False)
+
+
+def test_what_a_pooler_cannot_do() -> None:
+    now = database(OWN)
+    assert check(now, "h", pooled=True) == plan(now)
+    now["relations"]["companies"]["rows"] = 1_000_000
+    assert check(now, "h", pooled=False).concurrently
+    with pytest.raises(BadInput, match=r"migration: CREATE INDEX CONCURRENTLY .* use the database's direct address"):
+        check(now, "h", pooled=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "run"),
+    [
+        ("SET search_path = a, b", "SET LOCAL search_path TO 'a', 'b'"),
+        ("SET LOCAL search_path = a", "SET LOCAL search_path = a"),
+        ("SET SESSION ROLE owner", "SET LOCAL role TO 'owner'"),
+        ("RESET search_path", "RESET search_path"),
+    ],
+)
+def test_what_the_file_sets_ends_with_it(line: str, run: str) -> None:
+    """The session may be a pooler's, who hands it to others."""
+    [statement] = plan(database(f"{line};", roles=[])).statements
+    assert statement == run
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({}, ""),
+        ({"DATABASE_URL": "postgresql://u:hunter2@localhost:5432/d"}, ""),
+        ({"DATABASE_URL": "postgresql://u:hunter2@127.0.0.1/d"}, ""),
+        ({"DATABASE_URL": "postgresql://u:hunter2@[::1]/d"}, ""),
+        ({"DATABASE_URL": "postgresql://u:hunter2@/d"}, ""),
+        ({"DATABASE_URL": "postgresql:///d"}, ""),
+        ({"DATABASE_URL": "mysql://u:hunter2@db.x/d"}, ""),
+        ({"DATABASE_URL": "hunter2"}, ""),
+        ({"DATABASE_URL": "postgresql://hunter2-x@"}, ""),
+        ({"POSTGRES_HOST": "/run/postgresql"}, ""),
+        ({"POSTGRES_HOST": "127.0.0.1", "SUPABASE_URL": "https://ref.supabase.co"}, ""),
+        (
+            {"DATABASE_URL": "postgres://u:hunter2@db.x.co:6543/d"},
+            "db.x.co:6543 (DATABASE_URL in .env, TLS: not named)",
+        ),
+        (
+            {"DATABASE_URL": "postgresql://u:hunt@er2/h:unter2@db.x.co/d?pgbouncer=true&sslmode=require"},
+            "db.x.co (DATABASE_URL in .env, TLS: require)",
+        ),
+        (
+            {"DATABASE_URL": "postgresql://u@[2a05::1]:5432/d?ssl=true"},
+            "[2a05::1]:5432 (DATABASE_URL in .env, TLS: true)",
+        ),
+        ({"DB_HOST": "db.x.co"}, "db.x.co (DB_HOST in .env, TLS: not named)"),
+        ({"SUPABASE_URL": "https://ref.supabase.co"}, "ref.supabase.co (SUPABASE_URL in .env, TLS: https)"),
+    ],
+)
+def test_the_database_that_the_application_names(env: dict[str, str], said: str) -> None:
+    assert elsewhere(env) == said

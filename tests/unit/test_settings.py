@@ -27,6 +27,7 @@ BAD: dict[str, list[Any]] = {
     "lock_wait": [-1, 3601, "0"],
     "lock_timeout": [0, 61, "3"],
     "statement_timeout": [0, 3601, "60"],
+    "database_ca": ["ca.pem", "/a b", "/a\n", None],
     "verify": ["yes", 1, None],
     "plan": ["p12", "0123456789abcdef0", None],
     "undo": ["last", "20261231", "20261231T235959Z/..", None],

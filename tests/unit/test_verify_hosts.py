@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 from pyinfra.api.config import Config
+from pyinfra.api.host import Host
 from pyinfra.api.inventory import Inventory
 from pyinfra.api.state import State
 from pyinfra.context import ctx_config, ctx_inventory, ctx_state
 
-from settings import BadInput
+from settings import BadInput, Settings
 from tests.rehearsal.story import ROOT
 from tests.verify import hosts
 from tests.verify.target import Target, targets
@@ -152,10 +153,15 @@ def test_what_pyinfra_refuses_is_refused_in_one_line(bundle: Path, name: str) ->
     assert reason in str(raised.value) and "\n" not in str(raised.value)
 
 
+def made(host: Host) -> Target:
+    found = hosts.describe(host)
+    return Target(**{**found, "settings": Settings(**found["settings"])})
+
+
 def described(bundle: Path, data: dict[str, object], **files: str) -> Target:
     write(bundle, {"inventory.py": f"web = [('a.example', {data!r})]", **files})
     [host] = hosts.read("inventory.py", [])
-    return Target(**hosts.describe(host))
+    return made(host)
 
 
 PYTHON = hosts.PYTHON.get_raw_value()
@@ -224,7 +230,7 @@ def test_the_program_is_never_mixed_up_with_the_password(
     monkeypatch.setenv("PATH", str(bundle), prepend=":")
     write(bundle, {"inventory.py": "web = [('@local', {'_sudo': True, '_sudo_password': 'secret'})]"})
     [host] = hosts.read("inventory.py", [])
-    target = Target(**hosts.describe(host))
+    target = made(host)
     done = target.host.run("echo this\necho that\n")
     assert (done.stdout, done.stderr, done.rc) == ("this\nthat\n", "", 0)
     target.backend.close()
@@ -233,7 +239,7 @@ def test_the_program_is_never_mixed_up_with_the_password(
 def test_local_needs_no_ssh(bundle: Path) -> None:
     write(bundle, {"group_data/all.py": f"{KNOBS}\n_env = {{'COLOUR': 'sky blue'}}\n_chdir = '/usr'\n"})
     [host] = hosts.read("@local", [])
-    target = Target(**hosts.describe(host))
+    target = made(host)
     assert target.address == ""
     assert target.host.run('echo "$COLOUR"; pwd').stdout == "sky blue\n/usr\n"
     assert target.host.run("printf %s 'a b'").stdout == "a b"

@@ -37,6 +37,8 @@ with patch.object(monkey, "patch_all"):  # reading an inventory has no use for g
 
 PYTHON = StringCommand("python3", "-I", "-S", "-c", QuoteString(LAUNCH))
 MARK = "-- the program begins --"
+SKIP = f"import sys; any(line == b'{MARK}\\n' for line in sys.stdin.buffer); "
+SKIPPING = StringCommand("python3", "-I", "-S", "-c", QuoteString(SKIP + LAUNCH))  # as README's line for sudo allows
 ATTEMPTS = 3  # how often sudo asks for a password by default (`passwd_tries`)
 
 
@@ -99,8 +101,7 @@ def python_on(host: Host) -> tuple[str, str]:
     password = arguments["_sudo_password"] if arguments["_sudo"] else None
     if not password:
         return make_unix_command(PYTHON, **arguments).get_raw_value(), ""
-    skip = f"while IFS= read -r line; do [ \"$line\" != '{MARK}' ] || exec {PYTHON.get_raw_value()}; done"
-    made = make_unix_command(StringCommand("sh", "-c", QuoteString(skip)), **arguments)
+    made = make_unix_command(SKIPPING, **arguments)
     bits = [each for bit in made.bits for each in (("-S", "-p", "''") if bit == "-A" else (bit,))]
     text = password.unmask() if isinstance(password, HiddenValue) else str(password)
     return StringCommand(*bits).get_raw_value(), f"{text}\n" * ATTEMPTS + f"{MARK}\n"

@@ -137,7 +137,7 @@ class Target:
     def __post_init__(self) -> None:
         self._started: dict[str, Future[Any]] = {}
         self._lock = threading.Lock()
-        self._database = _database()
+        self._database = _database(self.settings.database_ca)
         variables = {key: value for key, value in self._database.items() if key != "PSQL"}
         self.backend = Backend(self.name, self.command, self.preamble, variables)
         self.host = Host(self.backend)
@@ -301,6 +301,11 @@ class Target:
         """The command that reaches the database; a password is in the environment of the host's agent."""
         return self._database["PSQL"]
 
+    @property
+    def psql_by_hand(self) -> str:
+        """As somebody types it, who has no such environment."""
+        return self.psql if "PGHOST" not in self._database else 'psql "$DATABASE_URL"'
+
     def sql(self, script: str, options: str = "", **variables: str) -> str:
         """What psql prints: rows of columns divided by `|`, or its complaint. `:'name'` is a variable's value."""
         values = " ".join(f"-v {name}={shlex.quote(value)}" for name, value in variables.items())
@@ -309,18 +314,18 @@ class Target:
         )
 
 
-def _database() -> dict[str, str]:
-    """How the database is asked: the operator's DATABASE_URL where one is set, else the host's own PostgreSQL."""
+def _database(ca: str) -> dict[str, str]:
+    """How the database is asked: the operator's DATABASE_URL where one is set, else the host's own PostgreSQL. `ca`: a
+    file on the host of who signs for it."""
     dotenv = Path(".env")
     sources = [*os.environ, dotenv.read_text(encoding="utf-8", errors="replace") if dotenv.exists() else ""]
     if any(word in source for source in sources for word in ("DATABASE_URL", "YCLIENTS_SECRETS_COMMAND")):
-        from credentials import of_operator
+        from credentials import LIBPQ, of_operator
 
-        keywords = of_operator().database()
+        keywords = of_operator().database(ca)
         if keywords is not None:
-            names = {"dbname": "database"}
-            variables = {f"PG{names.get(key, key).upper()}": value for key, value in keywords.items()}
-            return {"PSQL": "psql", **variables}
+            variables = {LIBPQ[key]: value for key, value in keywords.items()}
+            return {"PSQL": "psql", "PGCONNECT_TIMEOUT": "10", **variables}
     return {"PSQL": "runuser -u postgres -- psql -d postgres"}
 
 

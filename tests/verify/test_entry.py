@@ -36,7 +36,7 @@ def test_the_entry_can_write_its_salon(target: Target, contract: Contract, doten
     statement = _statement(state, columns[1] if columns else "", upsert.key, dotenv["role"])
     raise Unfit(
         f"the insert of {upsert.place} fails, so no salon gets in: {message}",
-        f'{target.psql} -c "{statement}"' if statement else "ask the application's developers",
+        f'{target.psql_by_hand} -c "{statement}"' if statement else "ask the application's developers",
     )
 
 
