@@ -1,0 +1,140 @@
+"""A second application on the same host: another name, port, domain, folder, database and owner of its tokens.
+
+Whatever is done to the one leaves the other as it is: its files, its process, its database, its backups.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from dataclasses import dataclass
+
+import pytest
+
+from tests.converge.conftest import APP, QUICK, Verified, apps, differing, read, sql, tree, verify
+from tests.rehearsal.host import FIREWALL, Host
+from tests.rehearsal.second import APP as NAME
+from tests.rehearsal.second import DATABASE, DOMAIN, FOLDER, PORT
+from tests.rehearsal.story import EVERYTHING, INVENTORY, ROOT, Deployed, deploy, tokens
+
+pytestmark = pytest.mark.slow
+
+SECOND = "tests/rehearsal/second.py"
+URL = f"postgresql://{DATABASE}:s3cret@127.0.0.1:5432/{DATABASE}"
+ROWS = "SELECT md5(string_agg(c::text, '' ORDER BY id)) FROM companies c"
+ROLLBACK = (ROOT / "rollback.py").read_text(encoding="utf-8")
+
+# A copy of the application as it was found, in a folder of its own, with its own port, database and certificate
+PLANT = f"""
+mkdir -p /srv/salons && cp -a {APP} {FOLDER} && cd {FOLDER}
+sed -i 's,{APP},{FOLDER},; s,ai-admin-api,{NAME},' ecosystem.config.js
+sed -i 's,^PORT=.*,PORT={PORT},; s,^POSTGRES_DATABASE=.*,POSTGRES_DATABASE={DATABASE},' .env
+sed -i 's,^POSTGRES_USER=.*,POSTGRES_USER={DATABASE},; s,^POSTGRES_PASSWORD=.*,POSTGRES_PASSWORD=s3cret,' .env
+live=/etc/letsencrypt/live/{DOMAIN} && mkdir -p $live
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 90 -subj /CN={DOMAIN} \\
+  -addext subjectAltName=DNS:{DOMAIN} -keyout $live/privkey.pem -out $live/fullchain.pem 2>/dev/null
+chmod 600 $live/privkey.pem
+"""
+
+
+@dataclass(frozen=True)
+class Both:
+    """The host with two applications, and what belongs to the operator of each."""
+
+    host: Host
+    first: dict[str, str]
+    second: dict[str, str]
+
+    def deploy(self, which: str, *arguments: str, runbook: str | None = None) -> Deployed:
+        own, inventory = (self.first, INVENTORY) if which == "first" else (self.second, SECOND)
+        return deploy(self.host, *QUICK, *arguments, environment=own, inventory=inventory, runbook=runbook)
+
+    def verify(self, which: str) -> Verified:
+        return verify(self.host) if which == "first" else verify(self.host, SECOND, DATABASE_URL=URL)
+
+    def of(self, which: str) -> dict[str, str]:
+        """What is of this one alone: files, site, process, database."""
+        folder, site, name, database = {
+            "first": (APP, "ai-admin.app", "ai-admin-api", "postgres"),
+            "second": (FOLDER, "salons", NAME, DATABASE),
+        }[which]
+        files = tree(self.host, folder, "/etc/nginx")
+        written = (f"{folder}/logs/", f"{folder}/baileys_sessions")  # by the application itself
+        of_nginx = tuple(f"/etc/nginx/sites-{kind}/{site}" for kind in ("available", "enabled"))
+        own = {
+            path: what
+            for path, what in files.items()
+            if path.startswith((f"{folder}/", *of_nginx)) and not path.startswith(written)
+        }
+        rows = sql(self.host, ROWS, database)
+        return {**own, "process": str(apps(self.host)[name]), "rows": rows}
+
+
+@pytest.fixture(scope="module")
+def both(host: Host) -> Both:
+    """The first is converged; the second is as the first was found, but that pm2 does not know it yet."""
+    sql(host, f"CREATE ROLE {DATABASE} LOGIN PASSWORD 's3cret'")
+    sql(host, f"CREATE DATABASE {DATABASE} OWNER {DATABASE}")
+    copy = "cd / && runuser -u postgres -- pg_dump --no-owner -t companies postgres"
+    host.ssh(f"{copy} | runuser -u postgres -- psql -Xq -v ON_ERROR_STOP=1 {DATABASE}")
+    sql(host, f"ALTER TABLE companies OWNER TO {DATABASE}", DATABASE)
+    host.ssh("sh -e", input=PLANT)
+    rule = f"add rule ip {host.table} {FIREWALL} ip daddr {host.address} tcp dport {PORT} drop"
+    subprocess.run(["nft", rule], check=True)
+    found = Both(host, tokens(), {**tokens(), "DATABASE_URL": URL})
+    assert found.deploy("first").code == 0
+    return found
+
+
+def test_a_deploy_of_the_second_changes_nothing_of_the_first(both: Both) -> None:
+    before = both.of("first")
+    done = both.deploy("second")
+    assert (done.code, done.changed) == (0, EVERYTHING), done.output
+    assert differing(before, both.of("first")) == set()
+    for which in ("second", "first"):
+        again = both.deploy(which)
+        assert (again.code, again.changed) == (0, []), again.output
+
+
+@pytest.mark.parametrize("which", ["first", "second"])
+def test_both_are_ready(both: Both, which: str) -> None:
+    found = both.verify(which)
+    assert (found.code, list(found.rows.values())) == (0, ["ready"] * 10), found.output
+
+
+@pytest.mark.parametrize("which", ["first", "second"])
+def test_a_rollback_of_the_one_leaves_the_other(both: Both, which: str) -> None:
+    """That of the first too, though the last deploy on the host was the second's."""
+    other = "second" if which == "first" else "first"
+    before, own = both.of(other), both.of(which)
+    back = both.deploy(which, runbook=ROLLBACK)
+    assert (back.code, back.changed) == (0, ["Rollback"]), back.output
+    assert differing(before, both.of(other)) == set()
+    assert differing(own, both.of(which)), "it has undone something"
+    assert both.deploy(which).code == 0
+
+
+def test_a_rollback_to_a_deploy_of_the_other_is_refused(both: Both) -> None:
+    deploys = {which: _deploys(both.host, name) for which, name in (("first", "ai-admin-api"), ("second", NAME))}
+    refused = both.deploy("first", "--data", f"undo={deploys['second'][-1]}", runbook=ROLLBACK)
+    assert refused.code == 1
+    kept = ", ".join(deploys["first"])
+    assert f"keeps no files of deploy {deploys['second'][-1]} of ai-admin-api; it has: {kept}\n" in refused.output
+
+
+def _deploys(host: Host, app: str) -> list[str]:
+    lines = [json.loads(line) for line in read(host, "/var/log/ai-admin-deploy.jsonl").splitlines()]
+    return [line["deploy"] for line in lines if line["app"] == app and line["files"]]
+
+
+def test_what_is_to_be_typed_is_of_the_second(both: Both) -> None:
+    both.host.ssh(f"pm2 stop {NAME}")
+    found = both.verify("second")
+    assert found.code == 1
+    assert f"pm2 does not run {NAME}" in found.output
+    assert f"pm2 logs {NAME} " in found.output
+    assert not re.search(f"ai-admin-api|{APP}|ai-admin.app", found.output), found.output
+    assert both.verify("first").code == 0
+    done = both.deploy("second")
+    assert (done.code, done.changed) == (0, ["API restart"]), done.output
