@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.converge.conftest import APP, QUICK, Verified, apps, differing, read, sql, tree, verify
-from tests.rehearsal.host import FIREWALL, Host
+from tests.rehearsal.host import FIREWALL, Host, until
 from tests.rehearsal.second import APP as NAME
 from tests.rehearsal.second import DATABASE, DOMAIN, FOLDER, PORT
 from tests.rehearsal.story import EVERYTHING, INVENTORY, ROOT, Deployed, deploy, tokens
@@ -29,6 +29,7 @@ ROLLBACK = (ROOT / "rollback.py").read_text(encoding="utf-8")
 PLANT = f"""
 mkdir -p /srv/salons && cp -a {APP} {FOLDER} && cd {FOLDER}
 sed -i 's,{APP},{FOLDER},; s,ai-admin-api,{NAME},' ecosystem.config.js
+sed -i "s|^app.use(express.json());|&\\napp.get('/api/whoami', (req, res) => res.send('second'));|" src/index.js
 sed -i 's,^PORT=.*,PORT={PORT},; s,^POSTGRES_DATABASE=.*,POSTGRES_DATABASE={DATABASE},' .env
 sed -i 's,^POSTGRES_USER=.*,POSTGRES_USER={DATABASE},; s,^POSTGRES_PASSWORD=.*,POSTGRES_PASSWORD=s3cret,' .env
 live=/etc/letsencrypt/live/{DOMAIN} && mkdir -p $live
@@ -101,6 +102,29 @@ def test_a_deploy_of_the_second_changes_nothing_of_the_first(both: Both) -> None
 def test_both_are_ready(both: Both, which: str) -> None:
     found = both.verify(which)
     assert (found.code, list(found.rows.values())) == (0, ["ready"] * 10), found.output
+
+
+# A line for each answer: of the first's own port, and of the second's site; until it may end, or for 5 minutes
+ASK = f"""
+rm -f /run/go; touch /run/here; end=$(($(date +%s) + 300))
+whoami="curl -sk -m 5 --resolve {DOMAIN}:443:127.0.0.1 https://{DOMAIN}/api/whoami"
+while [ ! -e /run/go ] && [ $(date +%s) -lt $end ]; do
+  first=$(curl -s -o /dev/null -w '%{{http_code}}' localhost:3000/health); echo "$first $($whoami)"
+done
+"""
+
+
+def test_the_second_answers_for_itself_while_the_first_restarts(both: Both) -> None:
+    """Not the first in its place, and nobody keeps its requests waiting."""
+    both.host.ssh(f"rm -f /run/here; touch {APP}/.env")
+    with subprocess.Popen([*both.host.ssh_command(), ASK], stdout=subprocess.PIPE, text=True) as asking:
+        until(60, "it to ask", lambda: both.host.ssh("test -e /run/here", check=False).returncode == 0)
+        done = both.deploy("first")
+        both.host.ssh("touch /run/go")
+        answers = asking.communicate(timeout=60)[0].splitlines()
+    assert (done.code, done.changed) == (0, ["API restart"]), done.output
+    assert {answer.partition(" ")[2] for answer in answers} == {"second"}
+    assert "000 second" in answers, "it was asked while the first was down"
 
 
 @pytest.mark.parametrize("which", ["first", "second"])

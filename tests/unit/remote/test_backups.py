@@ -151,7 +151,7 @@ def test_what_somebody_else_wrote_is_set_aside(file: Path) -> None:
     assert (found.read_bytes(), stat.S_IMODE(found.stat().st_mode)) == (b"ours and theirs", 0o640)
     backups.restore(str(file), entry)
     assert file.read_bytes() == b"old \xff\x00"
-    assert backups.read(keys=[])["1"][str(file)] == {"changed": False, "is_back": True, "loses": [], "again": False}
+    assert backups.read(keys=[])["1"][str(file)] == {**FRESH, "is_back": True}
     file.unlink()
     assert backups.set_aside(str(file), entry) == ""
 
