@@ -157,13 +157,15 @@ class Step(StringCommand, Generic[P]):
 class Channel:
     """What the laptop knows of one host in one run. It hangs on the host.
 
-    `asked` are the arguments by noun that a look must answer for, `answers` what the last look found. `planned`: by
-    service, what will change in what it reads, for the plan alone. `plan` names it, `reasons` are its lines by
-    operation. `pending`: what waits for the operator. `session`: what ends it, while it holds the lock.
+    `app`: which is deployed, by its name in pm2; empty where an operation is used alone. `asked` are the arguments by
+    noun that a look must answer for, `answers` what the last look found. `planned`: by service, what will change in
+    what it reads, for the plan alone. `plan` names it, `reasons` are its lines by operation. `pending`: what waits for
+    the operator. `session`: what ends it, while it holds the lock.
     """
 
     host: Host
     deploy: str = ""
+    app: str = ""
     lock_wait: int = 0
     asked: dict[str, dict[str, Any]] = field(default_factory=dict)
     answered: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -255,7 +257,7 @@ class Channel:
     def _start(self) -> CommandOutput:
         """Take the lock and look; the process stays, and with it the lock, until the connection ends."""
         who, wait = f"{getpass.getuser()}@{socket.gethostname()}", self.lock_wait
-        begin = message(remote.session.session, who=who, bundle=bundle(), wait=wait, questions=self.asked)
+        begin = message(remote.session.session, who=who, app=self.app, bundle=bundle(), wait=wait, questions=self.asked)
         arguments = self.arguments()
         extract_control_arguments(arguments)
 

@@ -57,6 +57,7 @@ def attend() -> None:
     cli.connect_all = _knowing(cli.connect_all)
     cli.print_run_json = _print_json
     cli.print_results = _summing_up(cli.print_results)
+    cli.run_ops = _telling_of_a_stop(cli.run_ops)
     vars(util)["getpass"] = _password(vars(util)["getpass"])
 
 
@@ -168,20 +169,40 @@ def _print_json(state: State, dry: bool) -> None:
 def _summing_up(print_results: Callable[[State], None]) -> Callable[[State], None]:
     def results(state: State) -> None:
         print_results(state)
-        logger.info("--> In short:")
-        for host in state.inventory.iter_activated_hosts():
-            channel = Channel.of(host)
-            host.log(f"changed: {', '.join(channel.changed) or 'nothing, it is as it should be'}")
-            if channel.pending:
-                host.log(
-                    f"pending: {', '.join(channel.pending)}; fill in .env in this folder when it comes, and run again"
-                )
-            if host in state.failed_hosts:
-                host.log("failed: its red lines above say why, and what to do")
-            else:
-                host.log(f"next: bin/verify {shlex.join([inventory(), '--limit', host.name])}")
+        _tell_in_short(state)
 
     return results
+
+
+def _telling_of_a_stop(run_ops: Callable[..., None]) -> Callable[..., None]:
+    """With --fail-percent, or an answer of the operator's, pyinfra ends at a failed host without any results."""
+
+    def run(state: State, **how: Any) -> None:
+        try:
+            run_ops(state, **how)
+        except PyinfraError:
+            if len(state.activated_hosts) > 1:  # of one the red lines say all
+                _tell_in_short(state)
+            raise
+
+    return run
+
+
+def _tell_in_short(state: State) -> None:
+    logger.info("--> In short:")
+    for host in filter(state.is_host_in_limit, state.inventory):
+        channel, has_failed = Channel.of(host), host in state.failed_hosts
+        if not has_failed and not state.results[host].ops:
+            host.log("not begun: nothing was changed there")
+            continue
+        nothing = "nothing" if has_failed else "nothing, it is as it should be"
+        host.log(f"changed: {', '.join(channel.changed) or nothing}")
+        if channel.pending:
+            host.log(f"pending: {', '.join(channel.pending)}; fill in .env in this folder when it comes, and run again")
+        if has_failed:
+            host.log("failed: its red lines above say why, and what to do")
+        else:
+            host.log(f"next: bin/verify {shlex.join([inventory(), '--limit', host.name])}")
 
 
 class _FirstContact(BaseStateCallback):

@@ -198,6 +198,7 @@ def applied(
         search_path=now["search_path"],
         statements=todo.statements,
         concurrently=todo.concurrently,
+        seen=now["applied"],
         enter=(expected or sha256(content(own))) if todo.enter else None,
         adopted=todo.adopted,
         lock_timeout=lock_timeout,

@@ -208,10 +208,11 @@ def _additions(levels: Levels, site: Site, holds: bool, others: bool) -> Iterato
         else:
             lacking.append(path)
     if holds and (lacking or others):
-        room = {"port": site.api_port, "sign": waiting_room.SIGN, "socket": waiting_room.SOCKET}
+        places = {"sign": waiting_room.SIGN, "socket": waiting_room.SOCKET}
+        room = {name: place.format(port=site.api_port) for name, place in places.items()}
         what = "requests wait while the API restarts"
         # before the server's own `rewrite … last`, or one with `break`, which would skip it
-        body = render("etc/nginx/sites-available/waiting_room", **room)
+        body = render("etc/nginx/sites-available/waiting_room", port=site.api_port, **room)
         yield Addition(server, body, f"nginx: our block in {server.file}: {what}", first=True)
     if lacking:
         # `^~`: else a `location ~ \.js$` would take /socket.io/socket.io.js. But one for that very path is meant to.

@@ -20,7 +20,7 @@ from settings import BadInput, Settings
 
 def check(host: Host, settings: Settings, own: Credentials, site: nginx.Site) -> None:
     """Raises HostUnfit or BadInput, in one line."""
-    Channel.of(host).lock_wait = settings.lock_wait
+    Channel.of(host).app, Channel.of(host).lock_wait = settings.api_app, settings.lock_wait
     if own.told:
         host.log(f"secrets: {own.told}")
     expect_all(host, settings, own)

@@ -1,6 +1,6 @@
 """Undo a deploy: its files become what they were before it. Database and packages stay: both only added something."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 
 from pyinfra.api.operation import operation
 from pyinfra.context import host
@@ -9,23 +9,30 @@ import remote.backups
 import remote.rollback
 from channel import Channel, Step
 from facts.look import ask
-from remote.readings import Api
+from remote.readings import Api, Undone
 from rules import JWT_SECRET, KEYS
 from settings import BadInput
 
 
+def _is_of(api: Api, found: Mapping[str, Undone]) -> bool:
+    """Was this deploy one of the application? Of one before 2026-11-25 only its files tell."""
+    app, places = api["app"], ("/etc/", f"{api['app_dir']}/")
+    return all(each["app"] == app or (not each["app"] and file.startswith(places)) for file, each in found.items())
+
+
 @operation()
 def files(undo: str, api: Api, lock_wait: int) -> Generator[Step[...]]:
-    """`undo` is the deploy's UTC time, empty for the last whose files are not back; `lock_wait`: seconds to wait while
-    somebody else deploys."""
+    """`undo` is the deploy's UTC time, empty for the last of this application whose files are not back; `lock_wait`:
+    seconds to wait while somebody else deploys."""
     channel = Channel.of(host)
-    channel.lock_wait = lock_wait
+    channel.app, channel.lock_wait = api["app"], lock_wait
     deploys = ask(host, remote.backups.read, keys=KEYS)
-    in_force = [each for each, found in deploys.items() if not all(file["is_back"] for file in found.values())]
+    own = {each: found for each, found in deploys.items() if _is_of(api, found)}
+    in_force = [each for each, found in own.items() if not all(file["is_back"] for file in found.values())]
     undo = undo or max(in_force, default="")  # one that failed was put back already
-    if undo not in deploys:
-        known = ", ".join(deploys) or "none"
-        raise BadInput(f"rollback: {host.name} keeps no files of deploy {undo or '(any)'}; it has: {known}")
+    if undo not in own:
+        known, kept = ", ".join(own) or "none", f"keeps no files of deploy {undo or '(any)'}"
+        raise BadInput(f"rollback: {host.name} {kept} of {api['app']}; it has: {known}")
     lines = [f"rollback of deploy {undo}:"]
     if any(found["again"] for found in deploys[undo].values()):
         lines = [f"rollback of deploy {undo}, which was a rollback itself: what it undid comes back:"]

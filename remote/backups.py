@@ -7,12 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from remote import Failure, dotenv, files
+from remote import Failure, dotenv, files, lock
 from remote.readings import Entry, Undone
 
 BACKUPS = "/var/backups/ai-admin-deploy"
 ID = "%Y%m%dT%H%M%SZ"
-KEEP = 10  # deploys whose old files are kept
+KEEP = 10  # deploys of an application whose old files are kept
 
 
 def new_deploy(last: str = "") -> str:
@@ -54,7 +54,7 @@ def _undone(file: str, entry: Entry, keys: Sequence[str], earlier: Sequence[Mapp
     is_changed = entry["wrote"] is not None and found not in (entry["wrote"], before)
     undone = [each[file] for each in earlier if file in each and found == old_state(each[file])]
     again = any(each["wrote"] == before for each in undone)
-    return {"changed": is_changed, "is_back": found == before, "loses": loses, "again": again}
+    return {"app": entry["app"], "changed": is_changed, "is_back": found == before, "loses": loses, "again": again}
 
 
 def manifest(deploy: str) -> dict[str, Entry]:
@@ -63,10 +63,10 @@ def manifest(deploy: str) -> dict[str, Entry]:
 
 
 def entry(deploy: str, found: Any) -> Entry:
-    """As it is now; the bundle before 2026-11-24 wrote `kept` alone."""
+    """As it is now; the bundle before 2026-11-24 wrote `kept` alone, and later no `app`."""
     is_whole = isinstance(found, dict) and "kept" in found
-    whole: Entry = found if is_whole else {"deploy": deploy, "kept": found, "wrote": None}
-    return whole
+    known: Any = found if is_whole else {"deploy": deploy, "kept": found, "wrote": None}
+    return {"deploy": known["deploy"], "app": known.get("app", ""), "kept": known["kept"], "wrote": known["wrote"]}
 
 
 def state(file: str) -> str:
@@ -75,8 +75,8 @@ def state(file: str) -> str:
 
 
 def keep(deploy: str, file: str, wrote: str, spare: str = "") -> Entry:
-    """Back up what is at `file`, once per deploy, before `wrote` is there. Of older deploys the newest stay, and always
-    the one to `spare`."""
+    """Back up what is at `file`, once per deploy, before `wrote` is there. Of older deploys of the same application the
+    newest stay, and always the one to `spare`."""
     folder = f"{BACKUPS}/{deploy}"
     known = manifest(deploy)
     kept: Any = known[file]["kept"] if file in known else None
@@ -89,10 +89,12 @@ def keep(deploy: str, file: str, wrote: str, spare: str = "") -> Entry:
         files.make_private_folder(os.path.dirname(kept))
         files.write_whole(kept, old, 0o600, like=file)  # mode, owner and ACLs too, in a folder for root alone
     files.make_private_folder(folder)
-    mine: Entry = {"deploy": deploy, "kept": kept, "wrote": wrote}
+    app = lock.holder().get("app", "")
+    mine: Entry = {"deploy": deploy, "app": app, "kept": kept, "wrote": wrote}
     files.write_whole(f"{folder}/manifest.json", json.dumps({**known, file: mine}).encode(), 0o600)
     others = [each for each in files.names(BACKUPS) if each != deploy]  # never the one in hand, whatever the clock says
-    for other in others[: 1 - KEEP]:
+    own = [each for each in others if all(entry["app"] == app for entry in manifest(each).values())]
+    for other in own[: 1 - KEEP]:
         if other != spare:
             files.remove(f"{BACKUPS}/{other}/manifest.json")  # first: half of a deploy cannot be undone
             files.remove_tree(f"{BACKUPS}/{other}")

@@ -173,8 +173,9 @@ def sync(folder: str) -> None:
 
 def remove(path: str) -> None:
     """A file or a link, or nothing."""
-    with suppress(FileNotFoundError):
-        os.unlink(path)
+    if os.path.lexists(path):  # else a read-only filesystem would refuse to remove what is not there
+        with suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def remove_tree(path: str) -> None:

@@ -30,7 +30,7 @@ def held(name: str, wait: float) -> Iterator[int | None]:
 
 
 def holder() -> dict[str, Any]:
-    """Who deploys, or did so last: `who`, `from`, `since`, `deploy` (its id); nothing while that is being written."""
+    """Who deploys, or did so last: `who`, `from`, `since`, `deploy` (its id), `app`; nothing while that is written."""
     with suppress(ValueError):
         return dict(json.loads(files.read(f"{FOLDER}/{DEPLOY}") or b""))
     return {}

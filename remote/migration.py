@@ -14,6 +14,8 @@ CLIENTS = "/usr/lib/postgresql"
 SOCKET = "/run/postgresql/.s.PGSQL.5432"
 LEDGER = "ai_admin_deploy.migrations"
 TRIES = 4
+ALONE = "SELECT pg_advisory_xact_lock(hashtext('ai-admin-deploy'))"  # hosts that share the database, one at a time
+MEANWHILE = "was applied meanwhile, by the deploy of another host with this database"
 LONG = 3600  # seconds; the database's own limits end the building of an index before
 
 # Seconds after which a network that carries nothing any more counts as gone; libpq's own default is hours.
@@ -213,15 +215,17 @@ def migrate(
     search_path: str,
     statements: Sequence[str],
     concurrently: Sequence[str],
+    seen: str | None,
     enter: str | None,
     adopted: bool,
     lock_timeout: int,
     statement_timeout: int,
-) -> None:
+) -> dict[str, list[str]]:
     """Run the statements and enter the SHA-256 `enter` in the ledger, all or nothing. Timeouts are seconds.
 
     Then those of `concurrently`, which no transaction may hold. `expected` is the SHA-256 of the application's file as
-    the plan saw it, `adopted`: somebody ran it by hand. Raises Failure.
+    the plan saw it, `seen` that of the ledger. Where another host has entered the same meanwhile, nothing is run.
+    `adopted`: somebody ran it by hand. Returns what to tell the operator. Raises Failure.
     """
     if files.sha256(files.read(f"{app_dir}/migrations/{name}")) != expected:
         raise Failure(f"migrations/{name} was changed by somebody else just now; run again")
@@ -230,6 +234,10 @@ def migrate(
         f"""CREATE TABLE IF NOT EXISTS {LEDGER} (
           name text PRIMARY KEY, sha256 text NOT NULL, adopted boolean NOT NULL,
           applied_at timestamptz NOT NULL DEFAULT now())""",
+        f"""DO $seen$ BEGIN
+          IF EXISTS (SELECT FROM {LEDGER} WHERE name = {literal(name)} AND sha256 = '{enter}' AND {seen != enter})
+          THEN RAISE EXCEPTION '{MEANWHILE}'; END IF;
+        END $seen$""",
         f"""INSERT INTO {LEDGER} (name, sha256, adopted) VALUES ({literal(name)}, '{enter}', {adopted})
           ON CONFLICT (name) DO UPDATE
           SET (sha256, adopted, applied_at) = (excluded.sha256, excluded.adopted, excluded.applied_at)""",
@@ -237,6 +245,7 @@ def migrate(
     whole = (
         "BEGIN",
         f"SET LOCAL lock_timeout = '{lock_timeout}s'",
+        ALONE,
         f"SET LOCAL statement_timeout = '{statement_timeout}s'",
         f"SELECT set_config('search_path', {literal(search_path)}, true)",
         *(ledger if enter else ()),
@@ -254,6 +263,8 @@ def migrate(
         if re.search(LOST, done.stderr) and not re.search(NOT_LOST, done.stderr):
             raise Failure(f"the database went silent in the middle; run again, which sees what it has: {error}")
         if "lock timeout" not in error:
+            if MEANWHILE in error:
+                return {"said": [f"migration: {name} {MEANWHILE}"]}
             raise Failure(f"the migration failed, and the database is as it was: {error}")
         if attempt == TRIES - 1:
             raise Failure(
@@ -270,6 +281,7 @@ def migrate(
                 f"the migration is in the database, but not its index: {error} ({statement}); "
                 f"at the table companies: {blockers(database)}. Run again: what is half built is dropped first"
             )
+    return {}
 
 
 def _error(done: Done) -> str:

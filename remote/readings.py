@@ -54,17 +54,20 @@ class Relation(TypedDict):
 
 class Entry(TypedDict):
     """`kept`: how `restore` brings the file back: the path of a copy, {"link": target} for a symlink, None for nothing.
-    `wrote`: the `state` that we gave the file then; None is unknown, of the bundle before 2026-11-24."""
+    `wrote`: the `state` that we gave the file then; None is unknown, of the bundle before 2026-11-24. `app`: whose
+    deploy it was, by its name in pm2; empty is unknown."""
 
     deploy: str
+    app: str
     kept: Any
     wrote: str | None
 
 
 class Undone(TypedDict):
-    """What undoing a deploy means for a file: was it `changed` by somebody else since; keys that a .env `loses`.
-    `is_back`: it is as it was before already. `again`: what an earlier deploy wrote, and was undone, comes back."""
+    """What undoing a deploy of `app` means for a file: was it `changed` by somebody else since; keys that a .env
+    `loses`. `is_back`: it is as it was before. `again`: what an earlier deploy wrote, and was undone, comes back."""
 
+    app: str
     changed: bool
     is_back: bool
     loses: list[str]

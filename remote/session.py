@@ -23,8 +23,8 @@ BEAT = 5  # seconds between two signs of life of the client
 MISSED = 6  # of them, after which it is gone: it sleeps, or the connection is dead and not closed
 
 
-def session(*, who: str, bundle: str, wait: int, questions: Questions) -> None:
-    """Take the lock, look, and stay as long as the client does; then write down what it said of the deploy.
+def session(*, who: str, app: str, bundle: str, wait: int, questions: Questions) -> None:
+    """Take the lock for a deploy of `app`, look, and stay as long as the client does; then write down what it said.
 
     Prints one line: `{"deploy": id, "readings": …}`; or `{"locked": its holder}` when somebody still deploys after
     `wait` seconds; or `{"busy": true}` while a step of a deploy, whose connection was cut, still runs.
@@ -42,7 +42,7 @@ def session(*, who: str, bundle: str, wait: int, questions: Questions) -> None:
             _print({"locked": lock.holder()})
             return
         deploy = backups.new_deploy(lock.holder().get("deploy", ""))
-        holder = {"who": who, "from": address or "this host", "since": began, "deploy": deploy}
+        holder = {"who": who, "from": address or "this host", "since": began, "deploy": deploy, "app": app}
         os.truncate(mine, 0)
         os.write(mine, json.dumps(holder).encode())
         with lock.held(lock.STEP, step.WAIT) as quiet:  # look when the last step is done
@@ -57,8 +57,8 @@ def session(*, who: str, bundle: str, wait: int, questions: Questions) -> None:
             if said["result"] != "ok":
                 said["put_back"] = [file for service in ("nginx", "api") for file in _undo(service, deploy)]
                 _print({"put_back": said["put_back"]})
-            entry = {"at": began, "deploy": deploy, "who": who, "from": holder["from"], "key": key, "bundle": bundle}
-            _audit({**entry, **said, "files": list(backups.manifest(deploy))})
+            entry = {"at": began, **{name: holder[name] for name in ("deploy", "app", "who", "from")}}
+            _audit({**entry, "key": key, "bundle": bundle, **said, "files": list(backups.manifest(deploy))})
             fcntl.flock(mine, fcntl.LOCK_UN)  # before the other, so that a step on its way finds no session
 
 

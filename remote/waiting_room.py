@@ -18,8 +18,8 @@ from select import POLLRDHUP, poll
 from remote import files
 
 FOLDER = "/run/ai-admin-waiting-room"  # root's: nginx's workers come in, nobody else can listen here
-SOCKET = f"{FOLDER}/api"
-SIGN = f"{FOLDER}/api-restarts"  # there: nginx sends requests to the socket
+SOCKET = f"{FOLDER}/{{port}}"  # the API's: another application on this host keeps its own requests
+SIGN = f"{FOLDER}/{{port}}-restarts"  # there: nginx sends requests to the socket
 LEAVE = 2  # seconds: those that were let in get their answer
 HEAD = 65536  # bytes
 
@@ -35,16 +35,17 @@ class Room:
 
     def __init__(self, port: int, seconds: float) -> None:
         self.port, self.seconds = port, seconds
+        self.socket, self.sign = SOCKET.format(port=port), SIGN.format(port=port)
         self.guests: list[threading.Thread] = []
         self._is_up = threading.Event()
         self._is_up.set()
         os.makedirs(FOLDER, exist_ok=True)
         os.chmod(FOLDER, 0o711)  # noqa: S103 (so that nginx reaches what is in it)
-        for left in (SIGN, SOCKET):
+        for left in (self.sign, self.socket):
             files.remove(left)
         self.server = socket.socket(socket.AF_UNIX)
-        self.server.bind(SOCKET)
-        os.chmod(SOCKET, 0o666)  # noqa: S103 (whoever connects reaches the API, as at its port)
+        self.server.bind(self.socket)
+        os.chmod(self.socket, 0o666)  # noqa: S103 (whoever connects reaches the API, as at its port)
         self.server.listen(512)
         self.thread = _thread(self._receive)
 
@@ -52,12 +53,12 @@ class Room:
         """From now on requests come here."""
         if self._is_up.is_set():
             self._is_up.clear()
-            os.symlink(f"/proc/{os.getpid()}/task/{self.thread.native_id}", SIGN)
+            os.symlink(f"/proc/{os.getpid()}/task/{self.thread.native_id}", self.sign)
 
     def let_in(self) -> None:
         """The API answers: who waits is passed on, and new requests go to it directly."""
         if not self._is_up.is_set():
-            files.remove(SIGN)
+            files.remove(self.sign)
             self._is_up.set()
 
     def _receive(self) -> None:
@@ -67,7 +68,7 @@ class Room:
 
     def close(self) -> None:
         self.let_in()
-        files.remove(SOCKET)
+        files.remove(self.socket)
         self.server.shutdown(socket.SHUT_RDWR)
         self.server.close()
         deadline = time.monotonic() + LEAVE

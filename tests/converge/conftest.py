@@ -122,8 +122,7 @@ class Verified:
 def verify(host: Host, inventory: str = INVENTORY, **environment: str) -> Verified:
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
         command = [sys.executable, "-m", "tests.verify", inventory, "--limit", host.name, "--junit", report.name]
-        variables = {**os.environ, **environment}
-        done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
         ran = re.findall(r'<testcase [^>]* name="(test_\w+)', Path(report.name).read_text(encoding="utf-8"))
     rows = re.findall(r"^  \S (.{20}) (ready|pending|failing|not checked)", done.stdout, re.MULTILINE)
     checks = re.search(rf"^{host.name}: (\d+) checks$", done.stdout, re.MULTILINE)

@@ -201,6 +201,7 @@ def migrate(host: Host, statement: str, planned: bytes | None = None) -> str:
         statements=[statement],
         concurrently=[],
         enter=None,
+        seen=None,
         adopted=False,
         lock_timeout=1,
         statement_timeout=5,

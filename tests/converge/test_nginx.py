@@ -137,12 +137,13 @@ def test_who_is_not_to_wait_finds_the_api(host: Host) -> None:
     replace(host, ENABLED, "root /opt/ai-admin", "rewrite ^/old/(.*)$ /api/$1 last;\n    root /opt/ai-admin")
     assert converge(host).changed == BOTH
     assert through_nginx(host, "/old/status") == '{"api":"ok"}', "the operator's own rewrite does not skip our block"
+    sign = waiting_room.SIGN.format(port=3000)
     host.ssh(f"mkdir -p -m 711 {waiting_room.FOLDER}")
     for target, held in (("/proc/1/task/1", True), ("/proc/1/task/999999", False)):
-        host.ssh(f"ln -sfn {target} {waiting_room.SIGN}")
+        host.ssh(f"ln -sfn {target} {sign}")
         is_served = through_nginx(host, "/api/status") == '{"api":"ok"}'
         assert is_served is not held, "a thread that is gone, as after a kill, holds nobody"
-    host.ssh(f"rm {waiting_room.SIGN}; cp {AVAILABLE} {ENABLED}.bak; nginx -t")
+    host.ssh(f"rm {sign}; cp {AVAILABLE} {ENABLED}.bak; nginx -t")
 
 
 # --- other shapes of a site

@@ -250,7 +250,7 @@ def end_session(*_: object) -> None:
     replace(session, require_root=lambda: None, _heard=lambda: {"result": "cut off", "changed": []})
     replace(backups, new_deploy=lambda *_: FIRST)
     replace(step, WAIT=0)
-    session.session(who="x", bundle="x", wait=0, questions={})
+    session.session(who="x", app="api", bundle="x", wait=0, questions={})
 
 
 def log(folder: Path) -> list[str]:

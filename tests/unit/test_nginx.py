@@ -94,7 +94,7 @@ def test_blocks_are_the_first_and_the_last_of_the_tls_server() -> None:
     start, opening, rest = SITE.partition(b"server {\n    listen 443 ssl;\n")
     first, _, text = made(fact()).removeprefix(start + b"server {\n").partition(b"    # <<< ai-admin-deploy\n")
     assert first.startswith(b"    # >>> ai-admin-deploy")
-    assert b"\n    set $ai_admin_api 127.0.0.1:3000;\n    if (-e /run/ai-admin-waiting-room/api-restarts) {\n" in first
+    assert b"\n    set $ai_admin_api 127.0.0.1:3000;\n    if (-e /run/ai-admin-waiting-room/3000-restarts) {\n" in first
     assert text.startswith(
         opening.removeprefix(b"server {\n") + rest.removesuffix(b"}\n") + b"    # >>> ai-admin-deploy"
     )
@@ -411,7 +411,7 @@ def test_the_host_header_may_be_inherited() -> None:
 
 def test_lines_are_changed_where_nothing_else_lacks() -> None:
     result = made(fact(everything(UPGRADED + b" " + HOST)))
-    assert b"if (-e /run/ai-admin-waiting-room/api-restarts) {" in result
+    assert b"if (-e /run/ai-admin-waiting-room/3000-restarts) {" in result
     assert result.count(b"    location ") == 1
     assert nginx.without(result, "") == everything(UPGRADED + b" " + HOST)
 
@@ -524,7 +524,7 @@ def test_what_cannot_be_completed_is_refused(location: bytes, message: str) -> N
 def test_our_block_follows_the_settings() -> None:
     old = made(fact())
     new = made(fact(old), replace(OURS, api_port=3001))
-    assert new == old.replace(b":3000", b":3001")
+    assert new == old.replace(b":3000", b":3001").replace(b"/3000", b"/3001")
 
 
 def test_headers_of_the_requirements() -> None:

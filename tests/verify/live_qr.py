@@ -7,7 +7,7 @@ from tests.verify.plugin import Seen, component
 from tests.verify.target import Target
 
 
-@component("baileys", "{pm2} logs ai-admin-api --lines 50 --nostream")
+@component("baileys", "{pm2} logs {app} --lines 50 --nostream")
 def test_a_qr_code_comes(target: Target, salon_id: int, seen: Seen) -> None:
     place = {"folder": target.settings.app_dir, "domain": target.settings.domain, "address": target.site_address}
     output = str(target.program("qr.js", 40, **place, secret=JWT_SECRET, salon=salon_id))

@@ -84,7 +84,8 @@ class Verification:
 
 
 def _filled(action: str, target: Target) -> str:
-    """With what the host has for `{pm2}`, typed by whoever runs it, `{user}` and `{home}` of that, and `{other}`."""
+    """With what the host has for `{pm2}`, typed by whoever runs it, `{user}` and `{home}` of that, and `{other}`; and
+    with the knobs' `{app}`, `{app_dir}`, `{port}` and `{domain}`."""
     if "{" not in action:
         return action
     try:
@@ -93,7 +94,10 @@ def _filled(action: str, target: Target) -> str:
     except (NotChecked, Lost):
         user, home, others = "root", "/root", []
     command = "pm2" if user == "root" else f"(as {user}) pm2"
-    for name, value in {"pm2": command, "user": user, "home": home, "other": ", ".join(others)}.items():
+    found = {"pm2": command, "user": user, "home": home, "other": ", ".join(others)}
+    knobs = target.settings
+    found |= {"app": knobs.api_app, "app_dir": knobs.app_dir, "port": str(knobs.api_port), "domain": knobs.domain}
+    for name, value in found.items():
         action = action.replace(f"{{{name}}}", value)
     return action
 

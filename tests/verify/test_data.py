@@ -161,7 +161,7 @@ def test_the_applications_role_can_use_the_tables(target: Target, dotenv: dict[s
     assert not denied, "; ".join(f"{role} may not read and write {table}" for table, role, _ in denied)
 
 
-@component("baileys", f"to see why: node -e \"require('/opt/ai-admin/{SESSION_POOL}')\"")
+@component("baileys", f"to see why: node -e \"require('{{app_dir}}/{SESSION_POOL}')\"")
 def test_session_pool_loads(pool: dict[str, Any], seen: Seen) -> None:
     assert pool["loads"] == "yes", f"session-pool.js does not load: {pool['loads']}"
     seen("the session pool has its four methods, and they work (whether a QR code comes: --live-qr)")
@@ -199,7 +199,7 @@ def test_session_pool_is_not_recursive(pool: dict[str, Any]) -> None:
     assert not pool["recursive"], "createSession and getOrCreateSession call each other in an endless loop"
 
 
-@component("baileys", "install Node.js 20 or newer, then {pm2} restart ai-admin-api")
+@component("baileys", "install Node.js 20 or newer, then {pm2} restart {app}")
 def test_node_is_new_enough(host: Host, target: Target, settings: Settings) -> None:
     found = host.run(f"{target.path}node --version 2>&1").stdout.strip()
     assert re.match(r"v\d", found), f"node does not run: {found}"

@@ -17,22 +17,20 @@ from tests.verify.target import Answers, Pm2
 from tests.verify.test_site import newest
 
 ENTRY = "/auth/yclients/redirect"
-FIRST = f"mount {ROUTES} before the other router in the application's source, then {{pm2}} restart ai-admin-api"
-LOG = "{pm2} logs ai-admin-api --lines 50 --nostream"
-ANEW = (
-    "{pm2} delete ai-admin-api; cd /opt/ai-admin && {pm2} start ecosystem.config.js --only ai-admin-api && {pm2} save"
-)
+FIRST = f"mount {ROUTES} before the other router in the application's source, then {{pm2}} restart {{app}}"
+LOG = "{pm2} logs {app} --lines 50 --nostream"
+ANEW = "{pm2} delete {app}; cd {app_dir} && {pm2} start ecosystem.config.js --only {app} && {pm2} save"
 STARTUP = "pm2 startup systemd -u {user} --hp {home}; {pm2} save"
 FULL = 95  # percent
 CODE = r"-type f \( -name '*.js' -o -name '*.cjs' -o -name '*.mjs' -o -name '*.ts' -o -name '*.json' \)"
 
 
 @component("endpoints", f"{DEPLOY}; if it does not stay up: {LOG}")
-def test_pm2_runs_the_api(pm2: Pm2) -> None:
-    assert pm2.workers, "pm2 does not run ai-admin-api"
+def test_pm2_runs_the_api(pm2: Pm2, settings: Settings) -> None:
+    assert pm2.workers, f"pm2 does not run {settings.api_app}"
 
 
-@component("endpoints", "stop the process that holds the port, then {pm2} restart ai-admin-api")
+@component("endpoints", "stop the process that holds the port, then {pm2} restart {app}")
 def test_the_port_is_held_by_pm2s_process(pm2: Pm2, settings: Settings) -> None:
     """In cluster mode pm2's daemon holds it, and hands the connections to the workers."""
     own = {worker.pid for worker in pm2.workers} | {pm2.daemon for worker in pm2.workers if worker.cluster}
@@ -41,15 +39,14 @@ def test_the_port_is_held_by_pm2s_process(pm2: Pm2, settings: Settings) -> None:
     )
 
 
-@component("endpoints", "(as {other}) pm2 delete ai-admin-api; pm2 save --force")
-def test_no_other_pm2_has_the_api(pm2: Pm2) -> None:
+@component("endpoints", "(as {other}) pm2 delete {app}; pm2 save --force")
+def test_no_other_pm2_has_the_api(pm2: Pm2, settings: Settings) -> None:
     others = ", ".join(pm2.others)
-    assert not others, (
-        f"a second pm2, of user {others}, has ai-admin-api too: both start it, and one cannot have the port"
-    )
+    why = "both start it, and one cannot have the port"
+    assert not others, f"a second pm2, of user {others}, has {settings.api_app} too: {why}"
 
 
-@component("endpoints", "{pm2} restart ai-admin-api")
+@component("endpoints", "{pm2} restart {app}")
 def test_it_is_not_suspended(pm2: Pm2) -> None:
     suspended = [worker.pid for worker in pm2.workers if worker.state in ("T", "t")]
     assert not suspended, f"the API is suspended by a signal (SIGSTOP), and answers nothing: process {suspended[0]}"
@@ -85,7 +82,7 @@ def test_health_check_route(answers: dict[str, Answers], settings: Settings) -> 
     assert status != 404, f"there is no route {HEALTH_CHECK}"
 
 
-@component("endpoints", "remove the older route from the application's source, then {pm2} restart ai-admin-api")
+@component("endpoints", "remove the older route from the application's source, then {pm2} restart {app}")
 def test_no_older_route_answers(answers: dict[str, Answers], settings: Settings) -> None:
     if not settings.health_check:
         return
@@ -188,26 +185,28 @@ def test_boot_finds_its_program(host: Host, pm2: Pm2) -> None:
 
 
 @component("endpoints", "{pm2} save")
-def test_is_in_pm2s_saved_list(pm2: Pm2) -> None:
+def test_is_in_pm2s_saved_list(pm2: Pm2, settings: Settings) -> None:
     needs(pm2.workers, "pm2 does not run the API")
-    assert pm2.saved, "ai-admin-api is not in pm2's saved list: it will not start after a reboot"
+    assert pm2.saved, f"{settings.api_app} is not in pm2's saved list: it will not start after a reboot"
 
 
 @component("endpoints", "{pm2} save")
-def test_is_saved_as_running(pm2: Pm2) -> None:
+def test_is_saved_as_running(pm2: Pm2, settings: Settings) -> None:
     needs(pm2.workers, "pm2 does not run the API")
     stopped = [each["status"] for each in pm2.saved if each["status"] == "stopped"]
-    assert not stopped, "pm2's saved list has ai-admin-api as stopped: it will not start after a reboot"
+    assert not stopped, f"pm2's saved list has {settings.api_app} as stopped: it will not start after a reboot"
 
 
 @component("endpoints", "{pm2} ls; {pm2} delete the id of the one that is too many; {pm2} save")
-def test_is_saved_once(pm2: Pm2) -> None:
+def test_is_saved_once(pm2: Pm2, settings: Settings) -> None:
     """In cluster mode each process has an entry."""
     forks = [each for each in pm2.saved if each["exec_mode"] != "cluster_mode"]
-    assert len(forks) < 2, f"pm2's saved list has ai-admin-api {len(forks)} times: each takes the port from the others"
+    assert len(forks) < 2, (
+        f"pm2's saved list has {settings.api_app} {len(forks)} times: each takes the port from the others"
+    )
 
 
-@component("endpoints", "close it in the firewall: ufw deny 3000/tcp (or the provider's own)")
+@component("endpoints", "close it in the firewall: ufw deny {port}/tcp (or the provider's own)")
 def test_port_is_closed_to_the_world(outside: Outside, settings: Settings, seen: Seen) -> None:
     port = settings.api_port
     if outside.port == "not tried":

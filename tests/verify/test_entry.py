@@ -15,7 +15,7 @@ from tests.verify.test_data import lacks
 UNKNOWN = ("23503", "23514")
 
 
-@component("database", "{pm2} logs ai-admin-api --lines 50 --nostream")
+@component("database", "{pm2} logs {app} --lines 50 --nostream")
 def test_the_entry_can_write_its_salon(target: Target, contract: Contract, dotenv: dict[str, Any], seen: Seen) -> None:
     needs(lacks(target).startswith(("complete", "without ")), "the table companies cannot be read")
     upsert = contract.upsert

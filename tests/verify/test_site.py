@@ -38,7 +38,7 @@ def _from_outside(host: Host, outside: Outside) -> None:
     needs(outside.addresses and not _foreign(host, outside), "DNS does not point to this host")
 
 
-@component("tls", f"{RENEW}; if it is for another name: certbot --nginx -d ai-admin.app")
+@component("tls", f"{RENEW}; if it is for another name: certbot --nginx -d {{domain}}")
 def test_certificate_is_trusted_from_outside(host: Host, outside: Outside) -> None:
     _from_outside(host, outside)
     for address, page in outside.page.items():
@@ -104,7 +104,7 @@ def test_certificate_lasts(host: Host, target: Target, settings: Settings, seen:
     seen(f"valid for {days} days, trusted from outside, http redirects to https")
 
 
-@component("tls", "certbot --nginx -d ai-admin.app")
+@component("tls", "certbot --nginx -d {domain}")
 def test_certificate_is_for_the_domain(host: Host, target: Target, settings: Settings) -> None:
     served = _certificate(host, target.site_address, settings)
     assert served["matches"] == "yes", f"the certificate does not match the domain: it is not for {settings.domain}"
@@ -167,7 +167,7 @@ def test_onboarding_page_may_run_its_scripts(host: Host, answers: dict[str, Answ
 # --- WebSocket: the server, then through nginx
 
 
-@component("websocket", f"{{pm2}} logs ai-admin-api --lines 50 --nostream; then {DEPLOY}")
+@component("websocket", f"{{pm2}} logs {{app}} --lines 50 --nostream; then {DEPLOY}")
 @pytest.mark.parametrize("way", ["polling", "upgrade"])
 def test_server(answers: dict[str, Answers], seen: Seen, way: str) -> None:
     if way == "polling":

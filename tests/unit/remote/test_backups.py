@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from remote import Failure, backups, files
+from remote import Failure, backups, files, lock
 
 NEW = "the state that we write"
 
@@ -23,9 +23,12 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "etc/F"
 
 
+FRESH = {"app": "", "changed": False, "is_back": False, "loses": [], "again": False}
+
+
 def test_a_file_comes_back_with_its_bytes(file: Path) -> None:
     kept = backups.keep("1", str(file), NEW)
-    assert kept == {"deploy": "1", "kept": f"{backups.BACKUPS}/1{file}", "wrote": NEW}
+    assert kept == {"deploy": "1", "app": "", "kept": f"{backups.BACKUPS}/1{file}", "wrote": NEW}
     file.write_bytes(b"new")
     backups.restore(str(file), kept)
     assert file.read_bytes() == b"old \xff\x00"
@@ -97,7 +100,7 @@ def test_nothing_comes_back(file: Path) -> None:
 
 def test_a_backup_that_is_gone(file: Path) -> None:
     with pytest.raises(Failure, match=r"/gone is gone, so .*/etc/F cannot be put back"):
-        backups.restore(str(file), {"deploy": "1", "kept": "/gone", "wrote": None})
+        backups.restore(str(file), {"deploy": "1", "app": "", "kept": "/gone", "wrote": None})
     assert file.read_bytes() == b"old \xff\x00"
 
 
@@ -113,7 +116,10 @@ def test_manifest(file: Path) -> None:
     other = file.parent / "other"
     kept = backups.keep("1", str(file), NEW)
     backups.keep("1", str(other), NEW)
-    assert backups.manifest("1") == {str(file): kept, str(other): {"deploy": "1", "kept": None, "wrote": NEW}}
+    assert backups.manifest("1") == {
+        str(file): kept,
+        str(other): {"deploy": "1", "app": "", "kept": None, "wrote": NEW},
+    }
     assert backups.manifest("2") == {}
     assert list(backups.read(keys=[])["1"]) == [str(file), str(other)]
 
@@ -125,7 +131,7 @@ def test_a_manifest_of_the_bundle_before(file: Path) -> None:
     Path(f"{backups.BACKUPS}/1/manifest.json").write_text(json.dumps(old))
     assert {name: entry["kept"] for name, entry in backups.manifest("1").items()} == old
     file.write_bytes(b"new")
-    assert backups.read(keys=[])["1"][str(file)] == {"changed": False, "is_back": False, "loses": [], "again": False}
+    assert backups.read(keys=[])["1"][str(file)] == FRESH
     entry = backups.manifest("1")[str(file)]
     assert backups.set_aside(str(file), entry) == ""
     backups.restore(str(file), entry)
@@ -137,7 +143,7 @@ def test_what_somebody_else_wrote_is_set_aside(file: Path) -> None:
     assert backups.set_aside(str(file), entry) == "", "not written yet"
     file.write_bytes(b"ours")
     assert backups.set_aside(str(file), entry) == ""
-    assert backups.read(keys=[])["1"][str(file)] == {"changed": False, "is_back": False, "loses": [], "again": False}
+    assert backups.read(keys=[])["1"][str(file)] == FRESH
     file.write_bytes(b"ours and theirs")
     file.chmod(0o640)
     assert backups.read(keys=[])["1"][str(file)]["changed"]
@@ -145,7 +151,7 @@ def test_what_somebody_else_wrote_is_set_aside(file: Path) -> None:
     assert (found.read_bytes(), stat.S_IMODE(found.stat().st_mode)) == (b"ours and theirs", 0o640)
     backups.restore(str(file), entry)
     assert file.read_bytes() == b"old \xff\x00"
-    assert backups.read(keys=[])["1"][str(file)] == {"changed": False, "is_back": True, "loses": [], "again": False}
+    assert backups.read(keys=[])["1"][str(file)] == {**FRESH, "is_back": True}
     file.unlink()
     assert backups.set_aside(str(file), entry) == ""
 
@@ -174,6 +180,19 @@ def test_the_newest_deploys_stay(file: Path) -> None:
     for number in range(backups.KEEP + 5):
         backups.keep(f"{number:02}", str(file), NEW)
     assert list(backups.read(keys=[])) == [f"{number:02}" for number in range(5, backups.KEEP + 5)]
+
+
+def test_the_deploys_of_another_application_stay_too(file: Path) -> None:
+    def keep(deploy: str, app: str) -> None:
+        Path(lock.FOLDER).mkdir(parents=True, exist_ok=True)
+        Path(f"{lock.FOLDER}/{lock.DEPLOY}").write_text(json.dumps({"app": app}))
+        backups.keep(deploy, str(file), NEW)
+
+    keep("00", "first")
+    for number in range(backups.KEEP + 5):
+        keep(f"{number + 10}", "second")
+    found = backups.read(keys=[])
+    assert [found[deploy][str(file)]["app"] for deploy in found] == ["first", *["second"] * backups.KEEP]
 
 
 def test_the_deploy_that_is_undone_stays(file: Path) -> None:

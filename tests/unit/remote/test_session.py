@@ -64,7 +64,7 @@ class Begin:
         self, who: str = "anna@laptop", wait: int = 0, connection: str = FROM, beat: float = 20
     ) -> subprocess.Popen[bytes]:
         questions = {"source": {"app_dir": str(self.folder), "paths": ["a.js"], "mention": "x"}}
-        arguments = {"who": who, "bundle": "1.0-3-gabc", "wait": wait, "questions": questions}
+        arguments = {"who": who, "app": "api", "bundle": "1.0-3-gabc", "wait": wait, "questions": questions}
         path = f"{self.folder}/bin:{os.environ['PATH']}"
         env = {"PATH": path, **({"SSH_CONNECTION": connection} if connection else {})}
         driver = (sys.executable, "-S", "-c", DRIVER, str(self.folder), json.dumps(arguments), str(beat))
@@ -111,7 +111,8 @@ def test_a_session(begin: Begin, journal: Path, tmp_path: Path) -> None:
     (entry,) = begin.audit()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", entry["at"])
     assert entry == {
-        **{"at": entry["at"], "deploy": answer["deploy"], "who": "anna@laptop", "from": "192.0.2.1"},
+        **{"at": entry["at"], "deploy": answer["deploy"], "app": "api", "who": "anna@laptop"},
+        **{"from": "192.0.2.1"},
         **{"key": "SHA256:AbC+/123", "bundle": "1.0-3-gabc"},
         **{"result": "ok", "changed": ["nginx: Ключ"], "files": [f"{tmp_path}/F"]},
     }

@@ -69,11 +69,13 @@ def pm2_home(pid: int) -> str:
 
 
 def pid_files(home: str) -> Iterator[str]:
-    """A pid file may be older than its process, and the pid may belong to another one by now."""
+    """By the name in its process's environment: pm2 (7.0) writes `a_b` as `a-b-0.pid`. A pid file may be older than its
+    process, and the pid may belong to another one by now."""
     names = os.listdir(f"{home}/pids") if os.path.isdir(f"{home}/pids") else []
     for name in sorted(names):
-        if re.fullmatch(re.escape(APP) + r"-\d+\.pid", name):
-            yield text(f"{home}/pids/{name}").strip()
+        pid = text(f"{home}/pids/{name}").strip()
+        if pid.isdigit() and environment(pid)[0].get("name") == APP:
+            yield pid
 
 
 def saved(home: str) -> list[dict[str, Any]]:
@@ -102,11 +104,10 @@ def pm2() -> dict[str, Any]:
     workers: list[dict[str, Any]] = []
     for pid in pid_files(home):
         variables, cluster = environment(pid)
-        if variables.get("name") == APP:
-            state, _, started = stat(pid)
-            shadowed = [key for key in asked["keys"] if key in variables]
-            workers.append({"pid": int(pid), "started": started, "cluster": cluster, "shadowed": shadowed})
-            workers[-1].update(state=state, folder=link(f"/proc/{pid}/cwd"))
+        state, _, started = stat(pid)
+        shadowed = [key for key in asked["keys"] if key in variables]
+        workers.append({"pid": int(pid), "started": started, "cluster": cluster, "shadowed": shadowed})
+        workers[-1].update(state=state, folder=link(f"/proc/{pid}/cwd"))
     others = [user(each).pw_name for each in daemons if each != daemon and asks(each)]
     return {
         "daemon": daemon,
