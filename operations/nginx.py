@@ -111,10 +111,21 @@ def without(text: bytes, file: str) -> bytes:
     return re.sub(rb"%b(.*)%b(\S+)" % (re.escape(TO_API.encode()), WAS.encode()), rb"\2\1", marked.without(text, file))
 
 
+def _bare(text: bytes, servers: Sequence[Directive]) -> bytes:
+    """The text without what is ours in these servers of it: another's may be of another application's deploy."""
+    lines = text.splitlines(keepends=True)
+    without(text, servers[0].file)  # half a block is told with its line
+    for server in sorted(servers, key=lambda each: -each.line):  # the last first: the others' numbers stay right
+        inside = slice(server.line - 1, _closing_line(text, server))
+        lines[inside] = [without(b"".join(lines[inside]), server.file)]
+    return b"".join(lines)
+
+
 def _wanted(files: Mapping[str, bytes], site: Site) -> tuple[dict[str, bytes], list[str]]:
     """The files that serve the domain, as they must be, and what is new in them. Raises BadInput."""
-    own = {server.file: files[server.file] for _, server in _serving(files, site)}
-    bare = {file: without(text, file) for file, text in own.items()}
+    servers = [levels[-1] for levels in _serving(files, site)]
+    own = {server.file: files[server.file] for server in servers}
+    bare = {file: _bare(text, [each for each in servers if each.file == file]) for file, text in own.items()}
     files = {**files, **bare}
     additions: list[Addition] = []
     passing: dict[int, Directive] = {}  # by line

@@ -173,9 +173,11 @@ def sync(folder: str) -> None:
 
 def remove(path: str) -> None:
     """A file or a link, or nothing."""
-    if os.path.lexists(path):  # else a read-only filesystem would refuse to remove what is not there
-        with suppress(FileNotFoundError):
-            os.unlink(path)
+    try:
+        os.unlink(path)
+    except OSError:  # of another kind where nothing is there: a read-only filesystem's
+        if os.path.lexists(path):
+            raise
 
 
 def remove_tree(path: str) -> None:

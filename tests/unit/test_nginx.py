@@ -598,6 +598,16 @@ def test_the_server_on_443_is_the_site() -> None:
     assert added(other + SITE) == ALL
 
 
+def test_two_domains_in_one_file() -> None:
+    """Each has a deploy of its own, and neither takes out what is the other's."""
+    other = replace(OURS, domain="b.example", api_port=3100)
+    text = made(fact(SITE + SITE.replace(b"a.example", b"b.example").replace(b"3000", b"3100")))
+    both = made(fact(text), other)
+    assert both.count(b"location ^~ /socket.io/") == 2
+    assert both.count(b"set $ai_admin_api 127.0.0.1:3000;") == both.count(b"set $ai_admin_api 127.0.0.1:3100;") == 1
+    assert nginx.desired(fact(both), OURS) is None and nginx.desired(fact(both), other) is None
+
+
 def test_a_server_for_each_address() -> None:
     """All that answer for the domain are the site."""
     six = SITE[SITE.index(b"server {\n    listen 443") :].replace(b"443", b"[::]:443")

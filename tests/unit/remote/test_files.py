@@ -289,3 +289,15 @@ def test_remove_and_names(folder: Path) -> None:
     files.remove_tree(f"{folder}/tree")
     files.remove(f"{folder}/tree")
     assert files.names(str(folder)) == []
+
+
+def test_what_is_not_there_is_removed_from_a_read_only_filesystem_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux says EROFS before it looks whether there is anything."""
+
+    def unlink(path: str) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    files.remove(f"{folder}/none")
