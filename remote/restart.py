@@ -49,7 +49,7 @@ def restart(deploy: str, *, api: Api, status: str, shadowed: Sequence[str], wors
             raise Failure(_recover(api, str(error), worst)) from None
         if fresh:
             _pm2(api, "save")
-        services.after_start("api", pm2.processes(api["app"]), fingerprint)
+        services.after_start(services.api(api["app"]), pm2.processes(api["app"]), fingerprint)
         return {"restart_seconds": round(time.monotonic() - begun, 3)}  # for bin/bench
 
 
@@ -86,7 +86,7 @@ def _start(api: Api, fresh: bool, seemed_known: bool) -> bool:
         if attempt == 1 and not fresh and seemed_known and not _is_known(api):
             _check_ecosystem(api)
             fresh = True
-    undone = services.undo("api")
+    undone = services.undo(services.api(api["app"]))
     if fresh:
         _pm2(api, "resurrect")  # what it has forgotten, as it was saved
     raise Failure(f"pm2 could not start {api['app']}: {done.line_with('Error')}{services.put_back(undone)}")
@@ -96,7 +96,7 @@ def _recover(api: Api, cause: str, worst: int) -> str:
     """The files go back first, and the API is restarted on them. Returns the message; nothing in it stops that."""
     hidden, undone, after, known = [*dotenv.load(f"{api['app_dir']}/.env").values()], [], "", {}
     try:
-        undone = services.undo("api")
+        undone = services.undo(services.api(api["app"]))
         hidden += dotenv.load(f"{api['app_dir']}/.env").values()
     except (Failure, OSError) as error:
         after = f"\nand what it had not run yet could not be put back: {error}"

@@ -25,13 +25,14 @@ def roll_back(deploy: str, *, undo: str, api: Api, keys: Sequence[str]) -> None:
     of_api = [file for file in entries if file not in of_nginx]
     now = _running(api, keys) if of_api else None
     before = nginx.complaint() if of_nginx else ""
-    notes = {service: services.load_note(service) for service in ("nginx", "api")}
+    service_of_api = services.api(api["app"])
+    notes = {service: services.load_note(service) for service in ("nginx", service_of_api)}
     try:
         _put_back(deploy, undo, "nginx", nginx.workers(), of_nginx)
         after = nginx.complaint() if of_nginx else ""
         if after and not before:
             raise Failure(f"nginx refuses the files as they were before deploy {undo}, so nothing was changed: {after}")
-        _put_back(deploy, undo, "api", pm2.processes(api["app"]), of_api)
+        _put_back(deploy, undo, service_of_api, pm2.processes(api["app"]), of_api)
         if now:
             restart.restart(deploy, api=api, status=now["status"], shadowed=now["shadowed"], worst=ANY_ANSWER)
     except Exception:

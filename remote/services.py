@@ -1,7 +1,7 @@
 """Services: does one run what is on disk? Our notes of what ran when, and the files' own times.
 
-A *service* is `nginx` or `api`. Before each change to its files we note its processes; after each restart of ours, the
-processes that it started, and the fingerprint of what they read.
+A *service* is `nginx`, or what `api` names: a host may have several of them. Before each change to its files we note
+its processes; after each restart of ours, the processes that it started, and the fingerprint of what they read.
 """
 
 import json
@@ -15,6 +15,18 @@ from remote.processes import Process
 from remote.readings import Entry
 
 STATE = "/var/lib/ai-admin-deploy"
+
+
+def api(app: str) -> str:
+    """The service that pm2 has under this name."""
+    return f"api-{app}"
+
+
+def noted() -> list[str]:
+    """Of which services a note says that something was written: nginx first."""
+    names = [name.removesuffix(".json") for name in files.names(STATE) if name.endswith(".json")]
+    own = [name for name in names if name.startswith(("nginx", api(""))) and not name.endswith(".started")]
+    return sorted(own, reverse=True)
 
 
 def _stat(path: str, follow: bool) -> list[float] | None:

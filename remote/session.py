@@ -55,7 +55,7 @@ def session(*, who: str, app: str, bundle: str, wait: int, questions: Questions)
         said = _heard()
         with lock.held(lock.STEP, math.inf):  # the step that may still run may be the one that loads
             if said["result"] != "ok":
-                said["put_back"] = [file for service in ("nginx", "api") for file in _undo(service, deploy)]
+                said["put_back"] = [file for service in services.noted() for file in _undo(service, deploy)]
                 _print({"put_back": said["put_back"]})
             entry = {"at": began, **{name: holder[name] for name in ("deploy", "app", "who", "from")}}
             _audit({**entry, "key": key, "bundle": bundle, **said, "files": list(backups.manifest(deploy))})

@@ -31,7 +31,7 @@ left that no service has loaded. Silent: every packet to the host is dropped aft
 
 def unloaded(host: Host) -> list[str]:
     """The files of which our notes say that they were written and that no service has loaded them."""
-    notes = [host.root / f"var/lib/ai-admin-deploy/{service}.json" for service in ("api", "nginx")]
+    notes = [host.root / f"var/lib/ai-admin-deploy/{service}.json" for service in ("api-ai-admin-api", "nginx")]
     return [file for note in notes if note.exists() for file in json.loads(note.read_text())["files"]]
 
 

@@ -261,7 +261,7 @@ def test_the_files_go_back_whatever_went_wrong(
     monkeypatch.setattr(restart, "wait_until_stable", wait)
     env = tmp_path / ".env"
     env.write_text("A=old\n")
-    services.replace_file("1", "api", pm2.processes("api"), str(env), b"A=new\n", sha256(b"A=old\n"), 0o600)
+    services.replace_file("1", "api-api", pm2.processes("api"), str(env), b"A=new\n", sha256(b"A=old\n"), 0o600)
     with pytest.raises(Failure, match="with these it runs as before"):
         restart.restart("20260101T000000Z", api=api, status="online", shadowed=[])
     assert env.read_text() == "A=old\n"
@@ -280,7 +280,7 @@ def failing_restart(api: Api, monkeypatch: pytest.MonkeyPatch, new: str = "A=new
     env = Path(api["app_dir"]) / ".env"
     env.write_text("A=old-secret\n")
     old = sha256(env.read_bytes())
-    services.replace_file("1", "api", pm2.processes("api"), str(env), new.encode(), old, 0o600)
+    services.replace_file("1", "api-api", pm2.processes("api"), str(env), new.encode(), old, 0o600)
     with pytest.raises(Failure) as told:
         restart.restart("20260101T000000Z", api=api, status="online", shadowed=[])
     return str(told.value)

@@ -157,6 +157,17 @@ def test_the_notes_of_one_service_say_nothing_of_another(file: Path) -> None:
     assert not services.is_stale("api", [process(1)], [str(file)])
 
 
+def test_the_notes_of_one_application_say_nothing_of_another(file: Path) -> None:
+    """What the first has not loaded is neither forgotten nor put back by a restart of the second."""
+    first, second = services.api("first"), services.api("second")
+    services.replace_file("1", first, [process(1)], str(file), b"new", digest(b"old"), 0o600)
+    services.after_start(second, [process(2)], services.fingerprint([str(file)]))
+    assert services.undo(second) == []
+    assert services.is_stale(first, [process(1)], [])
+    assert services.noted() == [first]
+    assert services.undo(first, "1") == [str(file)]
+
+
 # --- the notes
 
 

@@ -142,8 +142,8 @@ def test_what_no_service_has_loaded_is_put_back(
     deploy = line(process)["deploy"]
     running = [Process(1, "boot/1/1", 0)]
     other = tmp_path / "other"
-    services.replace_file("1", "api", running, str(other), b"of an earlier deploy", None, 0o600)
-    services.replace_file(deploy, "api", running, str(env), b"A=2\n", sha256(b"A=1\n"), 0o600)
+    services.replace_file("1", "api-x", running, str(other), b"of an earlier deploy", None, 0o600)
+    services.replace_file(deploy, "api-x", running, str(env), b"A=2\n", sha256(b"A=1\n"), 0o600)
     with held(lock.STEP, 0):  # a step that is still running may be the one that loads it
         assert process.stdin and process.stdout
         process.stdin.write(b"" if result == "cut off" else json.dumps({"result": result, "changed": []}).encode())
@@ -268,14 +268,14 @@ def test_what_cannot_be_put_back_is_told(begin: Begin, tmp_path: Path, monkeypat
     deploy = line(process)["deploy"]
     env = tmp_path / "env"
     env.write_text("A=1\n")
-    services.replace_file(deploy, "api", [Process(1, "boot/1/1", 0)], str(env), b"A=2\n", sha256(b"A=1\n"), 0o600)
+    services.replace_file(deploy, "api-x", [Process(1, "boot/1/1", 0)], str(env), b"A=2\n", sha256(b"A=1\n"), 0o600)
     Path(f"{backups.BACKUPS}/{deploy}{env}").unlink()
     assert process.stdin
     process.stdin.close()
     process.wait(20)
     (entry,) = begin.audit()
     assert entry["put_back"] == [
-        f"nothing more of api: {backups.BACKUPS}/{deploy}{env} is gone, so {env} cannot be put back"
+        f"nothing more of api-x: {backups.BACKUPS}/{deploy}{env} is gone, so {env} cannot be put back"
     ]
 
 
