@@ -55,19 +55,15 @@ class Both:
         return verify(self.host) if which == "first" else verify(self.host, SECOND, DATABASE_URL=URL)
 
     def of(self, which: str) -> dict[str, str]:
-        """What is of this one alone: files, site, process, database."""
+        """What is of this one alone: its files but for the packages, site, process, database."""
         folder, site, name, database = {
             "first": (APP, "ai-admin.app", "ai-admin-api", "postgres"),
             "second": (FOLDER, "salons", NAME, DATABASE),
         }[which]
-        files = tree(self.host, folder, "/etc/nginx")
-        written = (f"{folder}/logs/", f"{folder}/baileys_sessions")  # by the application itself
         of_nginx = tuple(f"/etc/nginx/sites-{kind}/{site}" for kind in ("available", "enabled"))
-        own = {
-            path: what
-            for path, what in files.items()
-            if path.startswith((f"{folder}/", *of_nginx)) and not path.startswith(written)
-        }
+        files = tree(self.host, f"{folder}/src", "/etc/nginx")
+        own = {path: what for path, what in files.items() if path.startswith((folder, *of_nginx))}
+        own["env"] = self.host.ssh(f"sha256sum {folder}/.env").stdout
         rows = sql(self.host, ROWS, database)
         return {**own, "process": str(apps(self.host)[name]), "rows": rows}
 
@@ -89,10 +85,11 @@ def both(host: Host) -> Both:
 
 
 def test_a_deploy_of_the_second_changes_nothing_of_the_first(both: Both) -> None:
-    before = both.of("first")
+    before, packages = both.of("first"), tree(both.host, f"{APP}/node_modules")
     done = both.deploy("second")
     assert (done.code, done.changed) == (0, EVERYTHING), done.output
     assert differing(before, both.of("first")) == set()
+    assert differing(packages, tree(both.host, f"{APP}/node_modules")) == set()
     for which in ("second", "first"):
         again = both.deploy(which)
         assert (again.code, again.changed) == (0, []), again.output

@@ -26,6 +26,7 @@ KNOWN: Known = {
     ("tests/unit/remote/conftest.py", "command"): (),  # this very Python
     ("tests/unit/remote/test_loading.py", "f'cd {app} && {change}'"): ("rm", "touch"),
     ("tests/unit/test_channel.py", "f'exec {channel.PYTHON.get_raw_value()}'"): ("python3",),
+    ("tests/converge/test_fleet.py", "command.replace('my.py', INVENTORY)"): (),  # README's commands: pyinfra
     ("credentials.py", "shlex.split(command)"): (),  # YCLIENTS_SECRETS_COMMAND, the operator's own
     ("tests/rehearsal/host.py", "f'{enter} exec {nspawn}'"): ("systemd-nspawn",),  # `enter` is echo
     ("tests/rehearsal/host.py", "tool"): (),  # asks for what programs.txt lists
