@@ -14,8 +14,8 @@ import pytest
 
 from tests.converge.conftest import APP, QUICK, Verified, apps, differing, read, sql, tree, verify
 from tests.rehearsal.host import FIREWALL, Host, until
-from tests.rehearsal.second import APP as NAME
-from tests.rehearsal.second import DATABASE, DOMAIN, FOLDER, PORT
+from tests.rehearsal.salons import APP as NAME
+from tests.rehearsal.salons import DATABASE, DOMAIN, FOLDER, PORT
 from tests.rehearsal.story import EVERYTHING, INVENTORY, ROOT, Deployed, deploy, tokens
 
 pytestmark = pytest.mark.slow

@@ -2,8 +2,7 @@
 
 from tests.rehearsal.host import HOSTS
 from tests.rehearsal.inventory import rehearsal as _first
-
-FOLDER, APP, PORT, DOMAIN, DATABASE = "/srv/salons/bot", "salon_bot", 3100, "salons.example", "salons"
+from tests.rehearsal.salons import APP, DOMAIN, FOLDER, PORT
 
 second = [
     (
