@@ -26,9 +26,9 @@ from settings import BadInput
 
 SOCKET = "/socket.io/"
 PATHS = (SOCKET, "/api/", "/auth/", "/marketplace/", "/callback/", "/webhook/")
-# The headers that a WebSocket needs nginx to pass on: what we write, and what any right value has, if not a variable.
 TO_API = "http://$ai_admin_api"  # the API, or its waiting room while it restarts
 WAS = " # ai-admin-deploy: was "
+# The headers that a WebSocket needs nginx to pass on: what we write, and what any right value has, if not a variable.
 UPGRADE = {"upgrade": ("Upgrade $http_upgrade", "websocket"), "connection": ('Connection "upgrade"', "upgrade")}
 
 
@@ -58,7 +58,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Addition:
-    """`body` is to be the last, or the `first`, in the block that `directive` opens; `line`: of the plan, if any."""
+    """`body` is to be the last, or the `first`, in the block that `directive` opens; `line` says so in the plan."""
 
     directive: Directive
     body: str
@@ -144,7 +144,7 @@ def _wanted(files: Mapping[str, bytes], site: Site) -> tuple[dict[str, bytes], l
         file: _with(_through_the_room(text, passing), file, [each for each in additions if each.directive.file == file])
         for file, text in bare.items()
     }
-    lines = [each.line for each in additions if each.line]
+    lines = [each.line for each in additions]
     lines += [f"nginx: {each.place}: `proxy_pass {each.args[0]}` becomes {TO_API}" for each in passing.values()]
     gone = [file for file in own if wanted[file] == bare[file] != own[file]]
     lines += [f"nginx: our block in {file} goes: the site has all that it was for" for file in gone]

@@ -102,7 +102,7 @@ def open_room(port: int, seconds: float) -> Iterator[Room]:
         room.close()
 
 
-def _thread(target: Callable[..., object], *args: object) -> threading.Thread:
+def _thread(target: Callable[..., None], *args: object) -> threading.Thread:
     thread = threading.Thread(target=target, args=args, daemon=True)
     thread.start()
     return thread

@@ -46,9 +46,10 @@ class Driver:
 
     def whole(self) -> bytes:
         """A picture of the whole page, as a PNG."""
-        ask = {"cmd": "Page.captureScreenshot", "params": {"captureBeyondViewport": True, "format": "png"}}
-        size = self.run("return [innerWidth, Math.ceil(document.body.getBoundingClientRect().bottom)]")
-        ask["params"] |= {"clip": {"x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1}}  # type: ignore[operator]
+        width, height = self.run("return [innerWidth, Math.ceil(document.body.getBoundingClientRect().bottom)]")
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        given = {"captureBeyondViewport": True, "format": "png", "clip": clip}
+        ask = {"cmd": "Page.captureScreenshot", "params": given}
         return base64.b64decode(self._ask("POST", f"{self.session}/goog/cdp/execute", ask)["data"])
 
     def screenshot(self) -> bytes:
