@@ -195,8 +195,10 @@ def files_read_at_start(app_dir: str, packages: Sequence[str]) -> list[str]:
 
 def ending(home: str, app: str) -> str:
     """How its processes end when pm2 (7.0) restarts it: by SIGINT, and after `kill_timeout` by SIGKILL."""
-    saved = [each for each in json.loads(files.read(f"{home}/dump.pm2") or b"[]") if each.get("name") == app]
-    seconds = int((saved[0].get("kill_timeout") if saved else None) or KILL_TIMEOUT) / 1000
+    seconds = KILL_TIMEOUT / 1000
+    with suppress(ValueError, TypeError, AttributeError):  # half of a list that pm2 was killed in: no reason to stop
+        saved = [each for each in json.loads(files.read(f"{home}/dump.pm2") or b"[]") if each.get("name") == app]
+        seconds = int((saved[0].get("kill_timeout") if saved else None) or KILL_TIMEOUT) / 1000
     ends = re.findall(rf"App \[{re.escape(app)}:\d+\] exited .* signal \[(\w+)\]", files.tail(f"{home}/pm2.log"))
     how = "the last time only the kill ended it" if ends[-1:] == ["SIGKILL"] else "then it is killed"
     return f"it has {seconds:g} s (kill_timeout) to end what it has begun, {how}"

@@ -268,6 +268,12 @@ ENDING = "it has 1.6 s (kill_timeout) to end what it has begun, then it is kille
 EXITED = "2026-11-24T06:22:19: PM2 log: App [%s:0] exited with code [0] via signal [%s]\n"
 
 
+def test_a_damaged_list_is_no_reason_to_stop(tmp_path: Path) -> None:
+    for damaged in ('[{"name": "api", ', '{"name": "api"}', '["api"]', '[{"name": "api", "kill_timeout": "long"}]'):
+        (tmp_path / "dump.pm2").write_text(damaged)
+        assert pm2.ending(str(tmp_path), "api") == ENDING
+
+
 @pytest.mark.parametrize(
     ("dump", "log", "says"),
     [
