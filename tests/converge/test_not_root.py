@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.converge.conftest import APP, QUICK, health_check, owned, verify
-from tests.converge.test_pyinfra import SUDO
+from tests.converge.test_pyinfra import SUDO, USERS
 from tests.converge.test_shapes import ANOTHER_USER, not_of_the_user, shape
 from tests.rehearsal import image
 from tests.rehearsal.host import Host
@@ -33,12 +33,7 @@ WAYS: dict[str, tuple[str, dict[str, object]]] = {
     "sudo": ("op", {"_sudo": True}),
     "sudo with a password": ("pw", {"_sudo": True, "_sudo_password": PASSWORD}),
 }
-USERS = """
-for user in op pw; do
-  useradd -m -s /bin/sh $user
-  install -d -o $user -m 700 /home/$user/.ssh
-  install -o $user -m 600 /root/.ssh/authorized_keys /home/$user/.ssh/
-done
+CREDENTIALS = """
 chpasswd
 visudo -cqf /etc/sudoers.d/op && visudo -cqf /etc/sudoers.d/pw
 """
@@ -53,7 +48,7 @@ def operators(host: Host) -> Iterator[Host]:
     [line] = LINES
     for user, its in (("op", line.replace("(root)", "(root) NOPASSWD:")), ("pw", line)):
         host.ssh(f"umask 227; cat > /etc/sudoers.d/{user}", input=f"{its.replace('deploy', user, 1)}\n")
-    host.ssh(f"sh -euc '{USERS}'", input=f"pw:{PASSWORD}\n")
+    host.ssh(f"sh -euc '{USERS}{CREDENTIALS}'", input=f"pw:{PASSWORD}\n")
     assert deploy(host, *QUICK).code == 0
     yield host
     host.ssh("userdel -r op; userdel -r pw; rm /etc/sudoers.d/op /etc/sudoers.d/pw", check=False)

@@ -186,18 +186,22 @@ def test_one_operation_alone_in_somebody_elses_deploy(host: Host, tmp_path: Path
 # --- global arguments
 
 
+USERS = """
+for user in op pw; do
+  useradd -m -s /bin/sh $user
+  install -d -o $user -m 700 /home/$user/.ssh
+  install -o $user -m 600 /root/.ssh/authorized_keys /home/$user/.ssh/
+done
+"""
+
+
 @pytest.fixture(scope="module")
 def operators(host: Host) -> Iterator[Host]:
     """Two users who may not read what is root's: `op` with sudo, `pw` with sudo and a password."""
     host.reset()
     host.ssh(
         "sh -eu",
-        input="""
-        for user in op pw; do
-            useradd -m -s /bin/sh $user
-            install -d -o $user -m 700 /home/$user/.ssh
-            install -o $user -m 600 /root/.ssh/authorized_keys /home/$user/.ssh/
-        done
+        input=f"""{USERS}
         echo 'pw:correct horse' | chpasswd
         echo 'op ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/op
         echo 'pw ALL=(ALL) ALL' > /etc/sudoers.d/pw

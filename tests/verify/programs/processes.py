@@ -68,14 +68,15 @@ def pm2_home(pid: int) -> str:
     return str(environment(pid)[0].get("PM2_HOME", ""))
 
 
-def pid_files(home: str) -> Iterator[str]:
-    """By the name in its process's environment: pm2 (7.0) writes `a_b` as `a-b-0.pid`. A pid file may be older than its
-    process, and the pid may belong to another one by now."""
+def processes(home: str) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    """The pids in pm2's files, each with what `environment` says. By the name in there: pm2 (7.0) writes `a_b` as
+    `a-b-0.pid`. A pid file may be older than its process, and the pid may belong to another one by now."""
     names = os.listdir(f"{home}/pids") if os.path.isdir(f"{home}/pids") else []
     for name in sorted(names):
         pid = text(f"{home}/pids/{name}").strip()
-        if pid.isdigit() and environment(pid)[0].get("name") == APP:
-            yield pid
+        variables, cluster = environment(pid) if pid.isdigit() else ({}, False)
+        if variables.get("name") == APP:
+            yield pid, variables, cluster
 
 
 def saved(home: str) -> list[dict[str, Any]]:
@@ -88,7 +89,7 @@ def saved(home: str) -> list[dict[str, Any]]:
 
 
 def has_it(home: str) -> bool:
-    return any(pid_files(home)) or bool(saved(home))
+    return any(processes(home)) or bool(saved(home))
 
 
 def pm2() -> dict[str, Any]:
@@ -102,8 +103,7 @@ def pm2() -> dict[str, Any]:
     owner = user(daemon) if daemon else pwd.getpwuid(os.getuid())
     home = (daemon and pm2_home(daemon)) or os.environ.get("PM2_HOME") or f"{owner.pw_dir}/.pm2"
     workers: list[dict[str, Any]] = []
-    for pid in pid_files(home):
-        variables, cluster = environment(pid)
+    for pid, variables, cluster in processes(home):
         state, _, started = stat(pid)
         shadowed = [key for key in asked["keys"] if key in variables]
         workers.append({"pid": int(pid), "started": started, "cluster": cluster, "shadowed": shadowed})
