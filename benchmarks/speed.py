@@ -257,11 +257,15 @@ def measure(bench: Bench, host: Host) -> report.Measured:
     return report.Measured(bench.runs, channels, checks, code)
 
 
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="bin/bench", description=__doc__.partition("\n")[0])
+    made.add_argument("--times", type=int, default=10, help="runs of each (10: about half an hour)")
+    made.add_argument("--write", action="store_true", help="write docs/speed.md and docs/speed.svg")
+    return made
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__.partition("\n")[0])
-    parser.add_argument("--times", type=int, default=10, help="runs of each (10: about half an hour)")
-    parser.add_argument("--write", action="store_true", help="write docs/speed.md and docs/speed.svg")
-    arguments = parser.parse_args()
+    arguments = parser().parse_args()
     host = of_this_run("bench")
     rule = "type filter hook output priority 0; ip daddr 127.0.77.0/24 tcp dport 3000 drop;"
     firewall = f"table ip {FIREWALL} {{\nchain out {{ {rule} }}\n}}"

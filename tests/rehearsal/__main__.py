@@ -9,19 +9,23 @@ import sys
 from tests.rehearsal.host import Host, known
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
         prog="bin/rehearse", description="A disposable Debian 13 host that looks like production."
     )
-    parser.add_argument("-n", "--name", default="main", help="which host (up to six at once)")
-    commands = parser.add_subparsers(dest="command")
+    made.add_argument("-n", "--name", default="main", help="which host (up to six at once)")
+    commands = made.add_subparsers(dest="command")
     commands.add_parser("up", help="build (cached) and boot")
     commands.add_parser("reset", help="back to the pristine state")
     commands.add_parser("down", help="end it and leave nothing behind")
     commands.add_parser("status", help="which hosts there are")
     ssh = commands.add_parser("ssh", help="a shell on it, or run CMD")
     ssh.add_argument("cmd", nargs=argparse.REMAINDER)
-    arguments = parser.parse_args()
+    return made
+
+
+def main() -> int:
+    arguments = parser().parse_args()
     host = Host(arguments.name)
 
     match arguments.command:

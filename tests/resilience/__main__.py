@@ -144,17 +144,21 @@ def table(outcomes: list[Outcome]) -> str:
     return "\n".join(rows)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="bin/faults", description=__doc__)
-    parser.add_argument("-k", default="", metavar="TEXT", help="only faults with this text in their name")
-    parser.add_argument("--calls", action="store_true", help="only the strikes at every system call: no host")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="bin/faults", description=__doc__)
+    made.add_argument("-k", default="", metavar="TEXT", help="only faults with this text in their name")
+    made.add_argument("--calls", action="store_true", help="only the strikes at every system call: no host")
+    made.add_argument(
         "--guardian", action="store_true", help="only how soon the host puts right what a dead client left"
     )
-    parser.add_argument("--histories", type=int, default=500, metavar="N", help="how many (default: 500)")
-    parser.add_argument("--history", metavar="TEXT", help="only this one, as it was printed; if it fails, cut short")
-    parser.add_argument("--hosts", type=int, default=2, metavar="N", help="how many at a time (default: 2)")
-    arguments = parser.parse_args()
+    made.add_argument("--histories", type=int, default=500, metavar="N", help="how many (default: 500)")
+    made.add_argument("--history", metavar="TEXT", help="only this one, as it was printed; if it fails, cut short")
+    made.add_argument("--hosts", type=int, default=2, metavar="N", help="how many at a time (default: 2)")
+    return made
+
+
+def main() -> int:
+    arguments = parser().parse_args()
     if arguments.calls or arguments.guardian:
         return calls() if arguments.calls else guardian()
     names = [f"fault{number}" for number in range(3, 3 + arguments.hosts)]

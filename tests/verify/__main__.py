@@ -52,27 +52,31 @@ def _new_file(word: str) -> Path:
     return file
 
 
-def parse() -> argparse.Namespace:
+def parser() -> Parser:
     about, _, codes = (__doc__ or "").partition("\n\n")
-    parser = Parser(
+    made = Parser(
         prog="bin/verify", description=about, epilog=codes, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
+    made.add_argument(
         "inventory", nargs="?", default="inventory.py", type=_inventory, help="as for pyinfra; default: production's"
     )
-    parser.add_argument("--limit", metavar="HOST", action="append", default=[], help="a host, group or pattern of it")
-    parser.add_argument("--json", metavar="FILE", type=_new_file, help="also write everything that was checked")
-    parser.add_argument("--junit", metavar="FILE", type=_new_file, help="also write JUnit's XML, for a CI")
-    parser.add_argument("--html", metavar="FILE", type=_new_file, help="also write one page to send to someone")
-    parser.add_argument(
+    made.add_argument("--limit", metavar="HOST", action="append", default=[], help="a host, group or pattern of it")
+    made.add_argument("--json", metavar="FILE", type=_new_file, help="also write everything that was checked")
+    made.add_argument("--junit", metavar="FILE", type=_new_file, help="also write JUnit's XML, for a CI")
+    made.add_argument("--html", metavar="FILE", type=_new_file, help="also write one page to send to someone")
+    made.add_argument(
         "--live", action="store_const", const=True, help="also ask YClients whether it accepts the partner token"
     )
-    parser.add_argument("--live-qr", metavar="SALON_ID", type=int, help=LIVE_QR)
-    parser.add_argument("--drift", action="store_true", help="instead: list what deploy would change")
-    arguments = parser.parse_args()
+    made.add_argument("--live-qr", metavar="SALON_ID", type=int, help=LIVE_QR)
+    made.add_argument("--drift", action="store_true", help="instead: list what deploy would change")
+    return made
+
+
+def parse() -> argparse.Namespace:
+    arguments = parser().parse_args()
     asked = [name for name in ("json", "junit", "html", "live", "live_qr") if getattr(arguments, name) is not None]
     if arguments.drift and asked:
-        parser.error(f"--drift cannot be combined with --{asked[0].replace('_', '-')}")
+        parser().error(f"--drift cannot be combined with --{asked[0].replace('_', '-')}")
     return arguments
 
 
