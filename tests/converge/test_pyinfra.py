@@ -255,6 +255,17 @@ def test_without_sudo_it_is_one_line(operators: Host, tmp_path: Path) -> None:
         assert "root is needed: connect as root, or set _sudo" in done.output
 
 
+@pytest.mark.parametrize("arguments", [["--dry"], []])
+def test_sudo_that_asks_without_a_terminal_is_one_line(operators: Host, tmp_path: Path, arguments: list[str]) -> None:
+    inventory = tmp_path / "inventory.py"
+    inventory.write_text(SUDO.format(user="pw", data={}, group={}))
+    done = deploy(operators, *QUICK, "--sudo", *arguments, inventory=str(inventory))
+    assert done.code == 1
+    assert "Traceback" not in done.output and "connection lost" not in done.output, done.output
+    line = "sudo wants a password, and there is no terminal to ask on: set _sudo_password, or NOPASSWD"
+    assert done.output.count(line) == 1, done.output
+
+
 def test_su_with_a_password_is_refused(operators: Host, tmp_path: Path) -> None:
     inventory = tmp_path / "inventory.py"
     inventory.write_text(SUDO.format(user="op", data={"_su_user": "root", "_su_password": "x"}, group={}))

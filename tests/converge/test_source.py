@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from tests.converge.conftest import APP, converge, only, read, refuse, write
 from tests.rehearsal.host import Host
+from tests.rehearsal.story import ROOT
 
 STEP = "Application source"
 ROUTES = f"{APP}/src/api/routes/yclients-marketplace.js"
@@ -125,3 +130,36 @@ def test_block_cut_by_hand_is_refused(host: Host) -> None:
     write(host, ROUTES, cut)
     assert "a marker of ours without its partner; remove the marker lines by hand" in refuse(host, runbook=only(STEP))
     assert read(host, ROUTES) == cut
+
+
+def test_git_pull_on_the_server(host: Host, original: dict[str, bytes], tmp_path: Path) -> None:
+    """It refuses, and README's command and a deploy put that right. This machine's git works in the host's folder."""
+    app, upstream = host.root / APP.lstrip("/"), tmp_path / "upstream"
+
+    def git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+        who = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]
+        return subprocess.run(["git", *who, "-C", folder, *words], capture_output=True, text=True)
+
+    for words in (["init", "-q"], ["add", "src"], ["commit", "-qm", "as found"]):
+        assert git(app, *words).returncode == 0
+    git(tmp_path, "clone", "-q", str(app), str(upstream))
+    for words in (["remote", "add", "origin", str(upstream)], ["fetch", "-q"]):
+        git(app, *words)
+    git(app, "branch", "-u", "origin/" + git(app, "branch", "--show-current").stdout.strip())
+    theirs = upstream / Path(ROUTES).relative_to(APP)
+    theirs.write_bytes(original[ROUTES].replace(b"module.exports", b"// a later version\nmodule.exports"))
+    git(upstream, "commit", "-qam", "a later version")
+    converge(host, runbook=only(STEP))
+
+    pulled = git(app, "pull", "--no-rebase")
+    assert pulled.returncode != 0 and "would be overwritten" in pulled.stderr, pulled.stderr
+    [typed] = re.findall(r"`(git checkout -- src && git pull)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    for command in typed.split(" && "):
+        done = git(app, *command.split()[1:])
+        assert done.returncode == 0, done.stderr
+    assert read(host, ROUTES) == theirs.read_bytes()
+
+    assert converge(host, runbook=only(STEP)).changed == [STEP]
+    assert outside_block(read(host, ROUTES)) == theirs.read_bytes()
+    assert methods(host) == "function"
+    host.ssh(f"rm -r {APP}/.git")
