@@ -36,11 +36,11 @@ class Driver:
     def run(self, script: str) -> Any:
         return self._ask("POST", f"{self.session}/execute/sync", {"script": script, "args": []})
 
-    def look(self, width: int, scheme: str) -> None:
-        """As a screen of this width, light or dark: by Chrome's own protocol."""
+    def look(self, width: int, scheme: str, media: str = "screen") -> None:
+        """At this width in px, light or dark, on a screen or in print: by Chrome's own protocol."""
         metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-        for command, given in {"setDeviceMetricsOverride": metrics, "setEmulatedMedia": media}.items():
+        how = {"media": media, "features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        for command, given in {"setDeviceMetricsOverride": metrics, "setEmulatedMedia": how}.items():
             ask = {"cmd": f"Emulation.{command}", "params": given}
             self._ask("POST", f"{self.session}/goog/cdp/execute", ask)
 
