@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
-from rules import JWT_SECRET, KEYS, MIN_JWT_SECRET, PUBLIC_DEFAULTS, is_placeholder, malformed
+from rules import JWT_SECRET, KEYS, MIN_JWT_SECRET, PUBLIC_DEFAULTS, is_placeholder
 from settings import BadInput
 
 HERE = Path(__file__).parent
@@ -136,15 +136,15 @@ def load(environment: Mapping[str, str], dotenv: Path) -> Credentials:
     for key in (*KEYS, DATABASE_URL):
         source = next((name for name, values in sources.items() if values.get(key)), dotenv.name)
         value = _trimmed(key, sources[source].get(key, ""))
-        if value and (value in PUBLIC_DEFAULTS or not is_placeholder(value)):
+        if value and is_placeholder(value) and value not in PUBLIC_DEFAULTS:
+            _warn(f"{key}: what stands in {source} is a placeholder, and counts as missing")
+        elif value:
             found[key], named[key] = Secret(value), source
     url = found.pop(DATABASE_URL, None)
     if url:
         _libpq(url)
     for key, value in found.items():
         quoted(key, value)
-        if why := malformed(key, value):
-            _warn(f"{key}: your value {why}")  # not refused: nobody has told us what YClients may send
     secret = found.get(JWT_SECRET)
     if secret and (len(secret) < MIN_JWT_SECRET or secret in PUBLIC_DEFAULTS):
         why = "the application's public default" if secret in PUBLIC_DEFAULTS else f"under {MIN_JWT_SECRET} characters"

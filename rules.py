@@ -15,7 +15,8 @@ TOKENS = (PARTNER_TOKEN, APP_ID)
 # A text that stands where a value should be: seen in the wild, and what people type meanwhile. The
 # whole value, case ignored. Written so that Python and JavaScript read it alike.
 PLACEHOLDER = (
-    r"^(test_token_waiting_for_real|ваш_.*|сгенерируйте_.*|your[_-].*|.*[_-]here|<.*>|change[_-]?me|todo|xxx)$"
+    r"^(test_token_waiting_for_real|ваш_.*|сгенерируйте_.*|вставьте_.*|your[_-].*|.*[_-]here|.*[_-]from[_-]yclients|"
+    r"токен.*|<.*>|[.…*_-]+|change[_-]?me|todo|xxx)$"
 )
 
 MIN_JWT_SECRET = 32  # characters; anything shorter can be guessed, and counts as missing
@@ -29,8 +30,9 @@ MALFORMED = {
         "^bearer[ :]": "begins with Bearer: leave that word out",
         "^[0-9]{1,8}$": "is a short number: is it the application id?",
         "[^!-~]": "holds a space, or letters that only look Latin: copy it anew",
+        "^.{1,7}$": "is too short for one: copy it whole",
     },
-    APP_ID: {"[^0-9]": "is not a number: is it another value?"},
+    APP_ID: {"[^0-9]": "is not a number"},
 }
 
 # What the host needs of these to judge a `.env`.

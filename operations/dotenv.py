@@ -14,7 +14,7 @@ from channel import Channel, Step
 from credentials import Secret, quoted
 from facts.look import ask
 from remote.readings import Secrets
-from rules import DOTENV, JWT_SECRET, KEYS
+from rules import DOTENV, JWT_SECRET, KEYS, malformed
 from settings import BadInput
 
 
@@ -45,6 +45,8 @@ def changes(now: Secrets, values: Mapping[str, str]) -> Changes:
         if right and key["times"] > 1:
             once.append(name)
         elif name in values and not right:
+            if why := malformed(name, values[name]):
+                raise BadInput(f"{name}: your value {why}; leave it out until you have the right one")
             change[name] = "added" if key["kind"] == "absent" else "replaced"
         elif name == JWT_SECRET and not right:
             change[name] = "made" if key["kind"] == "absent" else f"made anew, the old one is {key['kind']}"

@@ -170,7 +170,7 @@ def test_one_operation_alone_in_somebody_elses_deploy(host: Host, tmp_path: Path
                 **without_secrets(),
                 **tokens(),
                 "YCLIENTS_APP_ID": "18289",
-                "YCLIENTS_PARTNER_TOKEN": "t",
+                "YCLIENTS_PARTNER_TOKEN": "a-token-of-ours",
                 "PYTHONPATH": str(ROOT),
             },
             capture_output=True,
@@ -290,7 +290,7 @@ def test_local(tmp_path: Path) -> None:
     modules = next(Path("/var/cache/ai-admin-rehearsal").glob("app-*/opt/ai-admin/node_modules"))
     (app / "node_modules").symlink_to(modules)
     runbook = tmp_path / "deploy.py"
-    values = {"YCLIENTS_APP_ID": "18289", "YCLIENTS_PARTNER_TOKEN": "t"}
+    values = {"YCLIENTS_APP_ID": "18289", "YCLIENTS_PARTNER_TOKEN": "a-token-of-ours"}
     call = f'dotenv.secrets(name="Secrets", path={str(app / ".env")!r}, values={values!r}, app="none")'
     runbook.write_text(f"from operations import dotenv\n{call}\n")
     private = 'for each in /run /var/log /var/lib /var/backups; do mount -t tmpfs tmpfs $each; done; exec "$@"'
@@ -302,5 +302,5 @@ def test_local(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert [each["success"] for each in json.loads(done.stdout)["results"]["operations"]] == [expected]
     lines = (app / ".env").read_text().splitlines()
-    assert lines[:3] == ["A=1", "YCLIENTS_PARTNER_TOKEN=t", "YCLIENTS_APP_ID=18289"]
+    assert lines[:3] == ["A=1", "YCLIENTS_PARTNER_TOKEN=a-token-of-ours", "YCLIENTS_APP_ID=18289"]
     assert not Path("/var/lib/ai-admin-deploy").exists()

@@ -20,7 +20,7 @@ SET: Key = {"kind": "set", "equal": False, "times": 1}
 def decide(key: str, kind: str, *, wanted: bool, equal: bool = False, times: int = 1) -> tuple[str | None, bool, bool]:
     """Of one key, the others being there: why it is set, whether doubles go, whether it is pending."""
     keys = {**dict.fromkeys(KEYS, SET), key: Key(kind=kind, equal=equal, times=times)}
-    change = changes({"sha256": "sha", "keys": keys, "public": []}, {key: "x"} if wanted else {})
+    change = changes({"sha256": "sha", "keys": keys, "public": []}, {key: "123456789"} if wanted else {})
     assert {*change.set, *change.once, *change.pending} <= {key}
     assert bool(change) is bool(change.set or change.once)
     return change.set.get(key), change.once == [key], change.pending == [key]
@@ -118,6 +118,19 @@ def test_what_stands_in_the_source_is_weak(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="your own value stands in the application's source"):
         changes(own, {JWT_SECRET: default})
     assert look(tmp_path, b"JWT_SECRET=" + b"x" * 32, **{JWT_SECRET: "x" * 32})["public"] == []
+
+
+def test_what_can_be_no_token_replaces_none(tmp_path: Path) -> None:
+    """Else a value from a manual, say, took the place of one that works, and the run succeeded."""
+    for key, value in ((PARTNER_TOKEN, "Bearer hunter2"), (APP_ID, "hunter2")):
+        found = look(tmp_path, f"{key}=5dfk3jr8sd9fk3jr8sd9\n".encode(), **{key: value})
+        with pytest.raises(
+            BadInput, match=f"{key}: your value .*; leave it out until you have the right one"
+        ) as refusal:
+            changes(found, {key: value})
+        assert "hunter2" not in str(refusal.value)
+    same = look(tmp_path, b"YCLIENTS_APP_ID=hunter2\n", **{APP_ID: "hunter2"})
+    assert changes(same, {APP_ID: "hunter2"}).set.keys() <= {JWT_SECRET}, "what is there already is verification's"
 
 
 def test_a_short_token_is_not_weak(tmp_path: Path) -> None:

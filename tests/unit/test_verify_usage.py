@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from tests.rehearsal.story import ROOT
@@ -15,8 +16,8 @@ from tests.verify.backend import AGENT, LAUNCH
 NOWHERE = "web = [('a.invalid', {'ssh_hostname': '127.0.0.1', 'ssh_port': 1, 'ssh_user': 'op'})]\n"
 
 
-def verify(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+def verify(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", **more}
     return subprocess.run(
         ["sh", ROOT / "bin/verify", *words], cwd=folder, env=environment, capture_output=True, text=True
     )
@@ -37,6 +38,26 @@ def test_a_report_into_no_folder_is_refused_before_the_checks(tmp_path: Path) ->
     assert done.stderr.splitlines()[-1].startswith(f"verify: argument --html: there is no folder {tmp_path}/no")
 
 
+def test_a_report_into_a_folder_is_refused_before_the_checks(tmp_path: Path) -> None:
+    (tmp_path / "my.py").write_text(NOWHERE)
+    done = verify(tmp_path, "my.py", "--html", ".")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"verify: argument --html: {tmp_path} cannot be written")
+
+
+def test_a_changed_host_key_is_no_unknown_one(tmp_path: Path) -> None:
+    """ssh's last line is the same for both. And no check makes a traceback of it: that took 20 s of CPU."""
+    (tmp_path / "my.py").write_text(NOWHERE)
+    said = "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed."
+    (tmp_path / "ssh").write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 255\n")
+    (tmp_path / "ssh").chmod(0o755)
+    before = os.times().children_user
+    done = verify(tmp_path, "my.py", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert done.returncode == 1
+    assert "  ssh-keygen -R 127.0.0.1; ssh " in done.stderr and "does not know the server" not in done.stderr
+    assert os.times().children_user - before < 8, "1.2 s are usual"
+
+
 def test_ctrl_c_is_one_line(tmp_path: Path) -> None:
     """The inventory says when it is read: the handler is there by then."""
     (tmp_path / "my.py").write_text(f"import time\nopen({str(tmp_path / 'here')!r}, 'w').close()\ntime.sleep(60)\n")
@@ -44,9 +65,10 @@ def test_ctrl_c_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.verify", str(tmp_path / "my.py")]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, process_group=0) as running:
         (tmp_path / "here").read_text()
-        os.kill(running.pid, signal.SIGINT)
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does
         assert running.wait(60) == 130
-        os.killpg(running.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
         assert running.stderr
         assert running.stderr.read() == "\nverify: stopped; nothing was changed\n"
 

@@ -49,6 +49,8 @@ def _new_file(word: str) -> Path:
     file = CALLED_FROM / word
     if not file.parent.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {file.parent}")
+    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{file} cannot be written: name a file, in a folder of yours")
     return file
 
 
@@ -154,7 +156,7 @@ def verify(arguments: argparse.Namespace) -> int:
         if target.backend.round_trips:
             table.print(sys.stdout)
         else:
-            advice = first_contact(target.backend.lost, _login(target), target.address)
+            advice = first_contact(target.backend.said, _login(target), target.address)
             print(f"verify: {target.unreachable}", *advice, sep="\n  ", file=sys.stderr)
     data = [table.data() for table in tables]
     if arguments.json:

@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ class Backend(BaseBackend):  # type: ignore[misc]  # testinfra has no types
         self._orders: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._process: subprocess.Popen[bytes] | None = None
         self.lost = ""  # why there is no connection any more
+        self.said = ""  # all that ssh complained of until then
         self._of_thread = threading.local()
         self.began = 0.0  # seconds since the epoch
         self.round_trips = 0  # the longest row of commands that waited for one another
@@ -98,11 +100,15 @@ class Backend(BaseBackend):  # type: ignore[misc]  # testinfra has no types
         self.connect()
         script = self.get_command(command, *args)
         limit = kwargs.get("timeout", LIMIT)
+        answer = self._ask(script, limit)
         try:
-            done = self._ask(script, limit).result(limit + GRACE)
+            error = answer.exception(limit + GRACE)
         except TimeoutError:  # the agent would have ended the command
             self._end(f"no answer within {limit + GRACE:g} s")
             raise Lost(self.lost) from None
+        if error is not None:
+            raise copy(error)  # each time it is raised, the one that all share would grow by a traceback
+        done = answer.result()
         self._of_thread.depth = max(self._depth, done.depth)
         self.round_trips = max(self.round_trips, done.depth)
         return self.result(done.code, self.encode(script), done.output, done.errors)
@@ -163,7 +169,8 @@ class Backend(BaseBackend):  # type: ignore[misc]  # testinfra has no types
                     continue  # a login's greeting
                 with suppress(InvalidStateError):  # nobody waits for it any more
                     answer.set_result(Done(code, output, complaints, depth))
-            said = errors.result().decode(errors="replace").strip().splitlines()
+            self.said = errors.result().decode(errors="replace").strip()
+        said = self.said.splitlines()
         code = self._process.wait()
         self._end(said[-1] if said else f"the connection ended ({code})")
 

@@ -68,7 +68,8 @@ class Verification:
         self, item: pytest.Function, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         # the message only: an operator has no use for a traceback, and all of them take 0.1 s
-        item.repr_failure = _message  # type: ignore[method-assign]
+        for how in ("repr_failure", "_repr_failure_py"):  # of a check, and of what it is given
+            setattr(item, how, _message)
         report = yield
         if call.when == "call" or call.excinfo:
             marker = item.get_closest_marker("component")
@@ -102,7 +103,8 @@ def _filled(action: str, target: Target) -> str:
     return action
 
 
-def _message(excinfo: pytest.ExceptionInfo[BaseException]) -> str:
+def _message(excinfo: pytest.ExceptionInfo[BaseException], style: object = None) -> str:
+    del style
     return str(excinfo.value)
 
 

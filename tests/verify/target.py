@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import Future
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -176,6 +177,8 @@ class Target:
                 future.set_result(make())
             except Exception as error:
                 future.set_exception(error)
+        if (why := future.exception()) is not None:
+            raise copy(why)  # see Backend.run
         return future.result()
 
     def program(self, name: str, timeout: float = 20, **given: Any) -> Any:
@@ -331,7 +334,9 @@ def _database(ca: str) -> dict[str, str]:
 
 def targets(inventory: str, limits: list[str]) -> list[Target]:
     """The hosts of an inventory, as pyinfra reads it: see hosts.py. Raises BadInput."""
-    command = [sys.executable, "-m", "tests.verify.hosts", inventory, *limits]
+    quiet = "import signal; signal.signal(2, signal.SIG_DFL); "  # Ctrl-C ends it without a traceback
+    main = "import sys; from tests.verify.hosts import main; sys.exit(main())"
+    command = [sys.executable, "-c", quiet + main, inventory, *limits]
     done = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8")
     if done.returncode:
         raise BadInput(f"{inventory} cannot be read; see above")
