@@ -59,7 +59,8 @@ def verify(host: Host, folder: Path, *arguments: str, inventory: str = INVENTORY
 def shell(host: Host, script: str, where: str) -> None:
     """Run a fault's shell script: on the host with the functions of host.sh, or on this machine."""
     if where == "here":
-        known = {"table": host.table, "firewall": FIREWALL, "address": host.address}
+        known = {"table": host.table, "firewall": FIREWALL, "address": host.address, "interface": host.interface}
+        known |= {"ssh": " ".join(host.ssh_command()), "site": "/etc/nginx/sites-available/ai-admin.app"}
         subprocess.run(["sh", "-euc", script], env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **known}, check=True)
     else:
         host.ssh("bash", "-s", input=f"{FUNCTIONS}\n{script}\n")

@@ -60,7 +60,8 @@ def look(settings: Settings, ssh_address: str) -> Outside:
     """`ssh_address` is empty for this machine itself, where a firewall's rules for the world cannot be seen."""
     with ThreadPoolExecutor(8) as pool:
         reached = pool.submit(_resolve, ssh_address)
-        addresses = _resolve(settings.verify_address or settings.domain)  # an address becomes as `ip` writes it
+        named = settings.verify_address.split(",") if settings.verify_address else [settings.domain]
+        addresses = [found for each in named for found in _resolve(each)]  # an address becomes as `ip` writes it
         pages = {each: pool.submit(ask_page, settings, each) for each in addresses}
         plain = {each: pool.submit(_get, settings, "http", each, PATH) for each in addresses}
         port = _port(reached.result(), settings.api_port)
