@@ -973,6 +973,7 @@ FAULTS = [
         ("Application ID", "JWT Secret"),
         "stands at the end of another line",
         hides=True,
+        person=True,
     ),
     Fault(
         "written and not restarted",
@@ -1045,7 +1046,8 @@ FAULTS = [
     Fault(
         "the migration has not been applied",
         "sql 'ALTER TABLE companies RENAME api_key TO key; ALTER TABLE companies RENAME webhook_secret TO secret'",
-        "sql 'ALTER TABLE companies RENAME key TO api_key; ALTER TABLE companies RENAME secret TO webhook_secret'",
+        "sql 'ALTER TABLE companies DROP IF EXISTS api_key, DROP IF EXISTS webhook_secret';"
+        " sql 'ALTER TABLE companies RENAME key TO api_key; ALTER TABLE companies RENAME secret TO webhook_secret'",
         ("companies_has_the_columns",),
         ("Database",),
         "without api_key, webhook_secret",
@@ -1055,7 +1057,7 @@ FAULTS = [
     Fault(
         "a table of the migration is gone",
         "sql 'ALTER TABLE marketplace_tokens RENAME TO away'",
-        "sql 'ALTER TABLE away RENAME TO marketplace_tokens'",
+        "sql 'DROP TABLE IF EXISTS marketplace_tokens; ALTER TABLE away RENAME TO marketplace_tokens'",
         ("database_has_all_that_the_migration_makes",),
         ("Database",),
         "the database lacks: table marketplace_tokens, trigger marketplace_tokens_touch",
@@ -1063,7 +1065,8 @@ FAULTS = [
     Fault(
         "its trigger is gone",
         "sql 'ALTER TRIGGER marketplace_tokens_touch ON marketplace_tokens RENAME TO away'",
-        "sql 'ALTER TRIGGER away ON marketplace_tokens RENAME TO marketplace_tokens_touch'",
+        "sql 'DROP TRIGGER IF EXISTS marketplace_tokens_touch ON marketplace_tokens;"
+        " ALTER TRIGGER away ON marketplace_tokens RENAME TO marketplace_tokens_touch'",
         ("database_has_all_that_the_migration_makes",),
         ("Database",),
         "the database lacks: trigger marketplace_tokens_touch",
@@ -1113,7 +1116,7 @@ FAULTS = [
         ("no_sequence_is_behind",),
         ("Database",),
         "the next id that public.companies_id_seq gives stands in companies already",
-        "SELECT setval('public.companies_id_seq'",
+        "SELECT setval('public.companies_id_seq', max(id)) FROM companies",
     ),
     Fault(
         "a transaction holds the table",
@@ -1155,7 +1158,7 @@ FAULTS = [
     Fault(
         "nothing makes the entry's key unique",
         "sql 'ALTER TABLE companies DROP CONSTRAINT companies_yclients_id_key'",
-        "sql 'DROP INDEX companies_yclients_id_idx; ALTER TABLE companies ADD UNIQUE (yclients_id)'",
+        "sql 'DROP INDEX IF EXISTS companies_yclients_id_idx; ALTER TABLE companies ADD UNIQUE (yclients_id)'",
         ("the_entry_can_write_its_salon",),
         ("Database",),
         "no unique or exclusion constraint",

@@ -116,8 +116,8 @@ def command_of(action: str, deploy: str) -> tuple[str, str, str]:
     if deploy in action:
         return action.partition(deploy)
     if ON_THE_HOST.match(action):
-        command, bracket, note = action.partition(" (") if not action.startswith("(") else (action, "", "")
-        return "", command, bracket + note
+        note = re.search(r" \([^()\"]*\)$", action)  # not what belongs to a statement of SQL
+        return "", action[: note.start()] if note else action, note[0] if note else ""
     return action, "", ""
 
 
@@ -164,7 +164,7 @@ class Table:
         for component, row in self.rows.items():
             has_deploy = any(self.deploy in action for action in row.actions)
             for action in row.actions:
-                if self.deploy in action and row.status is Status.FAILING:
+                if action.startswith(self.deploy) and row.status is Status.FAILING:
                     order, step = deploy, NextStep(self.deploy, "on your laptop")
                 else:
                     order = after if has_deploy else before

@@ -87,7 +87,7 @@ def lacks(target: Target) -> str:
     return target.sql(f"{LACKS};", columns=" ".join(COLUMNS)).strip()
 
 
-@component("database", "systemctl status postgresql; check that DATABASE_URL names the right database")
+@component("database", "see that PostgreSQL runs, and that DATABASE_URL names the right database")
 def test_database_has_the_companies(target: Target) -> None:
     found = lacks(target)
     assert found.startswith(("complete", "without ")), f"the table companies cannot be read: {found[:150]}"
@@ -176,7 +176,7 @@ def test_no_sequence_is_behind(target: Target) -> None:
     needs(found == "complete", f"the table companies is {found[:150]}")
     rows = [line.split("|") for line in target.sql(BEHIND, migration=_migration(target)).splitlines()]
     for table, column, sequence in [row for row in rows if len(row) == 3]:
-        statement = f"SELECT setval('{sequence}', (SELECT max({column}) FROM {table}))"
+        statement = f"SELECT setval('{sequence}', max({column})) FROM {table}"
         why = f"the next {column} that {sequence} gives stands in {table} already: inserts will fail"
         raise Unfit(why, f'{target.psql_by_hand} -c "{statement}"')
 
@@ -195,7 +195,7 @@ def test_session_pool_has(pool: dict[str, Any], method: str) -> None:
     assert method in pool["methods"], f"the session pool has no {method}"
 
 
-@component("baileys", f"{DEPLOY}; a method that it says nobody knows, the application's developers must add")
+@component("baileys", otherwise="the application's developers must add it to the session pool")
 def test_session_pool_has_what_is_called(pool: dict[str, Any], contract: Contract) -> None:
     """The requirements' list of methods is not all that the marketplace calls."""
     needs(pool["loads"] == "yes", "the session pool does not load")

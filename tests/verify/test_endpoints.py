@@ -204,7 +204,9 @@ def test_starts_at_boot(host: Host, pm2: Pm2) -> None:
     assert host.service(unit).is_enabled, f"pm2 does not start at boot: {unit}.service is not enabled"
 
 
-@component("endpoints", "{pm2} kill; systemctl restart pm2-{user} (why it failed: journalctl -u pm2-{user} -n 30)")
+@component(
+    "endpoints", "{pm2} kill; systemctl restart pm2-{user} (why it failed: journalctl -u pm2-{user} -n 30 --no-pager)"
+)
 def test_its_unit_has_not_failed(host: Host, pm2: Pm2) -> None:
     failed = host.run("systemctl is-failed %s", f"pm2-{pm2.user}").stdout.strip() == "failed"
     assert not failed, f"pm2-{pm2.user}.service has failed: what runs was started by hand, and may not start at boot"

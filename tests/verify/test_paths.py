@@ -107,8 +107,8 @@ def _timeouts(lines: list[str]) -> list[float]:
 @component("nginx", f"leave one `server` in that upstream, end the other copy; {RELOAD}")
 def test_nginx_asks_one_api(host: Host, settings: Settings) -> None:
     """A WhatsApp session, and one of socket.io, is in the memory of one process."""
-    parts = r"^\s*(upstream\s[^{]*\{|server\s[^;{]*;|\})"
-    lines = host.run("nginx -T 2>/dev/null | grep -oE %s", parts).stdout.splitlines()
+    parts = r"(upstream\s[^{]*\{|server\s[^;{]*;|\})"
+    lines = host.run("nginx -T 2>/dev/null | sed 's/#.*//' | grep -oE %s", parts).stdout.splitlines()
     for name, servers in _upstreams(lines).items():
         if any(each.endswith(f":{settings.api_port}") for each in servers):
             assert len(servers) < 2, f"nginx divides the requests of upstream {name} between {' and '.join(servers)}"

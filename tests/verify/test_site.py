@@ -202,7 +202,9 @@ def test_certbot_renews_this_certificate(host: Host, settings: Settings) -> None
     assert known, f"`certbot renew` passes the certificate over: there is no {file}"
 
 
-@component("tls", "systemctl restart certbot.service (why: journalctl -u certbot -n 30 --no-pager)")
+@component(
+    "tls", "systemctl restart certbot.service && systemctl reload nginx (why: journalctl -u certbot -n 30 --no-pager)"
+)
 def test_the_last_renewal_did_not_fail(host: Host) -> None:
     failed = host.run("systemctl is-failed certbot.service").stdout.strip() == "failed"
     assert not failed, "the last renewal failed: certbot.service has failed"

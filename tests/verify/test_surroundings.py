@@ -11,6 +11,7 @@ from tests.verify.target import Target
 OF_REDIS = {
     "MISCONF": "make room on its disk, or see why it cannot save: journalctl -u redis-server -n 20 --no-pager",
     "READONLY": "it is a replica: have REDIS_HOST in the application's .env name the primary, or end that (REPLICAOF)",
+    "NOREPLICAS": "bring back its replicas, or lower `min-replicas-to-write` in /etc/redis/redis.conf",
     "OOM": "its memory is full: raise `maxmemory` in /etc/redis/redis.conf, then systemctl restart redis-server",
 }
 RESET = {"user": 'ALTER ROLE \\"{role}\\"', "database": 'ALTER DATABASE \\"{name}\\"'}
@@ -20,8 +21,9 @@ RESET = {"user": 'ALTER ROLE \\"{role}\\"', "database": 'ALTER DATABASE \\"{name
 def test_redis_takes_writes(surroundings: dict[str, Any]) -> None:
     """/health may only ping it."""
     said = surroundings["redis"]
-    if said:
-        raise Unfit(f"redis refuses writes: {said}", OF_REDIS.get(said.split()[0], "correct REDIS_… in .env"))
+    remedy = OF_REDIS.get(said.partition(" ")[0])  # another refusal, of the password for one, is /health's to tell
+    if remedy:
+        raise Unfit(f"redis refuses writes: {said}", remedy)
 
 
 @component("database")

@@ -10,6 +10,7 @@ const { folder, domain, outbound, columns } = JSON.parse(process.argv[1]);
 const TIMEOUT = 5000; // ms
 const app = createRequire(`${folder}/`);
 const values = app('dotenv').parse(fs.readFileSync(`${folder}/.env`));
+Object.assign(process.env, { ...values, ...process.env }); // as dotenv does: pg and TLS have variables of their own
 const given = (...names) => names.map((name) => values[name]).find(Boolean);
 const address = (...names) => names.map((name) => values[name]).filter((each) => URL.canParse(each ?? '')).map((each) => new URL(each))[0];
 
@@ -65,6 +66,7 @@ const source = () => {
   return code.map((each) => fs.readFileSync(path.join(each.parentPath ?? each.path, each.name), 'utf8')).join('\n');
 };
 const needed = () => {
+  if (given('HTTPS_PROXY', 'https_proxy', 'HTTP_PROXY', 'http_proxy')) return []; // it may have no other way out
   const urls = Object.entries(values).filter(([, value]) => /^https:/.test(value) && URL.canParse(value));
   const text = urls.length ? source() : '';
   const read = urls.filter(([key]) => text.includes(key)).map(([, value]) => new URL(value));
