@@ -68,7 +68,7 @@ FAULTS = [
         "it runs without pm2",
         "pm2 stop ai-admin-api >/dev/null; cd $app;"
         " setsid node src/index.js >/dev/null 2>&1 & echo $! > /root/copy; on 3000",
-        "kill -9 $(cat /root/copy); restart; reload",
+        "kill -9 $(cat /root/copy) 2>/dev/null || true; restart; reload",
         ("the_port_is_held_by_pm2s_process",),
         ("Endpoints",),
         "held by a process that is not pm2's",
