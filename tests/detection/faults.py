@@ -275,7 +275,6 @@ FAULTS = [
         ("Endpoints",),
         "landing page for /auth/",
         "have it pass it to the API",
-        hides=True,
         person=True,
     ),
     Fault(
@@ -954,6 +953,7 @@ FAULTS = [
         OF_KEYS,
         "reads YCLIENTS_APP_ID: it may have another name there",
         "ask the application's developers which name it reads",
+        hides=True,
         person=True,
     ),
     Fault(

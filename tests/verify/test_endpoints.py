@@ -144,7 +144,8 @@ def test_redirect_wants_a_salon(host: Host, answers: dict[str, Answers]) -> None
 
 
 @component("endpoints", f"ask the application's developers: what else does {ROUTES} want?")
-def test_redirect_lets_salons_in(answers: dict[str, Answers], dotenv: dict[str, Any]) -> None:
+def test_redirect_lets_salons_in(answers: dict[str, Answers], dotenv: dict[str, Any], contract: Contract) -> None:
+    needs(PARTNER_TOKEN in contract.keys, "the source does not read it: see Partner Token")
     found = answers["redirect"].direct
     has = dotenv["keys"][PARTNER_TOKEN]["kind"] == "set" and (running_secrets(answers) or {}).get("partner_token")
     assert not has or found.status != 503, f"{ENTRY} answers 503, though {PARTNER_TOKEN} is set: {found.body[:80]}"
