@@ -398,19 +398,19 @@ FAULTS = [
     ),
     Fault(
         "nginx does not listen on IPv6",
-        "ip -6 address add fd77::1/64 dev $interface nodad;"
-        ' $ssh "ip -6 address add fd77::2/64 dev host0 nodad;'
+        "ip -6 address add $six::1/64 dev $interface nodad;"
+        ' $ssh "ip -6 address add $six::2/64 dev host0 nodad;'
         " sed -i.v4 '/listen .::/d' $site; systemctl reload nginx\"",
-        "ip -6 address del fd77::1/64 dev $interface;"
-        ' $ssh "ip -6 address del fd77::2/64 dev host0; mv $site.v4 $site; systemctl reload nginx"',
+        "ip -6 address del $six::1/64 dev $interface;"
+        ' $ssh "ip -6 address del $six::2/64 dev host0; mv $site.v4 $site; systemctl reload nginx"',
         ("site_is_reached_from_outside",),
         ("HTTPS/SSL",),
-        "https does not answer at fd77::2: the connection is refused",
+        ": the connection is refused",
         "listen [::]:443 ssl",
         hides=True,
         person=True,
         where="here",
-        address="$address,fd77::2",
+        address="$address,$six::2",
     ),
     Fault(
         "an untrusted certificate",

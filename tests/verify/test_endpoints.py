@@ -210,7 +210,14 @@ def test_starts_at_boot(host: Host, pm2: Pm2) -> None:
 )
 def test_its_unit_has_not_failed(host: Host, pm2: Pm2) -> None:
     failed = host.run("systemctl is-failed %s", f"pm2-{pm2.user}").stdout.strip() == "failed"
+    needs(not failed or not _gone(host, pm2), "its program is not there")
     assert not failed, f"pm2-{pm2.user}.service has failed: what runs was started by hand, and may not start at boot"
+
+
+def _gone(host: Host, pm2: Pm2) -> list[str]:
+    """What the unit runs and is not there."""
+    shown = host.run("systemctl show -p ExecStart %s", f"pm2-{pm2.user}").stdout
+    return [path for path in re.findall(r"path=(\S+)", shown) if not host.file(path).exists]
 
 
 @component("endpoints", STARTUP)
@@ -222,8 +229,7 @@ def test_boot_starts_the_same_pm2(host: Host, pm2: Pm2) -> None:
 
 @component("endpoints", STARTUP)
 def test_boot_finds_its_program(host: Host, pm2: Pm2) -> None:
-    shown = host.run("systemctl show -p ExecStart %s", f"pm2-{pm2.user}").stdout
-    gone = [path for path in re.findall(r"path=(\S+)", shown) if not host.file(path).exists]
+    gone = _gone(host, pm2)
     assert not gone, f"pm2 cannot start at boot: pm2-{pm2.user}.service runs {gone[0]}, which is not there"
 
 
