@@ -1182,6 +1182,17 @@ FAULTS = [
         "has no getQR",
         "\"Cannot read property 'getQR' of undefined\"",
         hides=True,
+        person=True,  # taken away after all blocks of ours, which nobody can repair
+    ),
+    Fault(
+        "our block in the session pool is gone",
+        "edit $pool '/^.. >>> ai-admin-deploy/,$d'; restart",
+        "back $pool; restart",
+        (*each("session_pool_has", "getQR"), "session_pool_has_what_is_called"),
+        ("Baileys integration",),
+        "has no getQR",
+        "\"Cannot read property 'getQR' of undefined\"",
+        hides=True,
     ),
     Fault(
         "the routes call what the session pool never had",
