@@ -1182,7 +1182,7 @@ FAULTS = [
         "has no getQR",
         "\"Cannot read property 'getQR' of undefined\"",
         hides=True,
-        person=True,  # taken away after all blocks of ours, which nobody can repair
+        person=True,  # they are taken away behind our block, where deploy does not see it
     ),
     Fault(
         "our block in the session pool is gone",
