@@ -1185,6 +1185,17 @@ FAULTS = [
         person=True,  # they are taken away behind our block, where deploy does not see it
     ),
     Fault(
+        "the session pool is half written",  # the API runs the old one: a restart would end it
+        "add $pool \"throw new Error('half written');\"",
+        "back $pool; restart",
+        ("session_pool_loads", "runs_what_is_on_disk[source]"),
+        ("Baileys integration", "Endpoints"),
+        "session-pool.js does not load: half written",
+        "to see why: node -e",
+        hides=True,
+        person=True,
+    ),
+    Fault(
         "our block in the session pool is gone",
         "edit $pool '/^.. >>> ai-admin-deploy/,$d'; restart",
         "back $pool; restart",
