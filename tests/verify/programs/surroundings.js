@@ -59,7 +59,8 @@ const database = async () => {
   }
 };
 
-// https addresses of .env whose key some file of src names
+// https addresses of .env whose key some file of src names; but for those of the application itself
+const OWN = /^(BASE|APP|SITE|PUBLIC|FRONTEND|WEBHOOK|CALLBACK|REDIRECT)_/;
 const source = () => {
   const all = fs.readdirSync(`${folder}/src`, { withFileTypes: true, recursive: true });
   const code = all.filter((each) => each.isFile() && /\.[cm]?[jt]s$/.test(each.name));
@@ -67,9 +68,10 @@ const source = () => {
 };
 const needed = () => {
   if (given('HTTPS_PROXY', 'https_proxy', 'HTTP_PROXY', 'http_proxy')) return []; // it may have no other way out
-  const urls = Object.entries(values).filter(([, value]) => /^https:/.test(value) && URL.canParse(value));
+  const entries = Object.entries(values).filter(([key]) => !OWN.test(key));
+  const urls = entries.filter(([, value]) => /^https:/.test(value) && URL.canParse(value));
   const text = urls.length ? source() : '';
-  const read = urls.filter(([key]) => text.includes(key)).map(([, value]) => new URL(value));
+  const read = urls.filter(([key]) => new RegExp(`\\b${key}\\b`).test(text)).map(([, value]) => new URL(value));
   const foreign = read.filter((url) => ![domain, `www.${domain}`, 'localhost', '127.0.0.1'].includes(url.hostname));
   return [...new Set([...outbound, ...foreign.map((url) => `${url.hostname}:${url.port || 443}`)])];
 };
