@@ -5,7 +5,7 @@ Bad input is refused here in one line, before any command runs on a host.
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
 
@@ -51,6 +51,12 @@ def _flag() -> Any:
     return _knob(lambda value: isinstance(value, bool), "True or False")
 
 
+def _places(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(
+        isinstance(each, str) and re.fullmatch(r"[A-Za-z0-9.-]+:\d{1,5}", each) for each in value
+    )
+
+
 def _packages(value: Any) -> bool:
     return isinstance(value, dict) and all(
         isinstance(name, str) and re.fullmatch(_PACKAGE, name) and isinstance(wanted, str) and wanted.strip()
@@ -80,7 +86,8 @@ class Settings:
     undo: str = _text(r"(\d{8}T\d{6}Z)?", "a deploy's UTC time like 20261231T235959Z, or empty for the last")
     plan: str = _text(r"(p[0-9a-f]{16}(,p[0-9a-f]{16})*)?", "what --dry --json calls `plan`, one a host, or empty")
     yclients_api: str = _text(_URL, "an https:// address without a final slash (http:// only for 127.0.0.1)")
-    verify_address: str = _text(r"[0-9a-fA-F.:]*", "an IP address, or empty")
+    outbound: Sequence[str] = _knob(_places, "a list of places like api.example.org:443")
+    verify_address: str = _text(r"[0-9a-fA-F.:,]*", "IP addresses divided by commas, or empty")
     verify_ca: str = _text(rf"({_PATH})?", "an absolute path, or empty")
 
     @property

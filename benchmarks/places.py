@@ -48,6 +48,7 @@ class Place:
             "ssh_key": str(KEY),
             "ssh_known_hosts_file": str(self.folder / "known_hosts"),
             "yclients_api": "http://127.0.0.1:9",  # whatever happens, not the real one
+            "outbound": ["api.rehearsal.test:8443"],
             "verify_address": self.address,
             "verify_ca": str(self.host.root / "etc/letsencrypt/live/ai-admin.app/fullchain.pem"),
         }

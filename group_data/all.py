@@ -42,6 +42,9 @@ lock_wait = 0
 # Where bin/verify --live asks about the partner token
 yclients_api = "https://api.yclients.com/api/v1"
 
+# Where the API connects to by TLS, besides the https addresses of its .env: bin/verify tries it from the host
+outbound = ["api.yclients.com:443", "web.whatsapp.com:443"]
+
 # Which deploy rollback.py undoes: its UTC time as in /var/backups/ai-admin-deploy, or "" for the last
 undo = ""
 
@@ -51,6 +54,7 @@ plan = ""
 # Verify at the end of the run (`--data verify=true`)
 verify = False
 
-# bin/verify from outside: where <domain> is, and a file of who signs for it; empty: as DNS says, and this machine's
+# bin/verify from outside: where <domain> is (addresses divided by commas), and a file of who signs for it; empty: as
+# DNS says, and this machine's
 verify_address = ""
 verify_ca = ""

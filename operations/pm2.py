@@ -16,7 +16,9 @@ from rules import KEYS
 def reasons(now: Running, planned: Sequence[str]) -> list[str]:
     """Why the API must be restarted. The plan counts what is still to be written; in the run that is done by now."""
     why = []
-    if now["status"] != "online":
+    if now["status"] == "suspended":
+        why.append("it is suspended by a signal (SIGSTOP)")
+    elif now["status"] != "online":
         why.append(f"pm2 says {now['status']}")
     elif now["stale"]:
         why.append("it is older than its files")

@@ -18,6 +18,7 @@ from remote.processes import (
     holder,
     identify,
     is_of_this_host,
+    is_suspended,
     listens,
     require,
     run,
@@ -214,7 +215,7 @@ def read(*, api: Api, keys: Sequence[str]) -> Running:
     require("node", "npm", "pm2", path=found.path)
     running = processes(app)
     if running:
-        status = "online"
+        status = "suspended" if any(is_suspended(process.pid) for process in running) else "online"
     else:
         status = (known(app, app_dir) or {"status": "unknown"})["status"] if daemon_runs(app) else "no daemon"
     # asked again: one that has just started may have opened its port in between

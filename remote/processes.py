@@ -99,6 +99,11 @@ def identify(pid: int | str) -> Process | None:
     return Process(int(pid), f"{boot}/{pid}/{fields[19]}", time.time() - uptime + int(fields[19]) / TICKS)
 
 
+def is_suspended(pid: int) -> bool:
+    """By a signal: it holds its port and answers nothing."""
+    return (_stat(pid) or [""])[0] in ("T", "t")
+
+
 def _stat(pid: int | str) -> list[str]:
     """The fields of /proc/<pid>/stat from the third on: the second may hold spaces."""
     return files.read_text(f"/proc/{pid}/stat").rpartition(") ")[2].split()

@@ -69,6 +69,16 @@ def test_the_api_alone_is_restarted(host: Host, first: dict[str, App]) -> None:
     assert len([app for app in others(now).values() if app.status == "online"]) == 5
 
 
+def test_a_suspended_api_is_restarted(host: Host) -> None:
+    """It holds its port, and pm2 calls it online."""
+    before = apps(host)
+    host.ssh(f"kill -STOP {before[API].pid}")
+    done = converge(host)
+    assert done.changed == RESTART and "suspended by a signal" in done.output, done.output
+    assert apps(host)[API].pid != before[API].pid
+    assert others(apps(host)) == others(before)
+
+
 @pytest.mark.parametrize("file", [".env", "src/config.js"])
 def test_file_touched_by_hand_restarts_the_api(host: Host, file: str) -> None:
     before = apps(host)

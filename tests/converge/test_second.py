@@ -36,6 +36,7 @@ live=/etc/letsencrypt/live/{DOMAIN} && mkdir -p $live
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 90 -subj /CN={DOMAIN} \\
   -addext subjectAltName=DNS:{DOMAIN} -keyout $live/privkey.pem -out $live/fullchain.pem 2>/dev/null
 chmod 600 $live/privkey.pem
+echo 'version = 2.11.0' > /etc/letsencrypt/renewal/{DOMAIN}.conf
 """
 
 

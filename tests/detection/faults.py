@@ -23,8 +23,9 @@ def each(check: str, *cases: str) -> tuple[str, ...]:
 @dataclass(frozen=True)
 class Fault:
     """`plant` and `undo` are shell, with the functions of host.sh. `fails` are exactly the checks that fail, or
-    are pending where `code` is 2. With `hides`, others cannot be judged while the fault is there. `typed`: the remedy
-    is a command, which puts it right when it is typed on the host."""
+    are pending where `code` is 2. With `hides`, others cannot be judged while the fault is there. What the table says
+    to do puts it right when it is typed, unless a `person` must do it, who alone knows what. `ca` is a
+    file on the host of who signs for the site, where that is another."""
 
     name: str
     plant: str
@@ -34,9 +35,11 @@ class Fault:
     cause: str
     remedy: str = DEPLOY
     hides: bool = False
-    typed: bool = False
+    person: bool = False
     code: int = 1
-    where: str = "host"  # or "here": on this machine; or "dns": the domain points to this machine
+    where: str = "host"  # or "here": on this machine
+    address: str = "$address"  # of the site; $gateway is this machine
+    ca: str = ""
 
 
 FAULTS = [
@@ -45,8 +48,8 @@ FAULTS = [
         "pm2 stopped it",
         "pm2 stop ai-admin-api >/dev/null",
         "restart; reload",  # nginx considers a failed upstream down for 10 s
-        ("pm2_runs_the_api", "health", *each("server", "polling", "upgrade")),
-        ("Endpoints", "WebSocket server"),
+        ("pm2_runs_the_api",),
+        ("Endpoints",),
         "pm2 does not run ai-admin-api",
         hides=True,
     ),
@@ -58,17 +61,18 @@ FAULTS = [
         ("the_port_is_held_by_pm2s_process",),
         ("Endpoints",),
         "held by a process that is not pm2's",
-        "stop the process",
+        "kill ",
+        person=True,
     ),
     Fault(
         "it runs without pm2",
         "pm2 stop ai-admin-api >/dev/null; cd $app;"
         " setsid node src/index.js >/dev/null 2>&1 & echo $! > /root/copy; on 3000",
-        "kill -9 $(cat /root/copy); restart; reload",
-        ("pm2_runs_the_api", "the_port_is_held_by_pm2s_process"),
+        "kill -9 $(cat /root/copy) 2>/dev/null || true; restart; reload",
+        ("the_port_is_held_by_pm2s_process",),
         ("Endpoints",),
         "held by a process that is not pm2's",
-        "stop the process",
+        "kill ",
         hides=True,
     ),
     Fault(
@@ -85,12 +89,11 @@ FAULTS = [
         "suspended by a signal",
         "kill -STOP $(cat $pids/ai-admin-api-*.pid)",
         "restart; reload",
-        ("it_is_not_suspended", "health", *each("server", "polling", "upgrade")),
-        ("Endpoints", "WebSocket server"),
+        ("it_is_not_suspended",),
+        ("Endpoints",),
         "suspended by a signal",
         "pm2 restart ai-admin-api",
         hides=True,
-        typed=True,
     ),
     Fault(
         "it runs in another folder, with an .env of its own",
@@ -102,7 +105,6 @@ FAULTS = [
         ("Endpoints",),
         "runs in /srv/copy and reads .env there",
         "pm2 start ecosystem.config.js",
-        typed=True,
     ),
     Fault(
         "saved while it was stopped",
@@ -115,7 +117,6 @@ FAULTS = [
         ("Endpoints",),
         "has ai-admin-api as stopped",
         "pm2 save",
-        typed=True,
     ),
     Fault(
         "saved twice",
@@ -125,7 +126,7 @@ FAULTS = [
         ("is_saved_once",),
         ("Endpoints",),
         "has ai-admin-api 2 times",
-        "pm2 delete the id",
+        "pm2 delete ai-admin-api",
     ),
     Fault(
         "the unit has another PM2_HOME",
@@ -135,7 +136,6 @@ FAULTS = [
         ("Endpoints",),
         "at boot pm2 reads its list in /srv/pm2",
         "pm2 startup systemd",
-        typed=True,
     ),
     Fault(
         "the unit runs a pm2 that is gone",
@@ -145,7 +145,27 @@ FAULTS = [
         ("Endpoints",),
         "runs /srv/gone/pm2, which is not there",
         "pm2 startup systemd",
-        typed=True,
+    ),
+    Fault(
+        "its unit has failed",  # and somebody has started pm2 by hand
+        "mkdir $unit.d; printf '[Service]\\nExecStart=\\nExecStart=/bin/false\\nRestart=no\\n' > $unit.d/fail.conf;"
+        " systemctl daemon-reload; systemctl restart pm2-root || true; rm -r $unit.d; systemctl daemon-reload;"
+        " setsid pm2 resurrect >/dev/null 2>&1; on 3000; reload",
+        "exec >/dev/null; pm2 kill; systemctl restart pm2-root; on 3000; reload",
+        ("its_unit_has_not_failed",),
+        ("Endpoints",),
+        "pm2-root.service has failed",
+        "systemctl restart pm2-root",
+    ),
+    Fault(
+        "two of its name",
+        "cd $app; PORT=3005 pm2 start src/index.js --name ai-admin-api --force >/dev/null; on 3005",
+        "exec >/dev/null; pm2 delete ai-admin-api; cd $app; pm2 start ecosystem.config.js --only ai-admin-api;"
+        " on 3000; pm2 save",
+        ("pm2_runs_it_once",),
+        ("Endpoints",),
+        "pm2 runs ai-admin-api 2 times",
+        "pm2 delete ai-admin-api",
     ),
     Fault(
         "it crashes",
@@ -155,6 +175,7 @@ FAULTS = [
         ("Endpoints",),
         "crash loop",
         "pm2 logs",
+        person=True,
     ),
     Fault(
         "redis is down",
@@ -162,8 +183,58 @@ FAULTS = [
         "systemctl start redis-server; on 3000",
         ("health",),
         ("Endpoints",),
-        "redis or the database is down",
-        "systemctl status redis-server",
+        "redis-server.service does not run",
+        "systemctl start redis-server.service",
+    ),
+    Fault(
+        "redis is a replica",
+        "redis replicaof 127.0.0.1 9",
+        "redis replicaof no one",
+        ("redis_takes_writes",),
+        ("Endpoints",),
+        "redis refuses writes: READONLY",
+        "name the primary",
+        person=True,
+    ),
+    Fault(
+        "redis has no memory left",
+        "redis config set maxmemory 1",
+        "redis config set maxmemory 0",
+        ("redis_takes_writes",),
+        ("Endpoints",),
+        "redis refuses writes: OOM",
+        "raise `maxmemory`",
+        person=True,
+    ),
+    Fault(
+        "a name does not resolve",
+        "sed 's/ api.rehearsal.test/ away/' /etc/hosts > /root/hosts; mount --bind /root/hosts /etc/hosts",
+        "umount /etc/hosts",
+        ("the_host_reaches_what_the_api_needs",),
+        ("Endpoints",),
+        "cannot resolve api.rehearsal.test",
+        "/etc/resolv.conf",
+        person=True,
+    ),
+    Fault(
+        "what the API needs cannot be reached",
+        "systemctl stop elsewhere",
+        "systemctl start elsewhere",
+        ("the_host_reaches_what_the_api_needs",),
+        ("Endpoints",),
+        "does not reach api.rehearsal.test at port 8443",
+        "let the host out to api.rehearsal.test:8443",
+        person=True,
+    ),
+    Fault(
+        "the host trusts nobody who signs",
+        "keep /etc/ssl/certs/ca-certificates.crt; : > /etc/ssl/certs/ca-certificates.crt;"
+        " mount -t tmpfs tmpfs /etc/ssl/certs",
+        "umount /etc/ssl/certs; back /etc/ssl/certs/ca-certificates.crt",
+        ("the_host_reaches_what_the_api_needs",),
+        ("Endpoints",),
+        "TLS to api.rehearsal.test:8443, which the API needs, fails",
+        "update-ca-certificates",
     ),
     Fault(
         "no health check in the source",
@@ -184,6 +255,7 @@ FAULTS = [
         "an older route",
         "remove the older route",
         hides=True,
+        person=True,
     ),
     Fault(
         "nginx keeps the health check to itself",
@@ -192,6 +264,8 @@ FAULTS = [
         ("health_check_through_nginx",),
         ("Endpoints",),
         "404 through nginx",
+        "have it pass it to the API",
+        person=True,
     ),
     Fault(
         "no location /auth/",
@@ -200,7 +274,8 @@ FAULTS = [
         ("redirect_wants_a_salon",),
         ("Endpoints",),
         "landing page for /auth/",
-        hides=True,
+        "have it pass it to the API",
+        person=True,
     ),
     Fault(
         "the older router of YClients is mounted first",
@@ -211,6 +286,7 @@ FAULTS = [
         ("Endpoints",),
         "src/api/routes/yclients.js line 6 answers /auth/yclients/redirect before",
         "mount src/api/routes/yclients-marketplace.js before the other router",
+        person=True,
     ),
     Fault(
         "the QR endpoint lets anybody in",
@@ -220,6 +296,7 @@ FAULTS = [
         ("Endpoints",),
         "without a token answers 200",
         "refuse a request without a token",
+        person=True,
     ),
     Fault(
         ".env was changed after the start",
@@ -272,6 +349,7 @@ FAULTS = [
         "open to the world",
         "firewall",
         where="here",
+        person=True,
     ),
     Fault(
         "the disk is full",
@@ -281,6 +359,7 @@ FAULTS = [
         ("Endpoints",),
         "nearly full",
         "du -xh",
+        person=True,
     ),
     Fault(
         "no inodes are left",
@@ -290,6 +369,7 @@ FAULTS = [
         ("Endpoints",),
         "nearly full (inodes)",
         "du -xh",
+        person=True,
     ),
     # --- TLS, and from outside
     Fault(
@@ -301,7 +381,36 @@ FAULTS = [
         "is not this host",
         "A (and AAAA) record",
         hides=True,
-        where="dns",
+        address="$gateway",
+        person=True,
+    ),
+    Fault(
+        "the AAAA record points elsewhere",
+        "",
+        "",
+        ("dns_points_to_the_host",),
+        ("HTTPS/SSL",),
+        "points ai-admin.app to 2001:db8::1, which is not this host",
+        "A (and AAAA) record",
+        hides=True,
+        person=True,
+        address="$address,2001:db8::1",
+    ),
+    Fault(
+        "nginx does not listen on IPv6",
+        "ip -6 address add $six::1/64 dev $interface nodad;"
+        ' $ssh "ip -6 address add $six::2/64 dev host0 nodad;'
+        " sed -i.v4 '/listen .::/d' $site; systemctl reload nginx\"",
+        "ip -6 address del $six::1/64 dev $interface;"
+        ' $ssh "ip -6 address del $six::2/64 dev host0; mv $site.v4 $site; systemctl reload nginx"',
+        ("site_is_reached_from_outside",),
+        ("HTTPS/SSL",),
+        ": the connection is refused",
+        "listen [::]:443 ssl",
+        hides=True,
+        person=True,
+        where="here",
+        address="$address,$six::2",
     ),
     Fault(
         "an untrusted certificate",
@@ -310,7 +419,7 @@ FAULTS = [
         ("certificate_is_trusted_from_outside", "certificate_on_disk_is_served"),
         ("HTTPS/SSL",),
         "from outside, https fails: self",
-        "certbot",
+        "certbot --nginx -n -d ai-admin.app",
         hides=True,
     ),
     Fault(
@@ -323,6 +432,59 @@ FAULTS = [
         "open ports 80 and 443",
         hides=True,
         where="here",
+        person=True,
+    ),
+    Fault(
+        "a firewall drops http",
+        "nft add rule ip $table $firewall ip daddr $address tcp dport 80 drop",
+        "nft flush chain ip $table $firewall; nft add rule ip $table $firewall ip daddr $address tcp dport 3000 drop",
+        ("port_80_answers",),
+        ("HTTPS/SSL",),
+        "port 80 does not answer",
+        "open ports 80 and 443",
+        hides=True,
+        person=True,
+        where="here",
+    ),
+    Fault(
+        "the certificate without its intermediate",
+        "mkdir /root/ca; keep_certificate; signed ai-admin.app /root/ca; edit $site s,fullchain.pem,cert.pem,; reload",
+        "back $site; back_certificate; rm -r /root/ca $live/cert.pem",
+        ("certificate_is_trusted_from_outside",),
+        ("HTTPS/SSL",),
+        "without its intermediate",
+        "ssl_certificate /etc/letsencrypt/live/ai-admin.app/fullchain.pem;",
+        hides=True,
+        person=True,
+        ca="root/ca/root.pem",
+    ),
+    Fault(
+        "certbot's timer does not run",
+        "systemctl disable -q --now certbot.timer",
+        "systemctl enable -q --now certbot.timer",
+        ("something_renews_the_certificate",),
+        ("HTTPS/SSL",),
+        "certbot.timer is not active",
+        "systemctl enable --now certbot.timer",
+    ),
+    Fault(
+        "certbot does not know the certificate",
+        "mv /etc/letsencrypt/renewal/ai-admin.app.conf /root/",
+        "mv /root/ai-admin.app.conf /etc/letsencrypt/renewal/",
+        ("certbot_renews_this_certificate",),
+        ("HTTPS/SSL",),
+        "`certbot renew` passes the certificate over",
+        "certbot --nginx -n -d ai-admin.app",
+    ),
+    Fault(
+        "the last renewal failed",
+        "mkdir $certbot.d; printf '[Service]\\nExecStart=\\nExecStart=/bin/false\\n' > $certbot.d/fail.conf;"
+        " systemctl daemon-reload; systemctl start certbot || true; rm -r $certbot.d; systemctl daemon-reload",
+        "systemctl reset-failed certbot",
+        ("the_last_renewal_did_not_fail",),
+        ("HTTPS/SSL",),
+        "certbot.service has failed",
+        "systemctl restart certbot.service",
     ),
     Fault(
         "the page is only for the host itself",
@@ -332,6 +494,7 @@ FAULTS = [
         ("HTTPS/SSL",),
         "400 on the host and 403 from outside",
         "firewall",
+        person=True,
     ),
     Fault(
         "no redirect to https",
@@ -341,6 +504,7 @@ FAULTS = [
         ("HTTPS/SSL",),
         "instead of redirecting to https",
         "return 301",
+        person=True,
     ),
     Fault(
         "the redirect to https loses the path",
@@ -350,15 +514,16 @@ FAULTS = [
         ("HTTPS/SSL",),
         "the redirect to https loses the path: https://ai-admin.app/",
         "return 301",
+        person=True,
     ),
     Fault(
         "the certificate expires soon",
-        "keep_certificate; certificate ai-admin.app 9; reload",
+        "keep_certificate; certificate ai-admin.app 25; reload",
         "back_certificate",
         ("certificate_lasts",),
         ("HTTPS/SSL",),
-        "expires in 8 days",
-        "certbot renew",
+        "expires in 24 days",
+        "certbot renew && systemctl reload nginx",
     ),
     Fault(
         "a certificate for another name",
@@ -367,7 +532,7 @@ FAULTS = [
         ("certificate_is_for_the_domain", "certificate_is_trusted_from_outside"),
         ("HTTPS/SSL",),
         "does not match the domain",
-        "certbot --nginx -d",
+        "certbot --nginx -n -d",
         hides=True,
     ),
     Fault(
@@ -388,6 +553,8 @@ FAULTS = [
         ("onboarding_wants_a_token",),
         ("HTML page",),
         "landing page for /marketplace/onboarding",
+        "have it pass it to the API",
+        person=True,
     ),
     Fault(
         "the page is missing",
@@ -398,6 +565,7 @@ FAULTS = [
         "answers 404",
         "deploy the application again",
         hides=True,
+        person=True,
     ),
     Fault(
         "the page is empty",
@@ -407,6 +575,7 @@ FAULTS = [
         ("HTML page",),
         "is empty",
         "deploy the application again",
+        person=True,
     ),
     Fault(
         "another page for onboarding",
@@ -416,6 +585,7 @@ FAULTS = [
         ("HTML page",),
         "is another page through nginx",
         "have nginx pass /marketplace/",
+        person=True,
     ),
     Fault(
         "a policy forbids the page's scripts",
@@ -425,6 +595,7 @@ FAULTS = [
         ("HTML page",),
         "Content-Security-Policy forbids its own scripts: default-src 'self'",
         "remove the Content-Security-Policy",
+        person=True,
     ),
     Fault(
         "the namespace has another name",
@@ -434,6 +605,7 @@ FAULTS = [
         ("WebSocket server",),
         "no namespace /marketplace",
         "deploy the application again",
+        person=True,
     ),
     Fault(
         "socket.io listens elsewhere",
@@ -442,8 +614,9 @@ FAULTS = [
         each("server", "polling", "upgrade"),
         ("WebSocket server",),
         "a socket.io handshake on the API's port answers 404",
-        "pm2 logs",
+        "socket.io must listen at /socket.io/",
         hides=True,
+        person=True,
     ),
     Fault(
         "socket.io only does polling",
@@ -452,15 +625,16 @@ FAULTS = [
         ("server[upgrade]",),
         ("WebSocket server",),
         "not 101",
-        "pm2 logs",
+        "by every transport",
         hides=True,
+        person=True,
     ),
     Fault(
         "packages are missing",
         "mkdir -p /root/away/@whiskeysockets;"
         " for each in $packages; do mv $app/node_modules/$each /root/away/$each; done",
-        "for each in $packages; do mv /root/away/$each $app/node_modules/$each; done",
-        (*each("package_is_installed", *PACKAGES), "session_pool_loads"),
+        "for each in $packages; do rm -rf $app/node_modules/$each; mv /root/away/$each $app/node_modules/$each; done",
+        each("package_is_installed", *PACKAGES),
         OF_PACKAGES,
         "not in node_modules",
         hides=True,
@@ -469,7 +643,7 @@ FAULTS = [
         "a package that another one needs is missing",
         "mv $app/node_modules/long /root/",
         "mv /root/long $app/node_modules/",
-        ("package_is_installed[@whiskeysockets/baileys]", "session_pool_loads"),
+        each("package_is_installed", PACKAGES[2]),
         ("Baileys integration",),
         "@whiskeysockets/baileys does not load, and the API will fail at its next restart: Cannot find",
         hides=True,
@@ -482,6 +656,7 @@ FAULTS = [
         ("Endpoints",),
         "node_modules lacks qrcode (src/api/websocket/marketplace-socket.js line 3)",
         "list them in package.json",
+        person=True,
     ),
     Fault(
         "packages of another major",
@@ -520,6 +695,7 @@ FAULTS = [
         'unknown directive "bogus"',
         "nginx -t",
         hides=True,
+        person=True,
     ),
     Fault(
         "a backup inside sites-enabled",
@@ -529,6 +705,7 @@ FAULTS = [
         ("Nginx WebSocket",),
         "conflicting server name",
         "move the second file",
+        person=True,
     ),
     Fault(
         "sites-enabled holds a copy",
@@ -582,6 +759,7 @@ FAULTS = [
         ("Nginx WebSocket",),
         "GET /socket.io/socket.io.js answers 200 on the API's port, but 404 through nginx",
         "in `location /socket.io/` of ai-admin.app",
+        person=True,
     ),
     Fault(
         "nginx ends an idle WebSocket",
@@ -591,6 +769,7 @@ FAULTS = [
         ("Nginx WebSocket",),
         "idle for 10 s",
         "remove `proxy_read_timeout`",
+        person=True,
     ),
     Fault(
         "/auth/ loses the query",
@@ -600,6 +779,7 @@ FAULTS = [
         ("Nginx WebSocket",),
         "the query is lost",
         "have `proxy_pass` end after the port",
+        person=True,
     ),
     Fault(
         "/api/ goes to another port",
@@ -609,6 +789,7 @@ FAULTS = [
         ("Nginx WebSocket",),
         "nginx asks where nothing answers",
         "correct the address of its `proxy_pass`",
+        person=True,
     ),
     Fault(
         "/marketplace/ loses Authorization",
@@ -619,6 +800,7 @@ FAULTS = [
         ("Nginx WebSocket",),
         "the header Authorization is lost",
         "remove `proxy_set_header Authorization`",
+        person=True,
     ),
     Fault(
         "/marketplace/ refuses POST",
@@ -628,6 +810,50 @@ FAULTS = [
         ("Nginx WebSocket",),
         "POST /marketplace/api/qr answers 401 on the API's port, but 403 through nginx",
         "remove `limit_except`",
+        person=True,
+    ),
+    Fault(
+        "nginx limits the rate",
+        "echo 'limit_req_zone $binary_remote_addr zone=few:1m rate=3r/s;' > /etc/nginx/conf.d/few.conf;"
+        " edit $site '/location .marketplace/,/}/s,proxy_pass,limit_req zone=few; &,'; reload",
+        "rm /etc/nginx/conf.d/few.conf; back $site; reload",
+        ("nginx_passes_on[/marketplace/]",),
+        ("Nginx WebSocket",),
+        "nginx limits the rate",
+        "remove `limit_req`",
+        person=True,
+    ),
+    Fault(
+        "a second copy behind an upstream",
+        "echo 'upstream copies { server localhost:3000; server 127.0.0.1:3001; }' > /etc/nginx/conf.d/copies.conf;"
+        " edit $site '/location .marketplace/,/}/s,proxy_pass [^;]*,proxy_pass http://copies,'; cd $app;"
+        " PORT=3001 setsid node src/index.js >/dev/null 2>&1 & echo $! > /root/copy; on 3001; reload",
+        "rm /etc/nginx/conf.d/copies.conf; back $site; reload; kill -9 $(cat /root/copy)",
+        ("nginx_asks_one_api",),
+        ("Nginx WebSocket",),
+        "upstream copies between 127.0.0.1:3000 and 127.0.0.1:3001",
+        "leave one `server`",
+        person=True,
+    ),
+    Fault(
+        "/auth/ is closed",
+        "edit $site '/location .auth/,/}/s,proxy_pass,return 503; &,'; reload",
+        "back $site; reload",
+        ("nginx_passes_on[/auth/]",),
+        ("Nginx WebSocket",),
+        "nginx answers 503 itself",
+        "remove `return 503`",
+        person=True,
+    ),
+    Fault(
+        "the entry takes the token for none",
+        "edit $app/src/config.js 's/^(  hasPartnerToken:).*/\\1 false \\&\\&/'; restart",
+        "back $app/src/config.js; restart",
+        ("redirect_lets_salons_in",),
+        ("Endpoints",),
+        "answers 503, though YCLIENTS_PARTNER_TOKEN is set",
+        "ask the application's developers",
+        person=True,
     ),
     Fault(
         "a webhook's body is too large for nginx",
@@ -637,6 +863,7 @@ FAULTS = [
         ("Nginx WebSocket",),
         "the body is too large for nginx",
         "client_max_body_size 1m",
+        person=True,
     ),
     *(
         Fault(
@@ -659,6 +886,7 @@ FAULTS = [
         "in .env is absent",
         "when YClients has sent it",
         code=2,
+        person=True,
     ),
     *(
         Fault(
@@ -669,6 +897,7 @@ FAULTS = [
             OF_KEYS[:2],
             "is a placeholder",
             "when YClients has sent it",
+            person=True,
             code=2,
         )
         for name, token, own in (
@@ -685,6 +914,7 @@ FAULTS = [
         OF_KEYS[:2],
         "is it the application id?",
         "put the right value into your .env",
+        person=True,
     ),
     Fault(
         "the token begins with Bearer",
@@ -694,6 +924,7 @@ FAULTS = [
         OF_KEYS[:1],
         "begins with Bearer",
         "put the right value into your .env",
+        person=True,
     ),
     Fault(
         "the token has letters that only look Latin",
@@ -703,6 +934,7 @@ FAULTS = [
         OF_KEYS[:1],
         "letters that only look Latin",
         "put the right value into your .env",
+        person=True,
     ),
     Fault(
         "JWT_SECRET of an example file",
@@ -721,6 +953,8 @@ FAULTS = [
         OF_KEYS,
         "reads YCLIENTS_APP_ID: it may have another name there",
         "ask the application's developers which name it reads",
+        hides=True,
+        person=True,
     ),
     Fault(
         "no JWT_SECRET",
@@ -739,6 +973,7 @@ FAULTS = [
         ("Application ID", "JWT Secret"),
         "stands at the end of another line",
         hides=True,
+        person=True,
     ),
     Fault(
         "written and not restarted",
@@ -794,6 +1029,7 @@ FAULTS = [
         ("JWT Secret",),
         "s ahead of this machine's",
         "timedatectl",
+        person=True,
     ),
     # --- the database, Baileys
     Fault(
@@ -805,11 +1041,13 @@ FAULTS = [
         "no table companies",
         "DATABASE_URL",
         hides=True,
+        person=True,
     ),
     Fault(
         "the migration has not been applied",
         "sql 'ALTER TABLE companies RENAME api_key TO key; ALTER TABLE companies RENAME webhook_secret TO secret'",
-        "sql 'ALTER TABLE companies RENAME key TO api_key; ALTER TABLE companies RENAME secret TO webhook_secret'",
+        "sql 'ALTER TABLE companies DROP IF EXISTS api_key, DROP IF EXISTS webhook_secret';"
+        " sql 'ALTER TABLE companies RENAME key TO api_key; ALTER TABLE companies RENAME secret TO webhook_secret'",
         ("companies_has_the_columns",),
         ("Database",),
         "without api_key, webhook_secret",
@@ -819,7 +1057,7 @@ FAULTS = [
     Fault(
         "a table of the migration is gone",
         "sql 'ALTER TABLE marketplace_tokens RENAME TO away'",
-        "sql 'ALTER TABLE away RENAME TO marketplace_tokens'",
+        "sql 'DROP TABLE IF EXISTS marketplace_tokens; ALTER TABLE away RENAME TO marketplace_tokens'",
         ("database_has_all_that_the_migration_makes",),
         ("Database",),
         "the database lacks: table marketplace_tokens, trigger marketplace_tokens_touch",
@@ -827,7 +1065,8 @@ FAULTS = [
     Fault(
         "its trigger is gone",
         "sql 'ALTER TRIGGER marketplace_tokens_touch ON marketplace_tokens RENAME TO away'",
-        "sql 'ALTER TRIGGER away ON marketplace_tokens RENAME TO marketplace_tokens_touch'",
+        "sql 'DROP TRIGGER IF EXISTS marketplace_tokens_touch ON marketplace_tokens;"
+        " ALTER TRIGGER away ON marketplace_tokens RENAME TO marketplace_tokens_touch'",
         ("database_has_all_that_the_migration_makes",),
         ("Database",),
         "the database lacks: trigger marketplace_tokens_touch",
@@ -848,6 +1087,46 @@ FAULTS = [
         ("Database",),
         "companies.last_payment_date is text and must be timestamptz",
         "ALTER COLUMN",
+        person=True,
+    ),
+    Fault(
+        "the application's sessions are read-only",
+        "sql 'ALTER ROLE ai_admin SET default_transaction_read_only = on'",
+        "sql 'ALTER ROLE ai_admin RESET default_transaction_read_only'",
+        ("the_applications_sessions_can_write",),
+        ("Database",),
+        "sessions are read-only, set for its user",
+        "RESET default_transaction_read_only",
+    ),
+    Fault(
+        "the application has another database",
+        "sql 'CREATE DATABASE other'; sql 'CREATE TABLE companies (id serial)' other;"
+        " edit $app/.env s/^POSTGRES_DATABASE=.*/POSTGRES_DATABASE=other/; restart",
+        "back $app/.env; restart; sql 'DROP DATABASE other (FORCE)'",
+        ("the_applications_own_database_is_migrated",),
+        ("Database",),
+        "the application's own database, other, is another one and not migrated",
+        "put DATABASE_URL with the application's own database",
+        person=True,
+    ),
+    Fault(
+        "a sequence is behind",
+        "sql \"SELECT setval('companies_id_seq', 3)\"",
+        "sql \"SELECT setval('companies_id_seq', (SELECT max(id) FROM companies))\"",
+        ("no_sequence_is_behind",),
+        ("Database",),
+        "the next id that public.companies_id_seq gives stands in companies already",
+        "SELECT setval('public.companies_id_seq', max(id)) FROM companies",
+    ),
+    Fault(
+        "a transaction holds the table",
+        "(sql 'BEGIN; LOCK companies; SELECT pg_sleep(90)' >/dev/null 2>&1 &);"
+        " until sql 'SELECT 1 FROM pg_locks WHERE relation = $$companies$$::regclass' | grep -q 1; do sleep 0.1; done",
+        "sql 'SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = $$companies$$::regclass'",
+        ("the_entry_can_write_its_salon",),
+        ("Database",),
+        "a transaction holds companies for",
+        "SELECT pg_terminate_backend",
     ),
     Fault(
         "the application's role has no rights",
@@ -866,7 +1145,6 @@ FAULTS = [
         ("Database",),
         "no salon gets in: no column name",
         'psql -d postgres -c "ALTER TABLE companies ADD COLUMN name text"',
-        typed=True,
     ),
     Fault(
         "a column that the entry does not write must not be empty",
@@ -876,17 +1154,15 @@ FAULTS = [
         ("Database",),
         'null value in column "company_id"',
         'psql -d postgres -c "ALTER TABLE companies ALTER COLUMN company_id DROP NOT NULL"',
-        typed=True,
     ),
     Fault(
         "nothing makes the entry's key unique",
         "sql 'ALTER TABLE companies DROP CONSTRAINT companies_yclients_id_key'",
-        "sql 'DROP INDEX companies_yclients_id_idx; ALTER TABLE companies ADD UNIQUE (yclients_id)'",
+        "sql 'DROP INDEX IF EXISTS companies_yclients_id_idx; ALTER TABLE companies ADD UNIQUE (yclients_id)'",
         ("the_entry_can_write_its_salon",),
         ("Database",),
         "no unique or exclusion constraint",
         'psql -d postgres -c "CREATE UNIQUE INDEX CONCURRENTLY ON companies (yclients_id)"',
-        typed=True,
     ),
     Fault(
         "the application's role may not write companies",
@@ -896,13 +1172,34 @@ FAULTS = [
         ("Database",),
         "the role ai_admin may not write into companies",
         "GRANT SELECT, INSERT, UPDATE ON companies TO ai_admin; GRANT USAGE ON SEQUENCE public.companies_id_seq",
-        typed=True,
     ),
     Fault(
         "the session pool lacks its methods",
         f'add $pool "for (const name of {METHODS}) delete WhatsAppSessionPool.prototype[name];"; restart',
         "back $pool; restart",
         (*each("session_pool_has", *METHODS), "session_pool_has_what_is_called"),
+        ("Baileys integration",),
+        "has no getQR",
+        "\"Cannot read property 'getQR' of undefined\"",
+        hides=True,
+        person=True,  # they are taken away behind our block, where deploy does not see it
+    ),
+    Fault(
+        "the session pool is half written",  # the API runs the old one: a restart would end it
+        "add $pool \"throw new Error('half written');\"",
+        "back $pool; restart",
+        ("session_pool_loads", "runs_what_is_on_disk[source]"),
+        ("Baileys integration", "Endpoints"),
+        "session-pool.js does not load: half written",
+        "to see why: node -e",
+        hides=True,
+        person=True,
+    ),
+    Fault(
+        "our block in the session pool is gone",
+        "edit $pool '/^.. >>> ai-admin-deploy/,$d'; restart",
+        "back $pool; restart",
+        (*each("session_pool_has", "getQR"), "session_pool_has_what_is_called"),
         ("Baileys integration",),
         "has no getQR",
         "\"Cannot read property 'getQR' of undefined\"",
@@ -916,6 +1213,7 @@ FAULTS = [
         ("Baileys integration",),
         "no scanQR() (src/api/routes/yclients-marketplace.js line 50)",
         "the application's developers must add",
+        person=True,
     ),
     Fault(
         "its methods return nonsense",
@@ -925,6 +1223,7 @@ FAULTS = [
         ("Baileys integration",),
         "called for an existing session: wrong",
         "session-pool.js",
+        person=True,
     ),
     Fault(
         "createSession calls itself endlessly",
@@ -935,6 +1234,7 @@ FAULTS = [
         ("Baileys integration",),
         "in an endless loop",
         "create the session itself",
+        person=True,
     ),
     Fault(
         "node is too old",  # `node --version` is faked
@@ -946,5 +1246,6 @@ FAULTS = [
         ("Baileys integration",),
         "node is v18.20.4, @whiskeysockets/baileys needs >=20",
         "Node.js 20",
+        person=True,
     ),
 ]

@@ -10,6 +10,7 @@ live=/etc/letsencrypt/live/ai-admin.app
 pids=/root/.pm2/pids
 dump=/root/.pm2/dump.pm2
 unit=/etc/systemd/system/pm2-root.service
+certbot=/etc/systemd/system/certbot.service
 packages="socket.io jsonwebtoken @whiskeysockets/baileys"
 
 keep() { mkdir -p "/root/kept$(dirname "$1")"; cp -a "$1" "/root/kept$1"; }
@@ -29,7 +30,20 @@ certificate() { # for a name and a number of days, where certbot would put it
         -subj "/CN=$1" -addext "subjectAltName=DNS:$1" \
         -keyout "${3:-$live}/privkey.pem" -out "${3:-$live}/fullchain.pem" 2>/dev/null
 }
+signed() { # by an intermediate of a root in that folder; cert.pem and fullchain.pem as certbot has them
+    for each in root inter leaf; do
+        openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$each" -keyout "$2/$each.key" -out "$2/$each.csr"
+    done 2>/dev/null
+    echo basicConstraints=critical,CA:TRUE > "$2/ca.ext"
+    echo "subjectAltName=DNS:$1" > "$2/leaf.ext"
+    openssl x509 -req -in "$2/root.csr" -signkey "$2/root.key" -extfile "$2/ca.ext" -out "$2/root.pem" 2>/dev/null
+    openssl x509 -req -in "$2/inter.csr" -CA "$2/root.pem" -CAkey "$2/root.key" -extfile "$2/ca.ext" -out "$2/inter.pem" 2>/dev/null
+    openssl x509 -req -in "$2/leaf.csr" -CA "$2/inter.pem" -CAkey "$2/inter.key" -extfile "$2/leaf.ext" -days 90 -out $live/cert.pem 2>/dev/null
+    cat $live/cert.pem "$2/inter.pem" > $live/fullchain.pem
+    cp "$2/leaf.key" $live/privkey.pem
+}
 keep_certificate() { keep $live/privkey.pem; keep $live/fullchain.pem; }
 back_certificate() { back $live/privkey.pem; back $live/fullchain.pem; reload; }
 package() { echo "$app/node_modules/$1/package.json"; }
-sql() { (cd / && runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d postgres -c "$1"); }
+sql() { (cd / && runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d "${2:-postgres}" -c "$1"); }
+redis() { REDISCLI_AUTH='r#dis-Пароль==' redis-cli "$@" | grep -qx OK; }

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from string import Template
 
 import pytest
 
-from tests.detection.conftest import Verified, altered, shell, verify
+from tests.detection.conftest import Verified, altered, shell, six, verify
 from tests.detection.faults import FAULTS, Fault
 from tests.rehearsal.host import Host
-from tests.rehearsal.story import ROOT
+from tests.rehearsal.story import ROOT, deploy
+from tests.verify.table import command_of
 
 
 def test_without_a_fault_all_ten_are_ready(sound: Verified) -> None:
     assert sound.code == 0, sound.output
     assert [row["status"] for row in sound.table["rows"]] == ["ready"] * 10
-    typed = sum(fault.typed for fault in FAULTS)
+    typed = sum(not fault.person for fault in FAULTS)
     counts = (
         f"{sound.table['checks']} checks; {len(FAULTS)} planted faults, {typed} of them put right by typing the remedy"
     )
@@ -26,16 +29,19 @@ def test_without_a_fault_all_ten_are_ready(sound: Verified) -> None:
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_fault(ver: Host, sound: Verified, fault: Fault, tmp_path: Path) -> None:
     del sound  # verified before the first fault
-    inventory = altered(tmp_path, verify_address=ver.gateway if fault.where == "dns" else ver.address)
+    known = {"address": ver.address, "gateway": ver.gateway, "six": six(ver)}
+    address = Template(fault.address).substitute(known)
+    own = {"verify_ca": str(ver.root / fault.ca)} if fault.ca else {}
+    inventory = altered(tmp_path, verify_address=address, **own)
     try:
         shell(ver, fault.plant, fault.where)
         found = verify(ver, tmp_path, inventory=inventory)
         rows = [row for row in found.table["rows"] if row["component"] in fault.rows]
         actions = [action for row in rows for action in row["actions"] if fault.remedy in action]
-        if fault.typed and actions:
-            shell(ver, f"cd /; {actions[0]}; on 3000", "host")
+        if not fault.person:
+            typed(ver, found)
             healed = verify(ver, tmp_path, inventory=inventory)
-            assert healed.code == 0, healed.output
+            assert healed.code == 0, f"{found.output}\nand after that was typed:\n{healed.output}"
     finally:
         shell(ver, fault.undo, fault.where)
     red = found.checks("failing", "pending")
@@ -44,6 +50,28 @@ def test_fault(ver: Host, sound: Verified, fault: Fault, tmp_path: Path) -> None
     assert bool(found.checks("not checked")) == fault.hides, found.output
     assert any(fault.cause in evidence for row in rows for evidence in row["evidence"]), found.output
     assert actions, found.output
+
+
+def typed(host: Host, found: Verified) -> None:
+    """Type what the table says to do, in its order."""
+    for step in found.table["next"]:
+        command = command_of(step["command"], found.table["deploy"])[1]
+        if step["place"] == "on your laptop":
+            done = deploy(host, "--data", "settle_time=0")
+            assert done.code == 0 and done.changed, f"{found.output}\n{done.output}"
+        else:
+            assert step["place"] == "on the host", found.output
+            command = re.sub(r"\(as (\w+)\) ([^;&]+)", r"(cd /; runuser -u \1 -- \2)", command)
+            shell(host, f"cd /; {command}; on 3000", "host")
+
+
+@pytest.mark.slow
+def test_a_name_that_does_not_resolve_is_no_closed_port(ver: Host, sound: Verified, tmp_path: Path) -> None:
+    del sound
+    found = verify(ver, tmp_path, inventory=altered(tmp_path, domain="nowhere.invalid", verify_address=""))
+    row = next(row for row in found.table["rows"] if row["component"] == "HTTPS/SSL")
+    assert "DNS has no address for nowhere.invalid" in row["evidence"], found.output
+    assert "firewall" not in str(row["actions"]) and "port 80" not in str(row["evidence"]), found.output
 
 
 @pytest.mark.slow

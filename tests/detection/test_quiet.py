@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.detection.conftest import Verified, shell, verify
+from tests.detection.conftest import Verified, altered, shell, six, verify
 from tests.rehearsal.host import Host, until
 from tests.rehearsal.story import INVENTORY, ROOT, deploy
 
@@ -117,6 +117,32 @@ def test_what_an_editor_leaves_and_a_crash_loop_that_has_ended_are_no_alarm(
         found = verify(ver, tmp_path)
     finally:
         shell(ver, "back /root/.pm2/pm2.log; rm -f $app/src/.index.js.swp $app/src/index.js~ /root/log", "host")
+    assert found.code == 0, found.output
+
+
+@pytest.mark.slow
+def test_a_laptop_without_ipv6_is_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
+    """This machine has no address there, so it cannot reach the host's."""
+    del sound
+    ver.ssh(f"ip -6 address add {six(ver)}::2/64 dev host0 nodad")
+    try:
+        found = verify(ver, tmp_path, inventory=altered(tmp_path, verify_address=f"{ver.address},{six(ver)}::2"))
+    finally:
+        ver.ssh(f"ip -6 address del {six(ver)}::2/64 dev host0")
+    assert found.code == 0, found.output
+
+
+@pytest.mark.slow
+def test_a_firewall_against_what_is_no_browser_is_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
+    del sound
+    page = "curl -sk -o /dev/null -w %{http_code} --resolve ai-admin.app:443:127.0.0.1 https://ai-admin.app/"
+    try:
+        shell(ver, "tls 'if ($http_user_agent !~ Mozilla) { return 403; }'", "host")
+        refused = ver.ssh(page).stdout
+        found = verify(ver, tmp_path)
+    finally:
+        shell(ver, "back $site; reload", "host")
+    assert refused == "403"
     assert found.code == 0, found.output
 
 

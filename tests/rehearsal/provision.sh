@@ -1,6 +1,12 @@
 # Runs once inside the image, as root, with the stand-in application already in /opt/ai-admin.
 export DEBIAN_FRONTEND=noninteractive npm_config_audit=false npm_config_fund=false npm_config_update_notifier=false
 
+# --- servers elsewhere, which elsewhere.service stands in for; no real one is ever asked
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=api.rehearsal.test \
+  -addext subjectAltName=DNS:api.rehearsal.test -keyout /etc/ssl/private/elsewhere.key \
+  -out /usr/local/share/ca-certificates/elsewhere.crt
+echo '127.0.0.1 api.rehearsal.test api.yclients.com web.whatsapp.com' >> /etc/hosts
+systemctl enable elsewhere.service certbot.timer
 update-ca-certificates
 
 # --- the application and pm2

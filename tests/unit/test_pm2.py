@@ -15,6 +15,10 @@ def test_converged_needs_no_restart() -> None:
     ("now", "why"),
     [
         ({"status": "online", "stale": True, "shadowed": [], "ending": ""}, ["it is older than its files"]),
+        (
+            {"status": "suspended", "stale": False, "shadowed": [], "ending": ""},
+            ["it is suspended by a signal (SIGSTOP)"],
+        ),
         ({"status": "errored", "stale": True, "shadowed": [], "ending": ""}, ["pm2 says errored"]),
         ({"status": "unknown", "stale": True, "shadowed": [], "ending": ""}, ["pm2 says unknown"]),
         ({"status": "no daemon", "stale": True, "shadowed": [], "ending": ""}, ["pm2 says no daemon"]),

@@ -32,6 +32,7 @@ BAD: dict[str, list[Any]] = {
     "plan": ["p12", "0123456789abcdef0", None],
     "undo": ["last", "20261231", "20261231T235959Z/..", None],
     "yclients_api": ["", "http://api.example", "https://api.example/", "api.example", "https://user@api.example", None],
+    "outbound": ["a.example:443", ["a.example"], ["a.example:https"], ["https://a.example:443"], [443], None],
     "verify_address": ["a.example", "1.2.3.4 ", "$(id)", None],
     "verify_ca": ["ca.pem", "/a b", None],
 }

@@ -103,6 +103,19 @@ def test_the_next_steps_are_few_and_in_order() -> None:
     assert last[1::2] == [command for command, _, _ in steps]
 
 
+def test_deploy_is_no_remedy_where_it_would_change_nothing() -> None:
+    made = Table("host", deploy := "pyinfra my.py deploy.py")
+    made.rows["nginx"].add(Status.FAILING, "broken", f"{deploy} (this is the cause)", otherwise="do that")
+    made.rows["app_id"].add(Status.FAILING, "wrong", f"put it into your .env; then {deploy}", otherwise="no")
+    made.rows["database"].add(Status.PENDING, "absent", deploy, otherwise="no")
+    assert made.wants_deploy
+    made.without_deploy()
+    assert not made.wants_deploy
+    assert made.rows["nginx"].actions == ["by hand, for deploy would change nothing: do that"]
+    assert made.rows["app_id"].actions == [f"put it into your .env; then {deploy}"]
+    assert made.rows["database"].actions == [deploy]
+
+
 def test_colour_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

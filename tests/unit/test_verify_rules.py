@@ -111,3 +111,12 @@ def test_arguments_arrive(tmp_path: Path) -> None:
     assert (found["loads"], "its" in found["methods"]) == ("yes", True)
     assert found["packages"].keys() == {"ws", "@scope/name"}
     target.backend.close()
+
+
+def test_no_remedy_hangs_or_does_nothing() -> None:
+    """What tests/detection types is proven there; this is for what a person types to see more."""
+    text = "".join(file.read_text(encoding="utf-8") for file in PROGRAMS.parent.glob("*.py"))
+    assert "systemctl status" not in text
+    for start, end in (("pm2} logs", "--nostream"), ("journalctl -u", "--no-pager"), ("certbot --nginx", " -n -d ")):
+        found = [each.partition("\n")[0] for each in text.split(start)[1:]]
+        assert found and all(end in each for each in found), start

@@ -151,6 +151,11 @@ def verify(arguments: argparse.Namespace) -> int:
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         print(f"verify: the checks did not run (pytest: {code!r})", file=sys.stderr)
         return 1
+    if wanting := [name for name, table in verification.tables.items() if table.wants_deploy]:
+        from tests.verify.drift import unchanged
+
+        for name in unchanged(arguments.inventory, wanting):  # "deploy" is no remedy where it would do nothing
+            verification.tables[name].without_deploy()
     for target, table in zip(hosts, tables, strict=True):
         target.backend.close()
         if target.backend.round_trips:

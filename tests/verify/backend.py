@@ -120,7 +120,10 @@ class Backend(BaseBackend):  # type: ignore[misc]  # testinfra has no types
         """End the connection, and with it all that runs on the host."""
         if self._process is not None:
             self._orders.put(None)
-            self._process.wait(GRACE)
+            try:
+                self._process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()  # all answers are here
 
     @property
     def _depth(self) -> int:

@@ -21,7 +21,7 @@ from tests.verify.plugin import PACKAGES, Seen, component
 from tests.verify.target import FromInventory, Target
 
 PACKAGE_ROWS = {"socket.io": "websocket", "jsonwebtoken": "jwt_secret", "@whiskeysockets/baileys": "baileys"}
-GIVEN = ("settings", "pm2", "answers", "dotenv", "pool", "contract", "outside")  # by Target's names
+GIVEN = ("settings", "pm2", "answers", "dotenv", "pool", "contract", "outside", "surroundings")  # by Target's names
 HOSTS_AT_ONCE = 4
 
 
@@ -89,7 +89,7 @@ def given(name: str) -> Callable[[Target], Any]:
     return fixture
 
 
-settings, pm2, answers, dotenv, pool, contract, outside = map(given, GIVEN)
+settings, pm2, answers, dotenv, pool, contract, outside, surroundings = map(given, GIVEN)
 
 
 @pytest.fixture

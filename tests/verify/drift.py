@@ -16,17 +16,29 @@ from tests.verify.target import ROOT, Target
 SAME, FAILED, DIFFERS = 0, 1, 3
 
 
-def find(inventory: str, hosts: list[Target]) -> int:
-    """Print each difference, and return the exit code."""
-    names = [host.name for host in hosts]
+def _planned(inventory: str, names: list[str]) -> subprocess.CompletedProcess[str]:
     pyinfra = str(Path(sys.executable).with_name("pyinfra"))
     limits = [option for name in names for option in ("--limit", name)]
-    done = subprocess.run(
+    return subprocess.run(
         [pyinfra, inventory, str(ROOT / "deploy.py"), *limits, "--dry", "--json"],
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
     )
+
+
+def unchanged(inventory: str, names: list[str]) -> set[str]:
+    """The hosts on which deploy would change nothing; none where no plan can be made."""
+    done = _planned(inventory, names)
+    if done.returncode or not done.stdout.strip():
+        return set()
+    return {*names} - {name for each in json.loads(done.stdout)["plan"] for name in each["hosts_with_change"]}
+
+
+def find(inventory: str, hosts: list[Target]) -> int:
+    """Print each difference, and return the exit code."""
+    names = [host.name for host in hosts]
+    done = _planned(inventory, names)
     if done.returncode or not done.stdout.strip():
         print(f"{done.stderr.rstrip()}\nverify: pyinfra could not plan the deploy; see above", file=sys.stderr)
         return FAILED

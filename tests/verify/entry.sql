@@ -1,8 +1,8 @@
 -- The entry route's own insert, as the application's role, rolled back. `columns` and `key` are those of its source,
 -- joined by commas; `role` may not exist here. Values that a sequence would give are given, so that none is used up.
 BEGIN;
-SET LOCAL lock_timeout = '2s';
-SET LOCAL statement_timeout = '5s';
+SET LOCAL lock_timeout = '5s';
+SET LOCAL statement_timeout = '9s';
 SELECT set_config('entry.columns', :'columns', true), set_config('entry.key', :'key', true) \g /dev/null
 SELECT format('SET LOCAL ROLE %I', rolname) FROM pg_roles WHERE rolname = :'role' AND pg_has_role(oid, 'member') \gexec
 DO $entry$

@@ -18,7 +18,8 @@ from settings import Settings
 TIMEOUT = 5  # seconds
 PATH = "/marketplace/onboarding?verification=1"
 PORT_TIMEOUT = 1  # seconds; a firewall may drop the packets
-NOT_FROM_HERE = (errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # of IPv6, on a machine without
+# Of IPv6, on a machine without, or whose router does not answer there.
+NOT_FROM_HERE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 # Firewalls for web applications refuse what says it is a program.
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"
 
@@ -60,7 +61,8 @@ def look(settings: Settings, ssh_address: str) -> Outside:
     """`ssh_address` is empty for this machine itself, where a firewall's rules for the world cannot be seen."""
     with ThreadPoolExecutor(8) as pool:
         reached = pool.submit(_resolve, ssh_address)
-        addresses = _resolve(settings.verify_address or settings.domain)  # an address becomes as `ip` writes it
+        named = settings.verify_address.split(",") if settings.verify_address else [settings.domain]
+        addresses = [found for each in named for found in _resolve(each)]  # an address becomes as `ip` writes it
         pages = {each: pool.submit(ask_page, settings, each) for each in addresses}
         plain = {each: pool.submit(_get, settings, "http", each, PATH) for each in addresses}
         port = _port(reached.result(), settings.api_port)
@@ -121,7 +123,7 @@ def _failure(error: requests.RequestException, six: bool) -> Seen:
         return Seen(failed="timeout", why=f"no answer within {TIMEOUT} s")
     text = str(error)
     if six and any(f"[Errno {number}]" in text for number in NOT_FROM_HERE):
-        return Seen(failed="not from here", why="this machine has no IPv6")
+        return Seen(failed="not from here", why="this machine has no IPv6 that works")
     if f"[Errno {errno.ECONNREFUSED}]" in text:
         return Seen(failed="refused", why="the connection is refused")
     return Seen(failed="other", why=type(error).__name__)

@@ -17,9 +17,14 @@ PACKAGES = pytest.StashKey[list[str]]()  # of the settings of all hosts
 Seen = Callable[[str], None]
 
 
-def component(name: str, action: str = DEPLOY) -> pytest.MarkDecorator:
-    """Which row of the table a check belongs to, and what to type when it fails: see `_filled`."""
-    return pytest.mark.component(name, action=action)
+LOOK = "whoever looks after the application must see what differs there"
+PASS_ON = "see which location of the nginx site takes this path, and have it pass it to the API as it is"
+
+
+def component(name: str, action: str = DEPLOY, otherwise: str = LOOK) -> pytest.MarkDecorator:
+    """Which row of the table a check belongs to, and what to type when it fails, or is to be done where deploy would
+    change nothing: see `_filled`."""
+    return pytest.mark.component(name, action=action, otherwise=otherwise)
 
 
 class Pending(Exception):
@@ -80,7 +85,9 @@ class Verification:
             verdict = _verdict(report, call, marker.kwargs["action"], target)
             status, evidence, action = verdict
             table = self.tables[target.name]
-            table.rows[marker.args[0]].add(status, evidence, action.replace(DEPLOY, table.deploy), name=name)
+            otherwise = _filled(marker.kwargs["otherwise"], target) if status is Status.FAILING else ""
+            action = action.replace(DEPLOY, table.deploy)
+            table.rows[marker.args[0]].add(status, evidence, action, name, otherwise)
         return report
 
 

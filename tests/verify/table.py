@@ -6,12 +6,15 @@ import os
 import re
 import shutil
 import textwrap
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TextIO
 
 DEPLOY = "pyinfra inventory.py deploy.py"  # as the checks write it; whoever runs them may have another inventory
-ON_THE_HOST = re.compile(r"\(as \w+\) |(systemctl|nginx|pm2|chmod|certbot|timedatectl|du|node|runuser)\b")
+ON_THE_HOST = re.compile(
+    r"\(as \w+\) |(systemctl|nginx|pm2|chmod|kill|certbot|update-ca-certificates|timedatectl|du|node|runuser)\b"
+)
+IDLE = "by hand, for deploy would change nothing: "
 COMPONENTS = {
     "endpoints": "Endpoints",
     "tls": "HTTPS/SSL",
@@ -42,12 +45,13 @@ _COLOUR = {Status.READY: "32", Status.PENDING: "33", Status.FAILING: "31", Statu
 
 @dataclass(frozen=True)
 class Result:
-    """Of one check: what was seen, and what to type if it is not ready."""
+    """Of one check: what was seen, and what to type if it is not ready; `otherwise`, where deploy would not help."""
 
     status: Status
     evidence: str
     action: str = ""
     name: str = ""
+    otherwise: str = ""
 
 
 def printable(text: str) -> str:
@@ -61,8 +65,8 @@ class Row:
 
     results: list[Result] = field(default_factory=list)
 
-    def add(self, status: Status, evidence: str, action: str = "", name: str = "") -> None:
-        self.results.append(Result(status, printable(evidence), printable(action), name))
+    def add(self, status: Status, evidence: str, action: str = "", name: str = "", otherwise: str = "") -> None:
+        self.results.append(Result(status, printable(evidence), printable(action), name, printable(otherwise)))
 
     @property
     def status(self) -> Status:
@@ -112,8 +116,8 @@ def command_of(action: str, deploy: str) -> tuple[str, str, str]:
     if deploy in action:
         return action.partition(deploy)
     if ON_THE_HOST.match(action):
-        command, bracket, note = action.partition(" (") if not action.startswith("(") else (action, "", "")
-        return "", command, bracket + note
+        note = re.search(r" \([^()\"]*\)$", action)  # not what belongs to a statement of SQL
+        return "", action[: note.start()] if note else action, note[0] if note else ""
     return action, "", ""
 
 
@@ -138,6 +142,20 @@ class Table:
             return 1
         return 2 if Status.PENDING in statuses else 0
 
+    def _is_deploy(self, result: Result) -> bool:
+        return result.status is Status.FAILING and result.action.startswith(self.deploy)
+
+    @property
+    def wants_deploy(self) -> bool:
+        return any(self._is_deploy(result) for row in self.rows.values() for result in row.results)
+
+    def without_deploy(self) -> None:
+        """Deploy would say that nothing is to be changed: so it is no remedy."""
+        for row in self.rows.values():
+            row.results = [
+                replace(each, action=IDLE + each.otherwise) if self._is_deploy(each) else each for each in row.results
+            ]
+
     @property
     def next_steps(self) -> list[NextStep]:
         """The few distinct things to do, in their order: what deploy may need, deploy, and what is for later."""
@@ -146,7 +164,7 @@ class Table:
         for component, row in self.rows.items():
             has_deploy = any(self.deploy in action for action in row.actions)
             for action in row.actions:
-                if self.deploy in action and row.status is Status.FAILING:
+                if action.startswith(self.deploy) and row.status is Status.FAILING:
                     order, step = deploy, NextStep(self.deploy, "on your laptop")
                 else:
                     order = after if has_deploy else before

@@ -23,7 +23,7 @@ import rules
 from contract import Contract
 from settings import BadInput, Settings
 from tests.verify.backend import Backend, Lost
-from tests.verify.outside import Outside, look
+from tests.verify.outside import BROWSER, Outside, look
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -74,13 +74,15 @@ def needs(true: object, why: str) -> None:
 
 
 class Answer(NamedTuple):
-    """Of HTTP. Without an answer, `status` is 0 and `body` the reason. `policy`: its Content-Security-Policy."""
+    """Of HTTP. Without an answer, `status` is 0 and `body` the reason. `policy`: its Content-Security-Policy.
+    `limited`: the status with which nginx refused it at first, among the other questions."""
 
     status: int
     type: str
     location: str
     body: str
     policy: str
+    limited: int = 0
 
 
 class Answers(NamedTuple):
@@ -244,6 +246,7 @@ class Target:
             address=self.site_address,
             folder=settings.app_dir,
             secret=rules.JWT_SECRET,
+            browser=BROWSER,
         )
         return {name: Answers(*(Answer(*both[way]) for way in Answers._fields)) for name, both in found.items()}
 
@@ -258,6 +261,18 @@ class Target:
             placeholder=rules.PLACEHOLDER,
             publicDefaults=rules.PUBLIC_DEFAULTS,
             malformed=rules.MALFORMED,
+        )
+        return found
+
+    @property
+    def surroundings(self) -> dict[str, Any]:
+        """What the application needs around it, as it finds it."""
+        found: dict[str, Any] = self.program(
+            "surroundings.js",
+            folder=self.settings.app_dir,
+            domain=self.settings.domain,
+            outbound=list(self.settings.outbound),
+            columns=rules.COLUMNS,
         )
         return found
 

@@ -12,7 +12,7 @@ from testinfra.host import Host
 from contract import Contract
 from rules import COLUMNS, METHODS, MIGRATION, MIGRATION_COPY, SESSION_POOL
 from settings import Settings
-from tests.verify.plugin import DEPLOY, Seen, component, needs
+from tests.verify.plugin import DEPLOY, Seen, Unfit, component, needs
 from tests.verify.target import Target
 
 GET_QR = f"{DEPLOY} (this is the cause of \"Cannot read property 'getQR' of undefined\")"
@@ -87,7 +87,7 @@ def lacks(target: Target) -> str:
     return target.sql(f"{LACKS};", columns=" ".join(COLUMNS)).strip()
 
 
-@component("database", "systemctl status postgresql; check that DATABASE_URL names the right database")
+@component("database", "see that PostgreSQL runs, and that DATABASE_URL names the right database")
 def test_database_has_the_companies(target: Target) -> None:
     found = lacks(target)
     assert found.startswith(("complete", "without ")), f"the table companies cannot be read: {found[:150]}"
@@ -161,8 +161,29 @@ def test_the_applications_role_can_use_the_tables(target: Target, dotenv: dict[s
     assert not denied, "; ".join(f"{role} may not read and write {table}" for table, role, _ in denied)
 
 
+# Each sequence whose next value some row has already. `max` reads the primary key's index.
+BEHIND = """SELECT format('SELECT %L, %L, %L FROM %s HAVING max(%I) >= (SELECT last_value + is_called::int FROM %s)',
+              relname, attname, sequence, c.oid::regclass, attname, sequence)
+FROM pg_class c JOIN pg_attribute ON attrelid = c.oid AND attnum > 0 AND NOT attisdropped,
+  pg_get_serial_sequence(c.oid::regclass::text, attname) AS sequence
+WHERE relkind = 'r' AND pg_table_is_visible(c.oid) AND relnamespace <> 'pg_catalog'::regnamespace
+  AND strpos(lower(:'migration'), relname) > 0 AND sequence IS NOT NULL \\gexec"""
+
+
+@component("database")
+def test_no_sequence_is_behind(target: Target) -> None:
+    found = lacks(target)
+    needs(found == "complete", f"the table companies is {found[:150]}")
+    rows = [line.split("|") for line in target.sql(BEHIND, migration=_migration(target)).splitlines()]
+    for table, column, sequence in [row for row in rows if len(row) == 3]:
+        statement = f"SELECT setval('{sequence}', max({column})) FROM {table}"
+        why = f"the next {column} that {sequence} gives stands in {table} already: inserts will fail"
+        raise Unfit(why, f'{target.psql_by_hand} -c "{statement}"')
+
+
 @component("baileys", f"to see why: node -e \"require('{{app_dir}}/{SESSION_POOL}')\"")
 def test_session_pool_loads(pool: dict[str, Any], seen: Seen) -> None:
+    needs({*pool["packages"].values()} <= {"yes"}, "a package that it may need does not load")
     assert pool["loads"] == "yes", f"session-pool.js does not load: {pool['loads']}"
     seen("the session pool has its four methods, and they work (whether a QR code comes: --live-qr)")
 
@@ -174,7 +195,7 @@ def test_session_pool_has(pool: dict[str, Any], method: str) -> None:
     assert method in pool["methods"], f"the session pool has no {method}"
 
 
-@component("baileys", f"{DEPLOY}; a method that it says nobody knows, the application's developers must add")
+@component("baileys", otherwise="the application's developers must add it to the session pool")
 def test_session_pool_has_what_is_called(pool: dict[str, Any], contract: Contract) -> None:
     """The requirements' list of methods is not all that the marketplace calls."""
     needs(pool["loads"] == "yes", "the session pool does not load")

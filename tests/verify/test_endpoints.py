@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from testinfra.host import Host
 
 from contract import Contract
-from rules import HEALTH_CHECK, ROUTES
+from rules import HEALTH_CHECK, PARTNER_TOKEN, ROUTES
 from settings import Settings
 from tests.verify.checks import is_landing_page, running_secrets, through_nginx
 from tests.verify.outside import Outside
-from tests.verify.plugin import DEPLOY, Seen, component, needs
+from tests.verify.plugin import DEPLOY, PASS_ON, Seen, Unfit, component, needs
 from tests.verify.target import Answers, Pm2
 from tests.verify.test_site import newest
 
@@ -27,16 +28,27 @@ CODE = r"-type f \( -name '*.js' -o -name '*.cjs' -o -name '*.mjs' -o -name '*.t
 
 @component("endpoints", f"{DEPLOY}; if it does not stay up: {LOG}")
 def test_pm2_runs_the_api(pm2: Pm2, settings: Settings) -> None:
+    needs(pm2.workers or not pm2.holders, "another process holds its port")
     assert pm2.workers, f"pm2 does not run {settings.api_app}"
 
 
-@component("endpoints", "stop the process that holds the port, then {pm2} restart {app}")
+@component("endpoints", ANEW)
+def test_pm2_runs_it_once(pm2: Pm2, settings: Settings) -> None:
+    """In cluster mode there are several."""
+    forks = [worker for worker in pm2.workers if not worker.cluster]
+    assert len(forks) < 2, f"pm2 runs {settings.api_app} {len(forks)} times, and only one of them can have the port"
+
+
+@component("endpoints")
 def test_the_port_is_held_by_pm2s_process(pm2: Pm2, settings: Settings) -> None:
     """In cluster mode pm2's daemon holds it, and hands the connections to the workers."""
     own = {worker.pid for worker in pm2.workers} | {pm2.daemon for worker in pm2.workers if worker.cluster}
-    assert not pm2.holders or own & {*pm2.holders}, (
-        f"port {settings.api_port} is held by a process that is not pm2's: a copy of the API started by hand?"
-    )
+    if pm2.holders and not own & {*pm2.holders}:
+        holders = " ".join(map(str, pm2.holders))
+        raise Unfit(
+            f"port {settings.api_port} is held by a process that is not pm2's ({holders}): a copy started by hand?",
+            f"kill {holders}; {{pm2}} restart {{app}}",
+        )
 
 
 @component("endpoints", "(as {other}) pm2 delete {app}; pm2 save --force")
@@ -48,8 +60,12 @@ def test_no_other_pm2_has_the_api(pm2: Pm2, settings: Settings) -> None:
 
 @component("endpoints", "{pm2} restart {app}")
 def test_it_is_not_suspended(pm2: Pm2) -> None:
-    suspended = [worker.pid for worker in pm2.workers if worker.state in ("T", "t")]
-    assert not suspended, f"the API is suspended by a signal (SIGSTOP), and answers nothing: process {suspended[0]}"
+    pids = _suspended(pm2)
+    assert not pids, f"the API is suspended by a signal (SIGSTOP), and answers nothing: process {pids[0]}"
+
+
+def _suspended(pm2: Pm2) -> list[int]:
+    return [worker.pid for worker in pm2.workers if worker.state in ("T", "t")]
 
 
 @component("endpoints", ANEW)
@@ -65,12 +81,22 @@ def test_it_does_not_crash(pm2: Pm2) -> None:
     assert pm2.crashes < 2, f"the API crashed {pm2.crashes} times in the last minute: a crash loop"
 
 
-@component("endpoints", f"{LOG}; systemctl status redis-server postgresql")
-def test_health(answers: dict[str, Answers], seen: Seen) -> None:
+@component("endpoints", LOG)
+def test_health(host: Host, answers: dict[str, Answers], pm2: Pm2, seen: Seen) -> None:
+    needs(pm2.workers or pm2.holders, "pm2 does not run the API")
+    needs(not _suspended(pm2), "the API is suspended")
     found = answers["health"].direct
     assert found.status, f"nothing answers on the API's port: {found.body}"
-    assert found.status == 200, f"/health answers {found.status}: redis or the database is down: {found.body[:120]}"
-    seen("/health 200")
+    if found.status == 200:
+        seen("/health 200")
+        return
+    listed = "systemctl list-units --all --plain --no-legend 'redis*.service' 'postgresql@*.service'"
+    down = [line.split()[0] for line in host.run(listed).stdout.splitlines() if line.split()[2] != "active"]
+    what = f"{' and '.join(down)} does not run" if down else "redis or the database is away"
+    raise Unfit(
+        f"/health answers {found.status}: {what}: {found.body[:120]}",
+        f"systemctl start {' '.join(down)}" if down else LOG,
+    )
 
 
 @component("endpoints")
@@ -93,7 +119,7 @@ def test_no_older_route_answers(answers: dict[str, Answers], settings: Settings)
     )
 
 
-@component("endpoints")
+@component("endpoints", otherwise=PASS_ON)
 def test_health_check_through_nginx(host: Host, answers: dict[str, Answers], settings: Settings, seen: Seen) -> None:
     inside = answers["health_check"].direct
     if not settings.health_check:
@@ -108,18 +134,27 @@ def test_health_check_through_nginx(host: Host, answers: dict[str, Answers], set
     seen(f"{HEALTH_CHECK} 200 through nginx")
 
 
-@component("endpoints")
+@component("endpoints", otherwise=PASS_ON)
 def test_redirect_wants_a_salon(host: Host, answers: dict[str, Answers]) -> None:
     """400 without salon_id, or 503 without a partner token. With a salon_id it would write to the database."""
     found = through_nginx(host, answers, "redirect")
     assert not is_landing_page(found, answers), "nginx serves the landing page for /auth/: the location is missing"
-    assert found.status in (400, 503), f"{ENTRY} without salon_id answers {found.status}, not 400"
+    status = answers["redirect"].direct.status
+    assert status in (400, 503), f"{ENTRY} without salon_id answers {status}, not 400"
+
+
+@component("endpoints", f"ask the application's developers: what else does {ROUTES} want?")
+def test_redirect_lets_salons_in(answers: dict[str, Answers], dotenv: dict[str, Any], contract: Contract) -> None:
+    needs(PARTNER_TOKEN in contract.keys, "the source does not read it: see Partner Token")
+    found = answers["redirect"].direct
+    has = dotenv["keys"][PARTNER_TOKEN]["kind"] == "set" and (running_secrets(answers) or {}).get("partner_token")
+    assert not has or found.status != 503, f"{ENTRY} answers 503, though {PARTNER_TOKEN} is set: {found.body[:80]}"
 
 
 @component("endpoints", FIRST)
-def test_redirect_is_answered_by_the_marketplace(host: Host, answers: dict[str, Answers], contract: Contract) -> None:
+def test_redirect_is_answered_by_the_marketplace(answers: dict[str, Answers], contract: Contract) -> None:
     """Another router may answer 400 too: the body tells. What the right one can say stands in its source."""
-    found = through_nginx(host, answers, "redirect")
+    found = answers["redirect"].direct
     needs(found.status in (400, 503), f"{ENTRY} does not answer")
     own = [route for route in contract.routes if (route.path, route.place.file) == (ENTRY, ROUTES)]
     texts = [" ".join(text.split()) for route in own for text in route.texts if len(text.strip()) > 4]
@@ -170,6 +205,21 @@ def test_starts_at_boot(host: Host, pm2: Pm2) -> None:
     assert host.service(unit).is_enabled, f"pm2 does not start at boot: {unit}.service is not enabled"
 
 
+@component(
+    "endpoints", "{pm2} kill; systemctl restart pm2-{user} (why it failed: journalctl -u pm2-{user} -n 30 --no-pager)"
+)
+def test_its_unit_has_not_failed(host: Host, pm2: Pm2) -> None:
+    failed = host.run("systemctl is-failed %s", f"pm2-{pm2.user}").stdout.strip() == "failed"
+    needs(not failed or not _gone(host, pm2), "its program is not there")
+    assert not failed, f"pm2-{pm2.user}.service has failed: what runs was started by hand, and may not start at boot"
+
+
+def _gone(host: Host, pm2: Pm2) -> list[str]:
+    """What the unit runs and is not there."""
+    shown = host.run("systemctl show -p ExecStart %s", f"pm2-{pm2.user}").stdout
+    return [path for path in re.findall(r"path=(\S+)", shown) if not host.file(path).exists]
+
+
 @component("endpoints", STARTUP)
 def test_boot_starts_the_same_pm2(host: Host, pm2: Pm2) -> None:
     shown = host.run("systemctl show -p Environment %s", f"pm2-{pm2.user}").stdout
@@ -179,8 +229,7 @@ def test_boot_starts_the_same_pm2(host: Host, pm2: Pm2) -> None:
 
 @component("endpoints", STARTUP)
 def test_boot_finds_its_program(host: Host, pm2: Pm2) -> None:
-    shown = host.run("systemctl show -p ExecStart %s", f"pm2-{pm2.user}").stdout
-    gone = [path for path in re.findall(r"path=(\S+)", shown) if not host.file(path).exists]
+    gone = _gone(host, pm2)
     assert not gone, f"pm2 cannot start at boot: pm2-{pm2.user}.service runs {gone[0]}, which is not there"
 
 
@@ -197,7 +246,7 @@ def test_is_saved_as_running(pm2: Pm2, settings: Settings) -> None:
     assert not stopped, f"pm2's saved list has {settings.api_app} as stopped: it will not start after a reboot"
 
 
-@component("endpoints", "{pm2} ls; {pm2} delete the id of the one that is too many; {pm2} save")
+@component("endpoints", ANEW)
 def test_is_saved_once(pm2: Pm2, settings: Settings) -> None:
     """In cluster mode each process has an entry."""
     forks = [each for each in pm2.saved if each["exec_mode"] != "cluster_mode"]

@@ -13,6 +13,11 @@ from tests.verify.test_data import lacks
 
 # What only the entry's real values could satisfy: a foreign key, a check constraint.
 UNKNOWN = ("23503", "23514")
+LOCKED = "55P03"  # lock_not_available
+HOLDER = """SELECT pid, round(extract(epoch FROM clock_timestamp() - xact_start))
+FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE relation = 'companies'::regclass AND granted AND mode IN ('ShareRowExclusiveLock', 'ExclusiveLock',
+  'AccessExclusiveLock', 'ShareLock') AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 1;"""
 
 
 @component("database", "{pm2} logs {app} --lines 50 --nostream")
@@ -31,6 +36,11 @@ def test_the_entry_can_write_its_salon(target: Target, contract: Contract, doten
         seen(f"takes the {len(upsert.columns)} columns that the entry route writes")
         return
     state, message = error[1], error[2]
+    if state == LOCKED:
+        pid, _, seconds = (target.sql(HOLDER).splitlines() or ["|"])[0].partition("|")
+        needs(pid, "a transaction held companies for 5 s, and has ended since")
+        statement = f'{target.psql_by_hand} -c "SELECT pg_terminate_backend({pid})"'
+        raise Unfit(f"the insert of {upsert.place} waits: a transaction holds companies for {seconds} s", statement)
     needs(state not in UNKNOWN, f"whether the database takes a real salon: {message}")
     columns = re.search(r"COLUMN NAME: +(\S+)", said)
     statement = _statement(state, columns[1] if columns else "", upsert.key, dotenv["role"])

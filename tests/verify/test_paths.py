@@ -9,8 +9,9 @@ from testinfra.host import Host
 
 from settings import Settings
 from tests.verify.checks import ENGINE, is_landing_page, through_nginx
-from tests.verify.plugin import DEPLOY, Unfit, component, needs
+from tests.verify.plugin import DEPLOY, PASS_ON, Unfit, component, needs
 from tests.verify.target import QUESTIONS, Answer, Answers
+from tests.verify.test_site import RELOAD
 
 PATHS = ("/api/", "/auth/", "/callback/", "/marketplace/", "/socket.io/", "/webhook/")
 TOO_LONG = 431  # what Node answers to the questions that are too long
@@ -22,12 +23,12 @@ OF_NGINX = {
     413: ("the body is too large for nginx", "write `client_max_body_size 1m;` there"),
     429: ("nginx limits the rate", "remove `limit_req` from it"),
     502: ("nginx asks where nothing answers", "correct the address of its `proxy_pass`"),
-    503: ("nginx limits the rate", "remove `limit_req` from it"),
+    503: ("nginx answers 503 itself", "remove `return 503` from it"),
     504: ("nginx asks where nothing answers", "correct the address of its `proxy_pass`"),
 }
 
 
-@component("nginx")
+@component("nginx", otherwise=PASS_ON)
 @pytest.mark.parametrize("prefix", PATHS)
 def test_nginx_passes_on(host: Host, answers: dict[str, Answers], settings: Settings, prefix: str) -> None:
     """Asked for what no route has, or with a token that is not valid, so that nothing happens: the API's own refusal
@@ -38,13 +39,18 @@ def test_nginx_passes_on(host: Host, answers: dict[str, Answers], settings: Sett
         direct, site = answers[name].direct, through_nginx(host, answers, name)
         needs(direct.status, f"the API itself does not answer {QUESTIONS[name]['path']}")
         kind = name.partition(" ")[2]
+        if site.limited:
+            raise Unfit(
+                f"nginx limits the rate: of a few requests for {prefix} at once it answered some with {site.limited}",
+                f"in `location {prefix}` of {settings.nginx_site}: remove `limit_req`, or raise its burst; {RELOAD}",
+            )
         what, remedy = _lost(kind, direct, site) or _answered(site, direct, is_landing_page(site, answers))
         if what:
             method = QUESTIONS[name].get("method", "GET")
             path = QUESTIONS[name]["path"].partition("?")[0]
             raise Unfit(
                 f"{method} {path} answers {direct.status} on the API's port, but {site.status} through nginx: {what}",
-                f"in `location {prefix}` of {settings.nginx_site}: {remedy}; then reload nginx" if remedy else DEPLOY,
+                f"in `location {prefix}` of {settings.nginx_site}: {remedy}; {RELOAD}" if remedy else DEPLOY,
             )
 
 
@@ -95,4 +101,29 @@ def _timeouts(lines: list[str]) -> list[float]:
         if line.rstrip().endswith("}") and len(blocks) > 1:
             name, seconds = blocks.pop()
             found += [seconds] if re.search(r"location.*/socket\\?\.io", name) else []
+    return found
+
+
+@component("nginx", f"leave one `server` in that upstream, end the other copy; {RELOAD}")
+def test_nginx_asks_one_api(host: Host, settings: Settings) -> None:
+    """A WhatsApp session, and one of socket.io, is in the memory of one process."""
+    parts = r"(upstream\s[^{]*\{|server\s[^;{]*;|\})"
+    lines = host.run("nginx -T 2>/dev/null | sed 's/#.*//' | grep -oE %s", parts).stdout.splitlines()
+    for name, servers in _upstreams(lines).items():
+        if any(each.endswith(f":{settings.api_port}") for each in servers):
+            assert len(servers) < 2, f"nginx divides the requests of upstream {name} between {' and '.join(servers)}"
+
+
+def _upstreams(lines: list[str]) -> dict[str, list[str]]:
+    """Those in turn; neither a spare one nor one that is out of use."""
+    found: dict[str, list[str]] = {}
+    name = ""
+    for words in map(str.split, lines):
+        if words[0] == "upstream":
+            name = words[1].rstrip("{")
+        elif words[0] == "}":
+            name = ""
+        elif name and not {"backup", "down"} & {word.rstrip(";") for word in words[2:]}:
+            address = re.sub(r"^(localhost|\[::1\])", "127.0.0.1", words[1].rstrip(";"))
+            found[name] = list(dict.fromkeys([*found.get(name, []), address]))
     return found

@@ -90,7 +90,7 @@ def test_secret_is_not_public(dotenv: dict[str, Any]) -> None:
     assert kind != "public", f"JWT_SECRET in .env is the application's own default: {FORGED}"
 
 
-@component("jwt_secret", "chmod 600 {app_dir}/.env")
+@component("jwt_secret", "chmod 600 {app_dir}/.env && {pm2} restart {app} (a file so changed counts as not loaded)")
 def test_dotenv_is_private(host: Host, settings: Settings) -> None:
     mode = host.file(settings.dotenv).mode
     assert mode & 0o077 == 0, f".env can be read by other users: mode {mode:o}"

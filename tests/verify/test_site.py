@@ -11,11 +11,20 @@ from testinfra.host import Host
 
 from settings import Settings
 from tests.verify.checks import ENGINE, is_landing_page, through_nginx
-from tests.verify.outside import PATH, Outside, ask_page
-from tests.verify.plugin import DEPLOY, Seen, component, needs
+from tests.verify.outside import BROWSER, PATH, Outside, ask_page
+from tests.verify.outside import Seen as Answered
+from tests.verify.plugin import DEPLOY, PASS_ON, Seen, Unfit, component, needs
 from tests.verify.target import Answers, Target
 
 RENEW = "certbot renew && systemctl reload nginx"
+OBTAIN = "certbot --nginx -n -d {domain}"
+RELOAD = "nginx -t && systemctl reload nginx"
+BY_HAND = "renew the certificate where it comes from, then reload nginx"
+# What renews: certbot's timer, or somebody's cron job (Debian's own of certbot 2.11 does nothing under systemd).
+RENEWS = (
+    "systemctl is-active certbot.timer snap.certbot.renew.timer || "
+    "grep -rls certbot /etc/crontab /etc/cron.* /var/spool/cron | grep -v '^/etc/cron.d/certbot$'"
+)
 REACH = "open ports 80 and 443 in the firewall; check the nginx site for allow and deny"
 
 # --- from outside
@@ -38,11 +47,27 @@ def _from_outside(host: Host, outside: Outside) -> None:
     needs(outside.addresses and not _foreign(host, outside), "DNS does not point to this host")
 
 
-@component("tls", f"{RENEW}; if it is for another name: certbot --nginx -d {{domain}}")
-def test_certificate_is_trusted_from_outside(host: Host, outside: Outside) -> None:
+@component("tls")
+def test_certificate_is_trusted_from_outside(host: Host, target: Target, outside: Outside, settings: Settings) -> None:
     _from_outside(host, outside)
     for address, page in outside.page.items():
-        assert page.failed != "certificate", f"from outside, https fails: {page.why} ({address})"
+        if page.failed == "certificate":
+            why, remedy = _distrusted(host, target, settings, page.why)
+            raise Unfit(f"from outside, https fails: {why} ({address})", remedy)
+
+
+def _distrusted(host: Host, target: Target, settings: Settings, why: str) -> tuple[str, str]:
+    """In more words where we know them, and what to do."""
+    served = _certificate(host, target.site_address, settings)
+    own = _own_file(host, settings)
+    if own and _names_it(host, own) and served["sha256"] != _on_disk(host, own):
+        return why, RELOAD
+    if own and "expired" in why:
+        return why, RENEW
+    if "local issuer" in why and served["chain"] == "1" and own:
+        file = f"`ssl_certificate {own};`"
+        return f"nginx serves the certificate without its intermediate: {why}", f"write {file} in the site; {RELOAD}"
+    return why, OBTAIN if own else BY_HAND
 
 
 @component("tls", REACH)
@@ -50,8 +75,28 @@ def test_site_is_reached_from_outside(host: Host, outside: Outside, answers: dic
     _from_outside(host, outside)
     for address, page in outside.page.items():
         needs(page.failed != "timeout" or answers["health"].direct.status, "the API does not answer: see Endpoints")
-        reached = page.failed in ("", "certificate", "not from here")
-        assert reached, f"from outside, https does not answer at {address}: {page.why}"
+        if not _reached(page):
+            why = f"from outside, https does not answer at {address}: {page.why}"
+            others = any(_reached(each) for other, each in outside.page.items() if (":" in other) != (":" in address))
+            raise Unfit(why, LISTEN if ":" in address and others else REACH)
+
+
+LISTEN = "have nginx `listen [::]:443 ssl;` and the firewall let it through, or remove the domain's AAAA record"
+
+
+def _reached(page: Answered) -> bool:
+    return page.failed in ("", "certificate", "not from here")
+
+
+@component("tls", REACH)
+def test_port_80_answers(host: Host, outside: Outside) -> None:
+    """Where https does: what else fails has a check of its own."""
+    _from_outside(host, outside)
+    for address, page in outside.redirect.items():
+        needs(page.failed in ("", "not from here") or _reached(outside.page[address]), "https does not answer either")
+        assert page.failed in ("", "not from here"), (
+            f"from outside, port 80 does not answer at {address}: {page.why}; certbot needs it to renew the certificate"
+        )
 
 
 @component("tls", REACH)
@@ -87,41 +132,88 @@ def test_http_redirects_to_https(host: Host, outside: Outside, settings: Setting
 
 
 def _certificate(host: Host, address: str, settings: Settings) -> dict[str, str]:
-    """openssl's words about what nginx serves."""
+    """openssl's words about what nginx serves; `chain`: how many certificates that is."""
     place = f"[{address}]" if ":" in address else address
-    asked = f"openssl s_client -connect {place}:443 -servername {settings.domain} </dev/null 2>/dev/null"
-    done = host.run(f"{asked} | openssl x509 -noout -enddate -fingerprint -sha256 -checkhost {settings.domain} 2>&1")
+    shown = f"openssl s_client -connect {place}:443 -servername {settings.domain} -showcerts </dev/null 2>/dev/null"
+    asked = f"openssl x509 -noout -enddate -fingerprint -sha256 -checkhost {settings.domain} 2>&1"
+    done = host.run(f'all=$({shown}); echo "$all" | {asked}; echo chain=$(echo "$all" | grep -c BEGIN)')
     needs("notAfter" in done.stdout, "nginx serves no certificate")
     found = dict(re.findall(r"^(\w+)[^=\n]*=(.*)", done.stdout, re.MULTILINE))
     return {**found, "matches": "yes" if "does match" in done.stdout else "no"}
 
 
-@component("tls", RENEW)
+def _own_file(host: Host, settings: Settings) -> str:
+    """certbot's; empty where the certificate is from elsewhere."""
+    file = f"/etc/letsencrypt/live/{settings.domain}/fullchain.pem"
+    return file if host.file(file).exists else ""
+
+
+def _on_disk(host: Host, file: str) -> str:
+    return str(host.check_output("openssl x509 -in %s -noout -fingerprint -sha256", file).partition("=")[2])
+
+
+def _names_it(host: Host, file: str) -> bool:
+    """Does nginx's configuration?"""
+    return bool(host.run("nginx -T 2>/dev/null | grep -E '^ *ssl_certificate ' | grep -F %s", file).succeeded)
+
+
+@component("tls")
 def test_certificate_lasts(host: Host, target: Target, settings: Settings, seen: Seen) -> None:
+    """certbot (2.11) renews 30 days before the end: with 25 left it has failed for days."""
     ends = ssl.cert_time_to_seconds(_certificate(host, target.site_address, settings)["notAfter"])
     days = int((ends - int(host.check_output("date +%s"))) // 86_400)
-    assert days >= 14, f"the certificate expires in {days} days" if days >= 0 else "the certificate has expired"
+    if days < LASTS:
+        left = f"the certificate expires in {days} days" if days >= 0 else "the certificate has expired"
+        own = _own_file(host, settings)
+        is_old = own and host.run(f"openssl x509 -in %s -noout -checkend {LASTS * 86_400}", own).succeeded
+        raise Unfit(left, RELOAD if is_old else RENEW if own else BY_HAND)
     seen(f"valid for {days} days, trusted from outside, http redirects to https")
 
 
-@component("tls", "certbot --nginx -d {domain}")
+LASTS = 25  # days
+
+
+@component("tls", OBTAIN)
 def test_certificate_is_for_the_domain(host: Host, target: Target, settings: Settings) -> None:
     served = _certificate(host, target.site_address, settings)
     assert served["matches"] == "yes", f"the certificate does not match the domain: it is not for {settings.domain}"
 
 
-@component("tls", "nginx -t && systemctl reload nginx")
+@component("tls")
 def test_certificate_on_disk_is_served(host: Host, target: Target, settings: Settings) -> None:
-    file = f"/etc/letsencrypt/live/{settings.domain}/fullchain.pem"
-    on_disk = host.check_output("openssl x509 -in %s -noout -fingerprint -sha256", file).partition("=")[2]
-    served = _certificate(host, target.site_address, settings)["sha256"]
-    assert served == on_disk, "nginx does not serve the certificate on disk: renewed but not loaded"
+    own = _own_file(host, settings)
+    if not own or _certificate(host, target.site_address, settings)["sha256"] == _on_disk(host, own):
+        return
+    if not _names_it(host, own):
+        raise Unfit("nginx does not serve certbot's certificate: `ssl_certificate` names another file", OBTAIN)
+    raise Unfit("nginx does not serve the certificate on disk: renewed but not loaded", RELOAD)
+
+
+@component("tls", "systemctl enable --now certbot.timer")
+def test_something_renews_the_certificate(host: Host, settings: Settings) -> None:
+    renews = not _own_file(host, settings) or host.run(RENEWS).succeeded
+    assert renews, "nothing renews the certificate: certbot.timer is not active, and no cron job names certbot"
+
+
+@component("tls", OBTAIN)
+def test_certbot_renews_this_certificate(host: Host, settings: Settings) -> None:
+    file = f"/etc/letsencrypt/renewal/{settings.domain}.conf"
+    known = not _own_file(host, settings) or host.file(file).exists
+    assert known, f"`certbot renew` passes the certificate over: there is no {file}"
+
+
+@component(
+    "tls", "systemctl restart certbot.service && systemctl reload nginx (why: journalctl -u certbot -n 30 --no-pager)"
+)
+def test_the_last_renewal_did_not_fail(host: Host) -> None:
+    failed = host.run("systemctl is-failed certbot.service").stdout.strip() == "failed"
+    assert not failed, "the last renewal failed: certbot.service has failed"
 
 
 # --- the page
 
 
-@component("html")
+@component("html", otherwise=PASS_ON)
 def test_onboarding_wants_a_token(host: Host, answers: dict[str, Answers]) -> None:
     found = through_nginx(host, answers, "onboarding_bare")
     assert not is_landing_page(found, answers), "nginx serves the landing page for /marketplace/onboarding"
@@ -167,9 +259,10 @@ def test_onboarding_page_may_run_its_scripts(host: Host, answers: dict[str, Answ
 # --- WebSocket: the server, then through nginx
 
 
-@component("websocket", f"{{pm2}} logs {{app}} --lines 50 --nostream; then {DEPLOY}")
+@component("websocket", "in the application's source socket.io must listen at /socket.io/, by every transport")
 @pytest.mark.parametrize("way", ["polling", "upgrade"])
 def test_server(answers: dict[str, Answers], seen: Seen, way: str) -> None:
+    needs(answers["health"].direct.status, "the API does not answer: see Endpoints")
     if way == "polling":
         found = answers["socket"].direct
         assert found.body.startswith(ENGINE), (
@@ -250,7 +343,7 @@ def newest(host: Host, paths: list[str], since: float, *which: str) -> str:
     return str(host.run(f"({'; '.join(looks)}) 2>/dev/null | head -n 1").stdout.strip())
 
 
-@component("nginx")
+@component("nginx", otherwise=PASS_ON)
 def test_handshake_through_nginx(host: Host, answers: dict[str, Answers]) -> None:
     _server_answers(answers)
     found = through_nginx(host, answers, "socket")
@@ -280,6 +373,12 @@ def test_socket_io_client_connects(host: Host, target: Target, answers: dict[str
     needs(answers["upgrade"].direct.status == 101, "the API itself refuses the upgrade: see WebSocket server")
     through_nginx(host, answers, "socket")
     settings = target.settings
-    found = target.program("socket.js", folder=settings.app_dir, domain=settings.domain, address=target.site_address)
+    found = target.program(
+        "socket.js",
+        folder=settings.app_dir,
+        domain=settings.domain,
+        address=target.site_address,
+        browser=BROWSER,
+    )
     assert found == "connected by websocket", f"the socket.io client fails: {found}"
     seen("the socket.io client connects over WebSocket through TLS")

@@ -3,7 +3,7 @@
 const path = require('path');
 const { createRequire } = require('module');
 
-const { folder, domain, address } = JSON.parse(process.argv[1]);
+const { folder, domain, address, browser } = JSON.parse(process.argv[1]);
 const done = (said) => { console.log(JSON.stringify(said)); process.exit(0); };
 const home = path.join(folder, 'node_modules/socket.io');
 const Ws = createRequire(createRequire(`${home}/`).resolve('engine.io'))('ws');
@@ -11,7 +11,7 @@ const here = { address, family: address.includes(':') ? 6 : 4 };
 const lookup = (name, options, found) => (options.all ? found(null, [here]) : found(null, here.address, here.family));
 globalThis.WebSocket = class extends Ws {
   constructor(url, protocols) {
-    super(url, protocols, { lookup, rejectUnauthorized: false });
+    super(url, protocols, { lookup, rejectUnauthorized: false, headers: { 'User-Agent': browser } });
   }
 };
 const { io } = require(`${home}/client-dist/socket.io.js`);

@@ -11,6 +11,7 @@ module.exports = {
   appId: process.env.YCLIENTS_APP_ID,
   hasPartnerToken:
     !!process.env.YCLIENTS_PARTNER_TOKEN && !PLACEHOLDERS.includes(process.env.YCLIENTS_PARTNER_TOKEN),
+  supabaseUrl: process.env.SUPABASE_URL,
   postgres: {
     host: process.env.POSTGRES_HOST,
     port: Number(process.env.POSTGRES_PORT || 5432),
