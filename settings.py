@@ -26,6 +26,10 @@ _WORD = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _PACKAGE = r"(@[a-z0-9~][a-z0-9._~-]*/)?[a-z0-9~][a-z0-9._~-]*"
 _URL = r"(https://[A-Za-z0-9.-]+|http://127\.0\.0\.1)(:\d+)?(/[A-Za-z0-9._-]+)*"
 _PATH = r"(/[A-Za-z0-9._-]+)+"
+# No user in https://: that is where tokens are put, and git has its address as an argument
+_SOURCE = (
+    r"(https://[\w.-]+(:\d+)?/[\w./~-]+|ssh://[\w./~:@-]+|file:///[\w./~-]+|[\w.-]+@[\w.-]+:[\w./~-]+|[/.~][^\n\0]*)?"
+)
 
 
 class BadInput(PyinfraError):
@@ -65,6 +69,7 @@ class Settings:
     app_dir: str = _text(_PATH, "an absolute path without spaces")
     api_app: str = _text(_WORD, "a pm2 application's name")
     api_port: int = _integer(1, 65535)
+    app_source: str = _text(_SOURCE, "a git URL without a password, or a folder that begins with /, ./, ../ or ~/")
     domain: str = _text(_WORD, "a domain name")
     nginx_site: str = _text(_WORD, "a file name below /etc/nginx/sites-available")
     change_proxy_pass: bool = _flag()

@@ -77,7 +77,7 @@ def inventory() -> str:
 def _check(typed: dict[str, Any]) -> None:
     source, deploys = typed["inventory"], [each for each in typed["operations"] if each.endswith(".py")]
     usage = "type: pyinfra INVENTORY deploy.py"
-    if Path(source).name in ("deploy.py", "rollback.py"):
+    if Path(source).name in ("deploy.py", "rollback.py", "bootstrap.py"):
         raise WrongUsage(f"{source} is no inventory; {usage}")
     if source.endswith(".py") and not Path(source).exists():
         raise WrongUsage(f"there is no inventory {source}; {usage}")

@@ -14,6 +14,9 @@ def main() -> int:
         prog="bin/rehearse", description="A disposable Debian 13 host that looks like production."
     )
     parser.add_argument("-n", "--name", default="main", help="which host (up to six at once)")
+    parser.add_argument(
+        "--bare", default="", metavar="SUITE", help="up, reset: a Debian (bookworm, trixie) with nothing"
+    )
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("up", help="build (cached) and boot")
     commands.add_parser("reset", help="back to the pristine state")
@@ -22,7 +25,7 @@ def main() -> int:
     ssh = commands.add_parser("ssh", help="a shell on it, or run CMD")
     ssh.add_argument("cmd", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
-    host = Host(arguments.name)
+    host = Host(arguments.name, arguments.bare)
 
     match arguments.command:
         case "up":
