@@ -37,7 +37,7 @@ site = f"/etc/nginx/sites-available/{settings.nginx_site}"
 
 
 def lacks(path: str) -> bool:
-    return not host.get_fact(File, path=path)
+    return host.get_fact(File, path=path) is None  # False is a link, as certbot's are
 
 
 if not now["made"]:

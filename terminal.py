@@ -196,13 +196,23 @@ def _tell_in_short(state: State) -> None:
             host.log("not begun: nothing was changed there")
             continue
         nothing = "nothing" if has_failed else "nothing, it is as it should be"
-        host.log(f"changed: {', '.join(channel.changed) or nothing}")
+        changed = channel.changed or _changed(state, host)
+        host.log(f"changed: {', '.join(changed) or nothing}")
         if channel.pending:
             host.log(f"pending: {', '.join(channel.pending)}; fill in .env in this folder when it comes, and run again")
         if has_failed:
             host.log("failed: its red lines above say why, and what to do")
         else:
-            host.log(f"next: bin/verify {shlex.join([inventory(), '--limit', host.name])}")
+            is_bare = "bootstrap.py" in map(os.path.basename, parameters()["operations"])
+            words = ["pyinfra", inventory(), "deploy.py"] if is_bare else ["bin/verify", inventory()]
+            host.log(f"next: {shlex.join([*words, '--limit', host.name])}")
+
+
+def _changed(state: State, host: Host) -> list[str]:
+    """By pyinfra's own operations, which bootstrap.py is made of."""
+    found = {hash: data.operation_meta for hash, data in state.ops[host].items()}
+    done = [hash for hash, meta in found.items() if meta.is_complete() and meta.did_change()]
+    return list(dict.fromkeys(name for hash in done for name in sorted(state.get_op_meta(hash).names)))
 
 
 class _FirstContact(BaseStateCallback):
