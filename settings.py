@@ -27,8 +27,10 @@ _PACKAGE = r"(@[a-z0-9~][a-z0-9._~-]*/)?[a-z0-9~][a-z0-9._~-]*"
 _URL = r"(https://[A-Za-z0-9.-]+|http://127\.0\.0\.1)(:\d+)?(/[A-Za-z0-9._-]+)*"
 _PATH = r"(/[A-Za-z0-9._-]+)+"
 # No user in https://: that is where tokens are put, and git has its address as an argument
+_SERVER = r"[A-Za-z0-9][A-Za-z0-9.-]*"
 _SOURCE = (
-    r"(https://[\w.-]+(:\d+)?/[\w./~-]+|ssh://[\w./~:@-]+|file:///[\w./~-]+|[\w.-]+@[\w.-]+:[\w./~-]+|[/.~][^\n\0]*)?"
+    rf"(https://{_SERVER}(:\d+)?/[\w./~-]+|ssh://(\w+@)?{_SERVER}(:\d+)?/[\w./~-]+"
+    rf"|file:///[\w./~-]+|\w+@{_SERVER}:[\w./~-]+|[/.~][^\n\0]*)?"
 )
 
 
@@ -116,5 +118,6 @@ class Settings:
             if name not in own:
                 raise BadInput(f"settings: {name!r} is missing; group_data/all.py has its default")
             if not knob["valid"](own[name]):
-                raise BadInput(f"settings: {name} must be {knob['expected']}, not {own[name]!r}")
+                given = re.sub("//[^/]*@", "//…@", repr(own[name]))  # a token may stand there
+                raise BadInput(f"settings: {name} must be {knob['expected']}, not {given}")
         return cls(**own)

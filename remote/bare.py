@@ -64,19 +64,20 @@ def _redis(password: str, apply: bool) -> list[str]:
 
 def _role(env: Mapping[str, str], apply: bool) -> list[str]:
     """The role as which the application connects to the database of this host; its rights come with the migration."""
-    user = env.get("POSTGRES_USER", "")
-    if not user or env.get("POSTGRES_HOST") not in ("127.0.0.1", "localhost"):
+    user, password = env.get("POSTGRES_USER", ""), env.get("POSTGRES_PASSWORD", "")
+    if not (user and password) or env.get("POSTGRES_HOST") not in ("127.0.0.1", "localhost"):
         return []
-    there = psql(None, f"SELECT 1 FROM pg_roles WHERE rolname = {literal(user)};")
-    if there.status == 0 and there.stdout.strip():
+    port = env.get("POSTGRES_PORT") or "5432"
+    own = {"host": "127.0.0.1", "port": port, "dbname": "postgres", "user": user, "password": password}
+    if psql(own, "SELECT 1;").status == 0:
         return []
     if apply:
-        password = literal(env.get("POSTGRES_PASSWORD", ""))
         name = '"' + user.replace('"', '""') + '"'
-        made = psql(None, f"CREATE ROLE {name} LOGIN PASSWORD {password};")
-        if made.status:
-            raise Failure(f"the role {user} was not made in PostgreSQL: is it running?")  # its words hold the password
-    return [f"PostgreSQL: role {user}"]
+        there = psql(None, f"SELECT 1 FROM pg_roles WHERE rolname = {literal(user)};").stdout.strip()
+        done = psql(None, f"{'ALTER' if there else 'CREATE'} ROLE {name} LOGIN PASSWORD {literal(password)};")
+        if done.status:  # its words may hold the password
+            raise Failure(f"PostgreSQL did not take the password of role {user}: systemctl status postgresql")
+    return [f"PostgreSQL: the password of role {user}"]
 
 
 def _done(*command: str) -> None:
