@@ -14,7 +14,7 @@ echo "apt=$(command -v apt-get)"
 for address in $(hostname -I); do echo "own=$address"; done
 getent ahosts "$2" | while read -r address rest; do echo "domain=$address"; done
 cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | while read -r n local remote state rest; do
-  [ "$state" = 0A ] && echo "port=$((0x${local##*:}))"
+  if [ "$state" = 0A ]; then echo "port=$((0x${local##*:}))"; fi
 done
 """
 

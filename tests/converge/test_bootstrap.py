@@ -62,6 +62,7 @@ def owned(host: Host) -> dict[str, str]:
         ("echo /srv/other > /var/lib/ai-admin-bootstrap", "NAME is no bare host, it was made for /srv/other"),
         ("systemd-run -q -u busy --socket-property=ListenStream=443 true", "something listens at port 443"),
     ],
+    ids=["an application", "another folder", "a site"],
 )
 def test_what_is_there_is_left_alone(bare: Host, plant: str, told: str) -> None:
     bare.ssh("sh -e", input=plant)
