@@ -18,12 +18,11 @@ from tests.converge.conftest import APP, QUICK, apps, differing, read, replace, 
 from tests.converge.watcher import START, watching
 from tests.rehearsal.host import Host, of_this_run, until
 from tests.rehearsal.image import HERE
-from tests.rehearsal.story import ROOT, Deployed, deploy
+from tests.rehearsal.story import Deployed, deploy
 
 pytestmark = pytest.mark.slow
 
 INVENTORY = "tests/rehearsal/bare.py"
-BOOTSTRAP = (ROOT / "bootstrap.py").read_text(encoding="utf-8")
 SITE = "ai-admin.app"
 LIVE = f"/etc/letsencrypt/live/{SITE}/fullchain.pem"
 NODE = {"trixie": 20, "bookworm": 22}  # Debian 12's own is 18
@@ -38,7 +37,7 @@ def bare(request: pytest.FixtureRequest) -> Iterator[Host]:
 
 
 def bootstrap(host: Host, *arguments: str) -> Deployed:
-    return deploy(host, *arguments, runbook=BOOTSTRAP, inventory=INVENTORY)
+    return deploy(host, *arguments, file="bootstrap.py", inventory=INVENTORY)
 
 
 def nothing_changes(host: Host) -> str:
@@ -78,10 +77,19 @@ def test_what_is_there_is_left_alone(bare: Host, plant: str, told: str) -> None:
     assert not {path for path in differing(before, owned(bare)) if not path.startswith((APP, "/var/lib/ai-admin"))}
 
 
+def test_a_plan_changes_nothing(bare: Host) -> None:
+    before = owned(bare)
+    done = bootstrap(bare, "--dry")
+    assert (done.code, "Certificate, self-signed" in done.changed) == (0, True), done.output
+    assert differing(before, owned(bare)) == set()
+
+
 def test_a_bare_host_becomes_one_that_deploy_converges(bare: Host) -> None:
     done = bootstrap(bare)
     assert done.code == 0, done.output
     assert f"{SITE} leads to nowhere, and this host is {bare.address}" in done.output
+    assert f"changed: {', '.join(done.changed)}\n" in done.output
+    assert f"next: pyinfra {INVENTORY} deploy.py --limit {bare.name}\n" in done.output
     nothing_changes(bare)
     assert int(bare.ssh("node --version").stdout.lstrip("v").partition(".")[0]) == NODE[bare.bare]
 

@@ -15,7 +15,7 @@ def main() -> int:
     )
     parser.add_argument("-n", "--name", default="main", help="which host (up to six at once)")
     parser.add_argument(
-        "--bare", default="", metavar="SUITE", help="up, reset: a Debian (bookworm, trixie) with nothing"
+        "--bare", default="", choices=("bookworm", "trixie"), help="up, reset: a Debian with nothing on it"
     )
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("up", help="build (cached) and boot")
