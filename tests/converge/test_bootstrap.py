@@ -148,7 +148,7 @@ def test_an_env_without_the_password_of_redis_is_told(bare: Host) -> None:
 
 def test_it_comes_back_after_a_power_cut(bare: Host) -> None:
     bare.power_cycle()
-    until(120, "the API", lambda: '"status"' in through_nginx(bare, "/health"))
+    until(120, "the API", lambda: '"status":"ok"' in through_nginx(bare, "/marketplace/health-check"))
     assert apps(bare)["ai-admin-api"].status == "online"
     assert bare.ssh("nft list ruleset").stdout.count("policy drop") == 1
     nothing_changes(bare)
