@@ -70,7 +70,7 @@ if lacks(f"{app}/node_modules/.package-lock.json"):  # npm writes it last: sourc
             name="Application",
             src=str(bare.folder(settings.app_source)),
             dest=app,
-            exclude="*/.env",
+            exclude="*/.env*",
             exclude_dir=["node_modules", ".git"],
             add_deploy_dir=False,
         )

@@ -189,6 +189,7 @@ def _telling_of_a_stop(run_ops: Callable[..., None]) -> Callable[..., None]:
 
 
 def _tell_in_short(state: State) -> None:
+    is_bare = "bootstrap.py" in map(os.path.basename, parameters()["operations"])
     logger.info("--> In short:")
     for host in filter(state.is_host_in_limit, state.inventory):
         channel, has_failed = Channel.of(host), host in state.failed_hosts
@@ -196,14 +197,13 @@ def _tell_in_short(state: State) -> None:
             host.log("not begun: nothing was changed there")
             continue
         nothing = "nothing" if has_failed else "nothing, it is as it should be"
-        changed = channel.changed or _changed(state, host)
+        changed = _changed(state, host) if is_bare else channel.changed
         host.log(f"changed: {', '.join(changed) or nothing}")
         if channel.pending:
             host.log(f"pending: {', '.join(channel.pending)}; fill in .env in this folder when it comes, and run again")
         if has_failed:
             host.log("failed: its red lines above say why, and what to do")
         else:
-            is_bare = "bootstrap.py" in map(os.path.basename, parameters()["operations"])
             words = ["pyinfra", inventory(), "deploy.py"] if is_bare else ["bin/verify", inventory()]
             host.log(f"next: {shlex.join([*words, '--limit', host.name])}")
 
