@@ -153,6 +153,34 @@ def test_it_comes_back_after_a_power_cut(bare: Host) -> None:
     nothing_changes(bare)
 
 
+# --- from git
+
+
+def test_a_lost_application_comes_back_from_git(bare: Host) -> None:
+    repository = bare.root / "srv/app.git"
+    work = bare.folder / "work-tree"
+    commands = [
+        ["git", "init", "-q", "--bare", str(repository)],
+        ["cp", "-r", str(HERE / "app"), str(work)],
+        ["rm", str(work / ".env")],
+        ["git", "-C", str(work), "init", "-q"],
+        ["git", "-C", str(work), "add", "."],
+        ["git", "-C", str(work), "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "The app"],
+        ["git", "-C", str(work), "push", "-q", str(repository), "HEAD:refs/heads/master"],
+    ]
+    for command in commands:
+        subprocess.run(command, check=True)
+    bare.ssh(f"rm -rf {APP}")
+    done = bootstrap(bare, "--data", "app_source=file:///srv/app.git")
+    assert done.code == 0, done.output
+    assert {"Application", "npm ci", "Passwords"} <= {*done.changed}
+    again = bootstrap(bare, "--data", "app_source=file:///srv/app.git")
+    assert (again.code, again.changed) == (0, []), again.output
+    converged = deploy(bare, *QUICK)
+    assert converged.code == 0, converged.output
+    ready(bare)
+
+
 # --- the certificate
 
 ACME = f"""
@@ -200,31 +228,3 @@ def test_certbot_is_asked_once_the_name_leads_here(bare: Host) -> None:
     until(60, "nginx to serve the renewed one", lambda: served(bare) != first)
     assert "Pebble" in served(bare)
     bare.ssh("systemctl is-enabled certbot.timer")
-
-
-# --- from git
-
-
-def test_a_lost_application_comes_back_from_git(bare: Host) -> None:
-    repository = bare.root / "srv/app.git"
-    work = bare.folder / "work-tree"
-    commands = [
-        ["git", "init", "-q", "--bare", str(repository)],
-        ["cp", "-r", str(HERE / "app"), str(work)],
-        ["rm", str(work / ".env")],
-        ["git", "-C", str(work), "init", "-q"],
-        ["git", "-C", str(work), "add", "."],
-        ["git", "-C", str(work), "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "The app"],
-        ["git", "-C", str(work), "push", "-q", str(repository), "HEAD:refs/heads/master"],
-    ]
-    for command in commands:
-        subprocess.run(command, check=True)
-    bare.ssh(f"rm -rf {APP}")
-    done = bootstrap(bare, "--data", "app_source=file:///srv/app.git")
-    assert done.code == 0, done.output
-    assert {"Application", "npm ci", "Passwords"} <= {*done.changed}
-    again = bootstrap(bare, "--data", "app_source=file:///srv/app.git")
-    assert (again.code, again.changed) == (0, []), again.output
-    converged = deploy(bare, *QUICK)
-    assert converged.code == 0, converged.output
-    ready(bare)
