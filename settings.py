@@ -26,6 +26,12 @@ _WORD = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _PACKAGE = r"(@[a-z0-9~][a-z0-9._~-]*/)?[a-z0-9~][a-z0-9._~-]*"
 _URL = r"(https://[A-Za-z0-9.-]+|http://127\.0\.0\.1)(:\d+)?(/[A-Za-z0-9._-]+)*"
 _PATH = r"(/[A-Za-z0-9._-]+)+"
+# No user in https://: that is where tokens are put, and git has its address as an argument
+_SERVER = r"[A-Za-z0-9][A-Za-z0-9.-]*"
+_SOURCE = (
+    rf"(https://{_SERVER}(:\d+)?/[\w./~-]+|ssh://(\w+@)?{_SERVER}(:\d+)?/[\w./~-]+"
+    rf"|file:///[\w./~-]+|\w+@{_SERVER}:[\w./~-]+|[/.~][^\n\0]*)?"
+)
 
 
 class BadInput(PyinfraError):
@@ -71,6 +77,7 @@ class Settings:
     app_dir: str = _text(_PATH, "an absolute path without spaces")
     api_app: str = _text(_WORD, "a pm2 application's name")
     api_port: int = _integer(1, 65535)
+    app_source: str = _text(_SOURCE, "a git URL without a password, or a folder that begins with /, ./, ../ or ~/")
     domain: str = _text(_WORD, "a domain name")
     nginx_site: str = _text(_WORD, "a file name below /etc/nginx/sites-available")
     change_proxy_pass: bool = _flag()
@@ -118,5 +125,6 @@ class Settings:
             if name not in own:
                 raise BadInput(f"settings: {name!r} is missing; group_data/all.py has its default")
             if not knob["valid"](own[name]):
-                raise BadInput(f"settings: {name} must be {knob['expected']}, not {own[name]!r}")
+                given = re.sub("//[^/]*@", "//…@", repr(own[name]))  # a token may stand there
+                raise BadInput(f"settings: {name} must be {knob['expected']}, not {given}")
         return cls(**own)

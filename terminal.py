@@ -77,7 +77,7 @@ def inventory() -> str:
 def _check(typed: dict[str, Any]) -> None:
     source, deploys = typed["inventory"], [each for each in typed["operations"] if each.endswith(".py")]
     usage = "type: pyinfra INVENTORY deploy.py"
-    if Path(source).name in ("deploy.py", "rollback.py"):
+    if Path(source).name in ("deploy.py", "rollback.py", "bootstrap.py"):
         raise WrongUsage(f"{source} is no inventory; {usage}")
     if source.endswith(".py") and not Path(source).exists():
         raise WrongUsage(f"there is no inventory {source}; {usage}")
@@ -189,6 +189,7 @@ def _telling_of_a_stop(run_ops: Callable[..., None]) -> Callable[..., None]:
 
 
 def _tell_in_short(state: State) -> None:
+    is_bare = "bootstrap.py" in map(os.path.basename, parameters()["operations"])
     logger.info("--> In short:")
     for host in filter(state.is_host_in_limit, state.inventory):
         channel, has_failed = Channel.of(host), host in state.failed_hosts
@@ -196,13 +197,22 @@ def _tell_in_short(state: State) -> None:
             host.log("not begun: nothing was changed there")
             continue
         nothing = "nothing" if has_failed else "nothing, it is as it should be"
-        host.log(f"changed: {', '.join(channel.changed) or nothing}")
+        changed = _changed(state, host) if is_bare else channel.changed
+        host.log(f"changed: {', '.join(changed) or nothing}")
         if channel.pending:
             host.log(f"pending: {', '.join(channel.pending)}; fill in .env in this folder when it comes, and run again")
         if has_failed:
             host.log("failed: its red lines above say why, and what to do")
         else:
-            host.log(f"next: bin/verify {shlex.join([inventory(), '--limit', host.name])}")
+            words = ["pyinfra", inventory(), "deploy.py"] if is_bare else ["bin/verify", inventory()]
+            host.log(f"next: {shlex.join([*words, '--limit', host.name])}")
+
+
+def _changed(state: State, host: Host) -> list[str]:
+    """By pyinfra's own operations, which bootstrap.py is made of."""
+    found = {hash: data.operation_meta for hash, data in state.ops[host].items()}
+    done = [hash for hash, meta in found.items() if meta.is_complete() and meta.did_change()]
+    return list(dict.fromkeys(name for hash in done for name in sorted(state.get_op_meta(hash).names)))
 
 
 class _FirstContact(BaseStateCallback):

@@ -5,6 +5,7 @@ put the knob into group_data/<group>.py; for one run, pass `--data knob=value`."
 app_dir = "/opt/ai-admin"
 api_app = "ai-admin-api"  # its name in pm2 and in ecosystem.config.js
 api_port = 3000
+app_source = ""  # for bootstrap.py: its git URL as the host reaches it, or its folder on this machine
 
 # The site is what nginx serves as <domain>, in whichever file; where nothing does, it is sites-available/<nginx_site>
 domain = "ai-admin.app"

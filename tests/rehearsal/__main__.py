@@ -14,6 +14,9 @@ def parser() -> argparse.ArgumentParser:
         prog="bin/rehearse", description="A disposable Debian 13 host that looks like production."
     )
     made.add_argument("-n", "--name", default="main", help="which host (up to six at once)")
+    made.add_argument(
+        "--bare", default="", choices=("bookworm", "trixie"), help="up, reset: a Debian with nothing on it"
+    )
     commands = made.add_subparsers(dest="command")
     commands.add_parser("up", help="build (cached) and boot")
     commands.add_parser("reset", help="back to the pristine state")
@@ -26,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     arguments = parser().parse_args()
-    host = Host(arguments.name)
+    host = Host(arguments.name, arguments.bare)
 
     match arguments.command:
         case "up":

@@ -37,9 +37,13 @@ NAME = re.compile(r"[a-z][a-z0-9]{0,7}")  # an interface name holds 15 character
 
 @dataclass(frozen=True)
 class Host:
-    """One rehearsal host. `slot` picks its /30 network: .1 is this machine, .2 the host."""
+    """One rehearsal host. `slot` picks its /30 network: .1 is this machine, .2 the host.
+
+    `bare`: a Debian of this suite ("bookworm") with nothing on it, in the place of the host with the application.
+    """
 
     name: str
+    bare: str = ""
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -106,7 +110,7 @@ class Host:
             if self.is_up:
                 return
             self._clean()
-            lower = image.layers()
+            lower = image.bare(self.bare) if self.bare else image.layers()
             self._claim_slot()
             try:
                 with step(f"boot {self.name} ({self.address})"):
@@ -264,6 +268,8 @@ class Host:
         if done.stdout.strip() != "running":
             failed = self.ssh("systemctl --failed --no-legend", check=False).stdout
             raise SystemExit(f"rehearse: {self.name} booted {done.stdout.strip()}: {failed.strip()}")
+        if self.bare:
+            return
         answers = "curl -sf -o /dev/null localhost:3000/health"
         until(BOOT_SECONDS, "the application", lambda: self.ssh(answers, check=False).returncode == 0)
         # As it was found: the running process had loaded socket.io before it went missing from the disk.
@@ -319,9 +325,9 @@ class Host:
         return sorted(pids - {0})
 
 
-def of_this_run(name: str) -> Host:
+def of_this_run(name: str, bare: str = "") -> Host:
     """A host of the tests. `HOSTS` in the environment keeps apart those of runs that go on at the same time."""
-    return Host(os.environ.get("HOSTS", "") + name)
+    return Host(os.environ.get("HOSTS", "") + name, bare)
 
 
 def known() -> list[Host]:

@@ -28,6 +28,7 @@ PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "openssh-server", "nginx-light", "postgresql", "pgbouncer", "redis-server"),
     *("nodejs", "npm", "ca-certificates", "openssl", "iproute2", "procps", "curl", "acl", "sudo", "python3-minimal"),
 )
+BARE_PACKAGES = ("systemd", "systemd-sysv", "dbus", "openssh-server")  # the least that a provider's image can have
 
 
 def layers() -> list[Path]:
@@ -50,6 +51,35 @@ def _layers() -> list[Path]:
             build(app, lambda target: _provision(base, target))
     _forget_old(keep={base.name, app.name})
     return [app, base]
+
+
+def bare(suite: str) -> list[Path]:
+    """The one layer of a Debian of this suite with nothing on it but systemd, sshd and apt; built when absent."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with (IMAGES / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = IMAGES / f"bare-{digest(suite, *BARE_PACKAGES, LOCAL_CA, BARE)}"
+        if not folder.exists():
+            with step(f"build a bare Debian, {suite} (once, about 1 minute)"):
+                build(folder, lambda target: _bare(suite, target))
+        _forget_old(keep={folder.name})
+    return [folder]
+
+
+# This machine's own way to the registries, as a company's proxy would be: Node's own build does not read Debian's CAs
+BARE = """
+echo cafile=/etc/ssl/certs/ca-certificates.crt > /root/.npmrc
+echo rehearsal > /etc/hostname
+echo force-unsafe-io > /etc/dpkg/dpkg.cfg.d/rehearsal  # no fsync for each file: a rehearsal's disk is thrown away
+systemctl enable systemd-networkd.service ssh.service
+"""
+
+
+def _bare(suite: str, target: Path) -> None:
+    command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(BARE_PACKAGES)}", suite, str(target)]
+    run_logged(command, IMAGES / "bare.log")
+    shutil.copytree(LOCAL_CA, target / LOCAL_CA.relative_to("/"), dirs_exist_ok=True)
+    run_logged(["chroot", str(target), "sh", "-euc", BARE], IMAGES / "bare.log")
 
 
 def digest(*parts: str | Path) -> str:
@@ -148,7 +178,7 @@ def run_logged(command: list[str], log: Path) -> None:
 
 def _forget_old(keep: set[str]) -> None:
     """Of each kind keep the newest six besides the one in use: branches are switched to and fro."""
-    for kind in ("base-", "app-", "minimal-"):
+    for kind in ("base-", "app-", "minimal-", "bare-"):
         mounted = Path("/proc/self/mounts").read_text()  # a host that runs may still stand on an old one
         old = [path for path in IMAGES.glob(f"{kind}*") if path.name not in keep and str(path) not in mounted]
         for path in sorted(old, key=lambda path: path.stat().st_mtime)[:-6]:

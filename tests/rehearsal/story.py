@@ -58,13 +58,14 @@ def deploy(  # noqa: PLR0913 -- each is something that an operator has a say in
     runbook: str | None = None,
     root: Path = ROOT,
     inventory: str = INVENTORY,
+    file: str = "deploy.py",
 ) -> Deployed:
     """Run deploy.py as an operator would, with secrets from `environment` and the local .env `dotenv` alone.
 
     `runbook` is run in the place of deploy.py's own text. With `--dry`, `changed` is what would change.
     """
     own = root / ".venv/bin/pyinfra"  # of another version of the bundle
-    command = [str(own) if own.exists() else PYINFRA, inventory, "deploy.py", "--limit", host.name]
+    command = [str(own) if own.exists() else PYINFRA, inventory, file, "--limit", host.name]
     started = time.monotonic()
     with copy_of_repository(root, dotenv, runbook) as folder:
         done = subprocess.run(

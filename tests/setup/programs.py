@@ -40,7 +40,7 @@ RUNS_TEXT = {  # where it is a line for the shell
     "os": {"system", "popen"},
     "asyncio": {"create_subprocess_shell"},
 }
-BY_NAME = ("deploy.py", "rollback.py")  # what README.md says to run after a bin/setup without arguments
+BY_NAME = ("deploy.py", "rollback.py", "bootstrap.py")  # what README.md says to run after a bin/setup without arguments
 
 Known = dict[tuple[str, str], Iterable[str]]  # (file, expression): programs
 

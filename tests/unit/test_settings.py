@@ -17,6 +17,10 @@ BAD: dict[str, list[Any]] = {
     "app_dir": ["", "opt/ai-admin", "/opt/ai admin", "/opt/$(id)", "/opt/a\n", "/", None],
     "api_app": ["", "-x", "a b", "a;b", "a\n", 3],
     "api_port": [0, 65536, -1, "3000", 3000.0, True, None],
+    "app_source": [
+        *("ai-admin", "--upload-pack=x", "ext::sh -c x", "http://a.example/x", "https://a.example", "/a\nb", None),
+        *("https://user@a.example/x", "ssh://git:word@a.example/x", "ssh://-oProxyCommand=x/y", "git@-oProxyCommand:y"),
+    ],
     "domain": ["", "-a.example", "a b", "a;", "https://a.example", None],
     "nginx_site": ["", "../nginx.conf", "a/b", ".hidden", "-x"],
     "packages": [[], "socket.io", {"Socket IO": "1"}, {"a": ""}, {"a": " "}, {"a": 1}, {"--flag": "1"}, {3: "1"}],
@@ -54,6 +58,32 @@ def test_bad_value_is_refused_in_one_line_that_names_the_knob(knob: str, value: 
     message = str(refused.value)
     assert message.startswith(f"settings: {knob} must be ")
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *(
+            "",
+            "/srv/ai admin",
+            "./app",
+            "../app",
+            "~/app",
+            "git@a.example:me/app.git",
+            "https://a.example:8443/me/app.git",
+        ),
+        *("ssh://git@a.example:22/me/app.git", "ssh://a.example/~me/app", "file:///srv/app.git"),
+    ],
+)
+def test_a_source_of_the_application(source: str) -> None:
+    assert Settings.load({**DEFAULTS, "app_source": source}).app_source == source
+
+
+def test_a_token_in_a_url_is_not_shown() -> None:
+    with pytest.raises(BadInput) as refused:
+        Settings.load({**DEFAULTS, "app_source": "https://me:s3cret@a.example/app.git"})
+    assert "s3cret" not in str(refused.value)
+    assert "'https://…@a.example/app.git'" in str(refused.value)
 
 
 def test_unknown_knob() -> None:

@@ -48,7 +48,7 @@ def test_wrong_usage_is_one_line_and_2(what: str) -> None:
     assert [each for each in done.stderr.splitlines() if "pyinfra error" in each and line in each], done.stderr
 
 
-@pytest.mark.parametrize("deploy", ["deploy.py", "rollback.py"])
+@pytest.mark.parametrize("deploy", ["deploy.py", "rollback.py", "bootstrap.py"])
 def test_from_another_folder(tmp_path: Path, deploy: str) -> None:
     """The order is told where config.py of this folder is not seen: so the modules were found."""
     done = typed("PROJECT/deploy.py", f"PROJECT/{deploy}", "-y", folder=tmp_path)
