@@ -38,6 +38,12 @@ def test_a_report_into_no_folder_is_refused_before_the_checks(tmp_path: Path) ->
     assert done.stderr.splitlines()[-1].startswith(f"verify: argument --html: there is no folder {tmp_path}/no")
 
 
+def test_an_inventory_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    done = verify(tmp_path, "your.py")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("verify: argument inventory: there is no inventory your.py")
+
+
 def test_a_report_into_a_folder_is_refused_before_the_checks(tmp_path: Path) -> None:
     (tmp_path / "my.py").write_text(NOWHERE)
     done = verify(tmp_path, "my.py", "--html", ".")

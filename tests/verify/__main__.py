@@ -42,6 +42,8 @@ class Parser(argparse.ArgumentParser):
 def _inventory(word: str) -> str:
     """A file is one of the folder that bin/verify was called from; else it is of the bundle, or no file."""
     file = CALLED_FROM / word
+    if word.endswith(".py") and not (file.exists() or Path(word).exists()):
+        raise argparse.ArgumentTypeError(f"there is no inventory {word}")
     return str(file) if file.exists() else word
 
 
