@@ -23,7 +23,7 @@ from pyinfra.api.state import BaseStateCallback, State, StateStage
 from pyinfra.connectors import util
 from pyinfra.context import ctx_config, ctx_host, ctx_state, state
 from pyinfra_cli import prints
-from pyinfra_cli.exceptions import CliError
+from pyinfra_cli.exceptions import CliError, WrappedError
 
 from channel import Channel
 from first_contact import first_contact
@@ -58,6 +58,7 @@ def attend() -> None:
     cli.print_run_json = _print_json
     cli.print_results = _summing_up(cli.print_results)
     cli.run_ops = _telling_of_a_stop(cli.run_ops)
+    cli.WrappedError = _shown
     vars(util)["getpass"] = _password(vars(util)["getpass"])
 
 
@@ -87,6 +88,14 @@ def _check(typed: dict[str, Any]) -> None:
             raise WrongUsage(f"{file} deploys nothing; is it an inventory? One inventory at a time; {usage}")
     if deploys and not (typed["yes"] or typed["dry"] or typed["json_output"] or sys.stdin.isatty()):
         raise WrongUsage("there is no terminal to ask on: add -y to apply, or --dry to see the plan alone")
+
+
+def _shown(error: PyinfraError) -> WrappedError:
+    """Our own lines say all: a file and line of our source before them is nothing that the operator can mend."""
+    shown = WrappedError(error)
+    if not type(error).__module__.startswith("pyinfra"):
+        shown.traceback = None
+    return shown
 
 
 def _interrupted(number: int, frame: FrameType | None) -> NoReturn:

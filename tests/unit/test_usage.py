@@ -48,6 +48,12 @@ def test_wrong_usage_is_one_line_and_2(what: str) -> None:
     assert [each for each in done.stderr.splitlines() if "pyinfra error" in each and line in each], done.stderr
 
 
+def test_our_own_lines_name_no_place_in_our_source() -> None:
+    done = typed("@local", "deploy.py", "--dry", "--data", "api_prot=1")
+    assert done.returncode == 1
+    assert "--> pyinfra error: settings: 'api_prot' is not a knob" in done.stderr
+
+
 @pytest.mark.parametrize("deploy", ["deploy.py", "rollback.py", "bootstrap.py"])
 def test_from_another_folder(tmp_path: Path, deploy: str) -> None:
     """The order is told where config.py of this folder is not seen: so the modules were found."""
