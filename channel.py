@@ -5,6 +5,7 @@ in an argument list, an environment or a file. A look or a step is one process.
 """
 
 import getpass
+import hashlib
 import json
 import socket
 import subprocess
@@ -36,6 +37,7 @@ from pyinfra.connectors.util import (
     OutputLine,
     execute_command_with_sudo_retry,
     extract_control_arguments,
+    make_unix_command,
     make_unix_command_for_host,
 )
 
@@ -111,6 +113,13 @@ def _modules() -> str:
     sources = sorted(Path(remote.look.__file__).parent.glob("*.py"))  # of the package that is imported
     names = {file: "remote" if file.stem == "__init__" else f"remote.{file.stem}" for file in sources}
     return wire.pack({name: file.read_text(encoding="utf-8") for file, name in names.items()})
+
+
+def digests() -> str:
+    """What a key that can only converge may start, a line each: see files/usr/local/sbin/ai-admin-converge."""
+    known = {"the command": make_unix_command(PYTHON).get_raw_value().encode()}
+    known["the modules"] = json.dumps(wire.unpack(_modules())).encode()
+    return "".join(f"{hashlib.sha256(data).hexdigest()} {what} of {bundle()}\n" for what, data in known.items())
 
 
 def message(function: Callable[P, object], /, *_: P.args, **arguments: P.kwargs) -> str:
@@ -416,3 +425,7 @@ def bundle() -> str:
     with suppress(FileNotFoundError):
         return subprocess.run(command, cwd=HERE, capture_output=True, text=True).stdout.strip() or "unknown"
     return "unknown"
+
+
+if __name__ == "__main__":
+    print(digests(), end="")

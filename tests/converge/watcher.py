@@ -24,7 +24,7 @@ from tests.rehearsal.story import ROOT
 FOLDERS = ("tmp", "var/tmp", "dev/shm", "run")  # where temporary files end up
 BIG = 1_000_000  # bytes; more is no temporary file of a deploy
 DEEP = 4  # folders below the root
-START = "canary-"  # how every planted secret begins
+START = "773091758442"  # how every planted secret begins: an application id is a number
 PATIENCE = 300  # seconds for one look at everything, on a machine that is busy with other things
 
 T = TypeVar("T")

@@ -331,9 +331,12 @@ def of_this_run(name: str, bare: str = "") -> Host:
 
 
 def known() -> list[Host]:
-    """Every host that has a folder, running or not, by slot."""
-    found = [Host(path.parent.name) for path in HOSTS.glob("*/slot")]
-    return sorted(found, key=lambda host: host.slot)
+    """Every host that has a folder, running or not, by slot; none that another run is making or taking down."""
+    found = {}
+    for path in HOSTS.glob("*/slot"):
+        with suppress(FileNotFoundError, ValueError):
+            found[int(path.read_text())] = Host(path.parent.name)
+    return [found[slot] for slot in sorted(found)]
 
 
 def require_machine() -> None:
