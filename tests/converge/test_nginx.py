@@ -183,7 +183,7 @@ EVERY_PATH = tuple(
 )
 SHAPES = {
     "conf.d, and another server before it": Shape(
-        {"conf.d/site.conf": PLAIN + server("8443 ssl", "return 404;") + server("443 ssl", SCRIPTS, LANDS)},
+        {"conf.d/site.conf": PLAIN + server("8444 ssl", "return 404;") + server("443 ssl", SCRIPTS, LANDS)},
         "conf.d/site.conf",
         EVERY_PATH,
     ),
@@ -272,7 +272,7 @@ REFUSED = {
         + server("443 ssl", "location ^~ /socket.io/ { proxy_pass http://localhost:4000; }", LANDS)
     },
     "/etc/nginx/conf.d/site.conf has no server on 443 for ai-admin.app; run certbot first, or set domain": {
-        "conf.d/site.conf": PLAIN + server("8443 ssl", LANDS)
+        "conf.d/site.conf": PLAIN + server("8444 ssl", LANDS)
     },
 }
 
