@@ -5,7 +5,6 @@ in an argument list, an environment or a file. A look or a step is one process.
 """
 
 import getpass
-import hashlib
 import json
 import socket
 import subprocess
@@ -117,9 +116,9 @@ def _modules() -> str:
 
 def digests() -> str:
     """What a key that can only converge may start, a line each: see files/usr/local/sbin/ai-admin-converge."""
-    known = {"the command": make_unix_command(PYTHON).get_raw_value().encode()}
-    known["the modules"] = json.dumps(wire.unpack(_modules())).encode()
-    return "".join(f"{hashlib.sha256(data).hexdigest()} {what} of {bundle()}\n" for what, data in known.items())
+    modules = json.dumps(wire.unpack(_modules()))  # unpacked: each laptop's zlib packs differently
+    known = {"the command": make_unix_command(PYTHON).get_raw_value(), "the modules": modules}
+    return "".join(f"{files.sha256(text.encode())} {what} of {bundle()}\n" for what, text in known.items())
 
 
 def message(function: Callable[P, object], /, *_: P.args, **arguments: P.kwargs) -> str:

@@ -12,7 +12,7 @@ from channel import Channel, Step
 from facts.look import ask
 from operations.statements import Statement, Thing, statements
 from remote.files import content, sha256
-from remote.migration import literal
+from remote.migration import identifier, literal
 from remote.readings import Applied, Relation
 from rules import MIGRATION, MIGRATION_COPY
 from settings import BadInput
@@ -124,7 +124,7 @@ def _afterwards(statement: Statement, now: Applied) -> list[str]:
     if not isinstance(node, ast.IndexStmt):
         return []
     is_broken = found and node.idxname in found["indexes"]
-    drop = [f"DROP INDEX CONCURRENTLY {_quoted(found['schema'], node.idxname)}"] if found and is_broken else []
+    drop = [f"DROP INDEX CONCURRENTLY {identifier(found['schema'], node.idxname)}"] if found and is_broken else []
     return [*drop, statement.concurrently()] if drop or node.concurrent or _rows(statement, now) else []
 
 
@@ -136,16 +136,12 @@ def _grants(file: Sequence[Statement], now: Applied) -> tuple[list[str], list[st
         found = _find(now, table)
         for role in now["roles"] if found is None else found["denied"]:
             said.setdefault(role, []).append(table)
-            name, to = _quoted(*table.split(".")), _quoted(role)
+            name, to = identifier(*table.split(".")), identifier(role)
             grants += [
                 f"GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO {to}",
                 GRANT.format(literal(name), literal(f" TO {to}")),
             ]
     return [f"{role} gets the rights to use {', '.join(tables)}" for role, tables in said.items()], grants
-
-
-def _quoted(*names: str) -> str:
-    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
 def check(now: Applied, name: str, pooled: bool) -> Plan:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 
 from remote import Failure, dotenv, files
-from remote.migration import literal, psql
+from remote.migration import identifier, literal, psql
 from remote.processes import run
 
 REDIS = "/etc/redis/redis.conf"
@@ -58,7 +58,8 @@ def _redis(password: str, apply: bool) -> list[str]:
         files.write_whole(OWN, wanted, 0o640, owner=(0, group))
         if not main.endswith(INCLUDE.encode()):
             files.write_whole(REDIS, main + INCLUDE.encode(), 0o640)
-        _done("systemctl", "restart", "redis-server")
+        if (done := run("systemctl", "restart", "redis-server")).status:
+            raise Failure(f"systemctl restart redis-server: {done.stderr.strip()}")
     return ["redis asks for the password of .env"]
 
 
@@ -72,15 +73,10 @@ def _role(env: Mapping[str, str], apply: bool) -> list[str]:
     if psql(own, "SELECT 1;").status == 0:
         return []
     if apply:
-        name = '"' + user.replace('"', '""') + '"'
         there = psql(None, f"SELECT 1 FROM pg_roles WHERE rolname = {literal(user)};").stdout.strip()
-        done = psql(None, f"{'ALTER' if there else 'CREATE'} ROLE {name} LOGIN PASSWORD {literal(password)};")
+        done = psql(
+            None, f"{'ALTER' if there else 'CREATE'} ROLE {identifier(user)} LOGIN PASSWORD {literal(password)};"
+        )
         if done.status:  # its words may hold the password
             raise Failure(f"PostgreSQL did not take the password of role {user}: systemctl status postgresql")
     return [f"PostgreSQL: the password of role {user}"]
-
-
-def _done(*command: str) -> None:
-    done = run(*command)
-    if done.status:
-        raise Failure(f"{' '.join(command)}: {done.stderr.strip()}")

@@ -70,6 +70,11 @@ def psql(database: Mapping[str, str] | None, script: str, timeout: float = 30) -
         os.close(service)
 
 
+def identifier(*names: str) -> str:
+    """As an SQL name, such as "schema"."table"."""
+    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
+
+
 def literal(text: str) -> str:
     """As an SQL string."""
     return "'" + text.replace("'", "''") + "'"

@@ -11,12 +11,10 @@ import secrets
 import subprocess
 from collections.abc import Iterator
 from functools import partial
-from tempfile import NamedTemporaryFile
 
 import pytest
 
 from tests.converge.conftest import APP, QUICK, apps, differing, read, replace, sql, through_nginx, tree, verify
-from tests.converge.test_pyinfra import SUDO
 from tests.converge.watcher import START, watching
 from tests.rehearsal.host import Host, of_this_run, until
 from tests.rehearsal.image import HERE
@@ -105,10 +103,7 @@ def test_a_bare_host_becomes_one_that_deploy_converges(bare: Host) -> None:
 
 def ready(host: Host) -> None:
     """But for the tokens, and for the certificate, which nobody renews while it is self-signed."""
-    with NamedTemporaryFile("w", suffix=".py") as inventory:
-        inventory.write(SUDO.format(user="root", data={"outbound": []}, group={}))
-        inventory.flush()
-        found = verify(host, inventory.name)
+    found = verify(host, INVENTORY)
     lacking = {name for name, status in found.rows.items() if status != "ready"}
     assert lacking == {"Partner Token", "Application ID", "HTTPS/SSL"}, found.output
     assert "there is no /etc/letsencrypt/renewal/" in " ".join(found.output.split()), found.output

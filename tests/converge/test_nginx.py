@@ -234,7 +234,7 @@ def plant(host: Host, texts: dict[str, str]) -> None:
 @pytest.fixture
 def six(host: Host) -> Iterator[str]:
     """An IPv6 address of the host, which this machine reaches."""
-    network = f"fd77:0:0:{host.slot:x}::"  # several hosts may be up
+    network = f"{host.six}::"
     host.ssh(f"ip -6 address add {network}2/64 dev host0 nodad")
     here = [f"{network}1/64", "dev", host.interface]
     subprocess.run(["ip", "-6", "address", "add", *here, "nodad"], check=True)

@@ -56,17 +56,12 @@ def verify(host: Host, folder: Path, *arguments: str, inventory: str = INVENTORY
     return Verified(done.returncode, done.stdout, json.loads(file.read_text(encoding="utf-8"))[0])
 
 
-def six(host: Host) -> str:
-    """The first half of IPv6 addresses that no other rehearsal host has."""
-    return f"fd77:0:0:{host.slot + 1:x}"
-
-
 def shell(host: Host, script: str, where: str) -> None:
     """Run a fault's shell script: on the host with the functions of host.sh, or on this machine."""
     if where == "here":
         known = {"table": host.table, "firewall": FIREWALL, "address": host.address, "interface": host.interface}
         known |= {
-            "six": six(host),
+            "six": host.six,
             "ssh": " ".join(host.ssh_command()),
             "site": "/etc/nginx/sites-available/ai-admin.app",
         }

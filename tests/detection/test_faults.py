@@ -8,7 +8,7 @@ from string import Template
 
 import pytest
 
-from tests.detection.conftest import Verified, altered, shell, six, verify
+from tests.detection.conftest import Verified, altered, shell, verify
 from tests.detection.faults import FAULTS, Fault
 from tests.rehearsal.host import Host
 from tests.rehearsal.story import ROOT, deploy
@@ -29,7 +29,7 @@ def test_without_a_fault_all_ten_are_ready(sound: Verified) -> None:
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_fault(ver: Host, sound: Verified, fault: Fault, tmp_path: Path) -> None:
     del sound  # verified before the first fault
-    known = {"address": ver.address, "gateway": ver.gateway, "six": six(ver)}
+    known = {"address": ver.address, "gateway": ver.gateway, "six": ver.six}
     address = Template(fault.address).substitute(known)
     own = {"verify_ca": str(ver.root / fault.ca)} if fault.ca else {}
     inventory = altered(tmp_path, verify_address=address, **own)

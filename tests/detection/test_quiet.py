@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.detection.conftest import Verified, altered, shell, six, verify
+from tests.detection.conftest import Verified, altered, shell, verify
 from tests.rehearsal.host import Host, until
 from tests.rehearsal.story import INVENTORY, ROOT, deploy
 
@@ -124,11 +124,11 @@ def test_what_an_editor_leaves_and_a_crash_loop_that_has_ended_are_no_alarm(
 def test_a_laptop_without_ipv6_is_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
     """This machine has no address there, so it cannot reach the host's."""
     del sound
-    ver.ssh(f"ip -6 address add {six(ver)}::2/64 dev host0 nodad")
+    ver.ssh(f"ip -6 address add {ver.six}::2/64 dev host0 nodad")
     try:
-        found = verify(ver, tmp_path, inventory=altered(tmp_path, verify_address=f"{ver.address},{six(ver)}::2"))
+        found = verify(ver, tmp_path, inventory=altered(tmp_path, verify_address=f"{ver.address},{ver.six}::2"))
     finally:
-        ver.ssh(f"ip -6 address del {six(ver)}::2/64 dev host0")
+        ver.ssh(f"ip -6 address del {ver.six}::2/64 dev host0")
     assert found.code == 0, found.output
 
 

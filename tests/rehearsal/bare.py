@@ -3,4 +3,5 @@
 from tests.rehearsal.image import HERE
 from tests.rehearsal.inventory import rehearsal as _all
 
-bare = [(name, {**data, "app_source": str(HERE / "app")}) for name, data in _all]
+_own = {"app_source": str(HERE / "app"), "outbound": []}  # no stand-in for servers elsewhere is on a bare host
+bare = [(name, {**data, **_own}) for name, data in _all]

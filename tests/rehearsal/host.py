@@ -82,6 +82,11 @@ class Host:
         return f"{NETWORK}.{4 * self.slot + 2}"
 
     @property
+    def six(self) -> str:
+        """The first half of the IPv6 addresses that a test may give this host, and no other has."""
+        return f"fd77:0:0:{self.slot + 1:x}"
+
+    @property
     def ssh_config(self) -> Path:
         return self.folder / "ssh_config"
 

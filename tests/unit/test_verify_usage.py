@@ -10,6 +10,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from tests.rehearsal.story import ROOT
 from tests.verify.backend import AGENT, LAUNCH
 
@@ -31,24 +33,19 @@ def test_files_are_of_the_folder_that_it_is_called_from(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out.json").read_text())[0]["host"] == "a.invalid"
 
 
-def test_a_report_into_no_folder_is_refused_before_the_checks(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("my.py", "--html", "no/out.html"), "argument --html: there is no folder FOLDER/no"),
+        (("my.py", "--html", "."), "argument --html: FOLDER cannot be written"),
+        (("your.py",), "argument inventory: there is no inventory your.py"),
+    ],
+)
+def test_what_is_not_there_is_refused_before_the_checks(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     (tmp_path / "my.py").write_text(NOWHERE)
-    done = verify(tmp_path, "my.py", "--html", "no/out.html")
+    done = verify(tmp_path, *words)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f"verify: argument --html: there is no folder {tmp_path}/no")
-
-
-def test_an_inventory_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    done = verify(tmp_path, "your.py")
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("verify: argument inventory: there is no inventory your.py")
-
-
-def test_a_report_into_a_folder_is_refused_before_the_checks(tmp_path: Path) -> None:
-    (tmp_path / "my.py").write_text(NOWHERE)
-    done = verify(tmp_path, "my.py", "--html", ".")
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f"verify: argument --html: {tmp_path} cannot be written")
+    assert done.stderr.splitlines()[-1].startswith(f"verify: {said.replace('FOLDER', str(tmp_path))}")
 
 
 def test_a_changed_host_key_is_no_unknown_one(tmp_path: Path) -> None:

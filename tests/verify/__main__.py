@@ -77,10 +77,11 @@ def parser() -> Parser:
 
 
 def parse() -> argparse.Namespace:
-    arguments = parser().parse_args()
+    known = parser()
+    arguments = known.parse_args()
     asked = [name for name in ("json", "junit", "html", "live", "live_qr") if getattr(arguments, name) is not None]
     if arguments.drift and asked:
-        parser().error(f"--drift cannot be combined with --{asked[0].replace('_', '-')}")
+        known.error(f"--drift cannot be combined with --{asked[0].replace('_', '-')}")
     return arguments
 
 
