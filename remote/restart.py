@@ -11,6 +11,7 @@ from remote.readings import Api
 from remote.waiting_room import Room, open_room
 
 AGAIN = 0.05  # seconds
+ENDS = 5  # of each of its processes, after which the app is given up
 GONE = 1  # seconds without a process after which pm2 is asked whether it has given up
 HEALTH = 5  # seconds for an answer
 LINES = 20  # of the app's error log
@@ -140,28 +141,33 @@ def health(port: int, worst: int = 500) -> str:
 def wait_until_stable(api: Api, room: Room, worst: int = 500) -> None:
     """Returns when the app is up: its port answers /health below `worst`, and its processes stay the same.
 
-    Raises Failure after `start_timeout` without an answer; at once when pm2 has given up, as it does after
-    `max_restarts` starts that ended within a second (pm2 7.0: in 4 s at best).
+    Who waits is let in at the first answer; but once the app has ended, only when it has proved stable.
+
+    Raises Failure after `start_timeout` without an answer; when its processes have ended ENDS times (pm2 7.0 itself
+    counts only starts that ended within `min_uptime`, a second: an app that takes longer to load and then ends would
+    be started for ever); and at once when pm2 has given up, as it does after `max_restarts` such starts.
     """
     begun = seen = time.monotonic()  # `seen`: when a process of the app was last there
     answered: float | None = None  # when the processes now running first answered
-    cause, last = "its port never opened", set[str]()
+    cause, last, ended, instances = "its port never opened", set[str](), 0, 1
     while time.monotonic() - begun < api["start_timeout"] + (0 if answered is None else api["settle_time"]):
         running = {process.id for process in pm2.processes(api["app"])}
         if not running or running != last:
             if last and answered is not None:
                 cause = "it answered, then ended and was started again"
+            ended, instances = ended + len(last - running), max(instances, len(running))
             answered, last = None, running
             room.hold()
+            if ended >= ENDS * instances:
+                cause += f"; it ended {ended} times"
+                break
         if running and answered is None and pm2.serves(api["app"], api["port"]):
             wrong = health(api["port"], worst)
-            if wrong:
-                cause = wrong
-            else:
-                answered = time.monotonic()
-                room.let_in()
-                nginx.retry_upstreams(api["port"], api["start_timeout"])
-        if answered is not None and time.monotonic() - answered >= api["settle_time"]:
+            cause, answered = (wrong, None) if wrong else (cause, time.monotonic())
+        is_stable = answered is not None and time.monotonic() - answered >= api["settle_time"]
+        if (is_stable or (answered is not None and not ended)) and room.let_in():
+            nginx.retry_upstreams(api["port"], api["start_timeout"])
+        if is_stable:
             return
         if running:
             seen = time.monotonic()

@@ -55,11 +55,13 @@ class Room:
             self._is_up.clear()
             os.symlink(f"/proc/{os.getpid()}/task/{self.thread.native_id}", self.sign)
 
-    def let_in(self) -> None:
-        """The API answers: who waits is passed on, and new requests go to it directly."""
-        if not self._is_up.is_set():
-            files.remove(self.sign)
-            self._is_up.set()
+    def let_in(self) -> bool:
+        """The API answers: who waits is passed on, and new requests go to it directly. Returns whether any waited."""
+        if self._is_up.is_set():
+            return False
+        files.remove(self.sign)
+        self._is_up.set()
+        return True
 
     def _receive(self) -> None:
         with suppress(OSError):  # the room was closed

@@ -197,6 +197,16 @@ FAULTS = [
         person=True,
     ),
     Fault(
+        "redis cannot save",  # redis 8.0 refuses even PING then
+        "chmod 500 /var/lib/redis; save_redis err",
+        "chmod 750 /var/lib/redis; save_redis ok",
+        ("health", "redis_takes_writes"),
+        ("Endpoints",),
+        "redis refuses writes: MISCONF",
+        "redis-server.log",
+        person=True,
+    ),
+    Fault(
         "redis has no memory left",
         "redis config set maxmemory 1",
         "redis config set maxmemory 0",
@@ -792,6 +802,16 @@ FAULTS = [
         person=True,
     ),
     Fault(
+        "/auth/ goes to another port",
+        "edit $site '/location .auth/,/}/s,proxy_pass [^;]*,proxy_pass http://localhost:9,'; reload",
+        "back $site; reload",
+        ("nginx_passes_on[/auth/]",),
+        ("Nginx WebSocket",),
+        "nginx asks where nothing answers",
+        "correct the address of its `proxy_pass`",
+        person=True,
+    ),
+    Fault(
         "/marketplace/ loses Authorization",
         "edit $site '/location .marketplace/,/}/s,proxy_set_header Host,proxy_set_header Authorization \"\"; &,';"
         " reload",
@@ -1135,6 +1155,32 @@ FAULTS = [
         ("the_applications_role_can_use_the_tables",),
         ("Database",),
         "ai_admin may not read and write marketplace_tokens",
+    ),
+    Fault(
+        "it has none to the events",
+        "sql 'REVOKE SELECT ON marketplace_events FROM ai_admin'",
+        "sql 'GRANT SELECT ON marketplace_events TO ai_admin'",
+        ("the_applications_role_can_use_the_tables",),
+        ("Database",),
+        "ai_admin may not read and write marketplace_events",
+    ),
+    Fault(
+        "it has none to a sequence",
+        "sql 'REVOKE ALL ON SEQUENCE marketplace_events_id_seq FROM ai_admin'",
+        "sql 'GRANT USAGE, SELECT ON SEQUENCE marketplace_events_id_seq TO ai_admin'",
+        ("the_applications_role_can_use_the_tables",),
+        ("Database",),
+        "ai_admin may not use marketplace_events_id_seq",
+    ),
+    Fault(
+        "the application's database is a standby",
+        "standby; edit $app/.env s/^POSTGRES_PORT=.*/POSTGRES_PORT=5433/; restart",
+        "back $app/.env; restart; of_standby stop; rm -r /var/tmp/standby",
+        ("the_applications_sessions_can_write",),
+        ("Database",),
+        "is a standby",
+        "name its primary in .env",
+        person=True,
     ),
     Fault(
         "a column that the entry writes has another name",

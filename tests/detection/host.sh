@@ -46,4 +46,16 @@ keep_certificate() { keep $live/privkey.pem; keep $live/fullchain.pem; }
 back_certificate() { back $live/privkey.pem; back $live/fullchain.pem; reload; }
 package() { echo "$app/node_modules/$1/package.json"; }
 sql() { (cd / && runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d "${2:-postgres}" -c "$1"); }
-redis() { REDISCLI_AUTH='r#dis-Пароль==' redis-cli "$@" | grep -qx OK; }
+redis_says() { REDISCLI_AUTH='r#dis-Пароль==' redis-cli "$@"; }
+redis() { redis_says "$@" | grep -qx OK; }
+save_redis() { # which must end so: ok or err
+    redis_says bgsave >/dev/null
+    for i in $(seq 100); do redis_says info persistence | grep -q "^rdb_last_bgsave_status:$1" && return; sleep 0.05; done
+    return 9
+}
+of_standby() { (cd / && runuser -u postgres -- /usr/lib/postgresql/*/bin/pg_ctl "$@" -s -w -D /var/tmp/standby); }
+standby() { # of this very database, at port 5433
+    (cd / && runuser -u postgres -- pg_basebackup -R -c fast -D /var/tmp/standby)
+    own="-c config_file=$(echo /etc/postgresql/*/main/postgresql.conf) -c data_directory=/var/tmp/standby"
+    of_standby start -l /dev/null -o "$own -c external_pid_file= -c port=5433"
+}

@@ -10,7 +10,7 @@ from tests.verify.test_data import lacks
 
 # How redis (8.0) refuses a write -> what to do.
 OF_REDIS = {
-    "MISCONF": "make room on its disk, or see why it cannot save: journalctl -u redis-server -n 20 --no-pager",
+    "MISCONF": "see why it cannot save (a full disk, rights): tail -n 20 /var/log/redis/redis-server.log",
     "READONLY": "it is a replica: have REDIS_HOST in the application's .env name the primary, or end that (REPLICAOF)",
     "NOREPLICAS": "bring back its replicas, or lower `min-replicas-to-write` in /etc/redis/redis.conf",
     "OOM": "its memory is full: raise `maxmemory` in /etc/redis/redis.conf, then systemctl restart redis-server",

@@ -182,8 +182,11 @@ class Door:
     def hold(self) -> None:
         self.told.append("hold")
 
-    def let_in(self) -> None:
+    def let_in(self) -> bool:
+        if self.told[-1:] == ["let in"]:
+            return False
         self.told.append("let in")
+        return True
 
 
 def wait_until_stable(door: Door | None = None) -> None:
@@ -205,16 +208,33 @@ def test_every_worker_must_stay_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
     workers(clock, monkeypatch, lambda now: now > 3)
     door = Door()
     wait_until_stable(door)
-    assert door.told[-3:] == ["let in", "hold", "let in"]
+    assert door.told == ["hold", "let in", "hold", "let in"]
     assert 8 < clock.now < 9
+
+
+def test_whoever_waits_is_let_in_again_only_when_it_has_proved_stable(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    workers(clock, monkeypatch, lambda now: now > 3)
+    times: list[float] = []
+
+    class Timed(Door):
+        def let_in(self) -> bool:
+            if is_new := super().let_in():
+                times.append(clock.now)
+            return is_new
+
+    wait_until_stable(Timed())
+    first, second = times
+    assert first == 0 and second > 8
 
 
 def test_a_worker_that_ends_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The other one answers all the while."""
     clock = Clock()
-    workers(clock, monkeypatch, lambda now: now // 2)
-    with pytest.raises(Failure, match="it answered, then ended and was started again"):
+    workers(clock, monkeypatch, lambda now: now // 1.5)
+    with pytest.raises(Failure, match="it answered, then ended and was started again; it ended 10 times"):
         wait_until_stable()
+    assert 15 <= clock.now < 16  # not start_timeout, 20
 
 
 def test_the_answer_of_another_process_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
