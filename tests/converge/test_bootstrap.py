@@ -1,7 +1,6 @@
 """bootstrap.py: from a Debian with nothing but systemd, sshd and apt to a host that deploy.py converges.
 
-A story, its tests in order. It takes 15 minutes, so the whole of bin/test leaves it out:
-`bin/test tests/converge/test_bootstrap.py`. Who signs is pebble, a real ACME server of Debian's, on the host itself.
+A story, its tests in order. It takes 15 minutes. Who signs is pebble, a real ACME server of Debian's, on the host itself.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from tests.rehearsal.host import Host, of_this_run, until
 from tests.rehearsal.image import HERE
 from tests.rehearsal.story import Deployed, deploy
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 INVENTORY = "tests/rehearsal/bare.py"
 SITE = "ai-admin.app"

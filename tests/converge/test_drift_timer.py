@@ -11,7 +11,7 @@ from tests.converge.conftest import QUICK
 from tests.rehearsal.host import Host, until
 from tests.rehearsal.story import ROOT, deploy
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 FOLDER = "/root/ai-admin-deploy"
 SERVICE, TIMER = "ai-admin-drift@root.service", "ai-admin-drift@root.timer"

@@ -14,7 +14,7 @@ from tests.rehearsal.host import Host, of_this_run, until
 from tests.rehearsal.story import EVERYTHING, PYINFRA, ROOT, copy_of_repository, tokens, without_secrets
 from tests.verify.target import targets
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 INVENTORY = "tests/rehearsal/fleet.py"
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -27,7 +27,7 @@ from tests.converge.watcher import START
 from tests.rehearsal.host import Host, until
 from tests.rehearsal.story import EVERYTHING, Deployed, deploy, tokens
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 STEP = "Database migration"
 NAME = "add_marketplace_fields_to_companies.sql"

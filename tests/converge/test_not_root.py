@@ -23,7 +23,7 @@ from tests.rehearsal import image
 from tests.rehearsal.host import Host
 from tests.rehearsal.story import ROOT, deploy, tokens, without_secrets
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 PASSWORD = "pa ss'$word"
 LINES = re.findall(r"^ *(deploy ALL=.*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)

@@ -18,7 +18,7 @@ from tests.rehearsal.salons import APP as NAME
 from tests.rehearsal.salons import DATABASE, DOMAIN, FOLDER, PORT
 from tests.rehearsal.story import EVERYTHING, INVENTORY, ROOT, Deployed, deploy, tokens
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 SECOND = "tests/rehearsal/second.py"
 URL = f"postgresql://{DATABASE}:s3cret@127.0.0.1:5432/{DATABASE}"

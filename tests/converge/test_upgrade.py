@@ -31,6 +31,7 @@ def bundle_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_after_the_upgrade(host: Host, bundle_before: Path) -> None:
     own = tokens()
     first = deploy(host, *QUICK, root=bundle_before)
