@@ -1,6 +1,6 @@
 """bootstrap.py: from a Debian with nothing but systemd, sshd and apt to a host that deploy.py converges.
 
-A story, its tests in order. It takes 15 minutes. Who signs is pebble, a real ACME server of Debian's, on the host itself.
+A story, its tests in order, of 15 minutes. Who signs is pebble, a real ACME server of Debian's, on the host itself.
 """
 
 from __future__ import annotations
