@@ -1185,7 +1185,7 @@ FAULTS = [
     Fault(
         "a column that the entry writes has another name",
         "sql 'ALTER TABLE companies RENAME name TO title; ALTER TABLE companies ALTER title DROP NOT NULL'",
-        "sql 'ALTER TABLE companies DROP name; ALTER TABLE companies RENAME title TO name;"
+        "sql 'ALTER TABLE companies DROP IF EXISTS name; ALTER TABLE companies RENAME title TO name;"
         " ALTER TABLE companies ALTER name SET NOT NULL'",
         ("the_entry_can_write_its_salon",),
         ("Database",),
