@@ -15,6 +15,8 @@ from tests.rehearsal import image
 from tests.rehearsal.host import Host, until
 from tests.rehearsal.story import EVERYTHING, ROOT, deploy, tokens
 
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+
 API = "ai-admin-api"
 USER = "app"
 PIDS = f"cat /home/{USER}/.pm2/pids/{API}-*.pid"
