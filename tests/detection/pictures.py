@@ -58,7 +58,7 @@ def main() -> None:
             command = (sys.executable, "-m", "tests.verify", INVENTORY, "--limit", host.name, "--html", str(report))
             table.write_text(as_page(on_a_terminal(*command)), encoding="utf-8")
             with browser(Path(scratch), "MAP * ~NOTFOUND") as driver:
-                for page, file, width in ((table, TABLE, 1040), (report, REPORT, 900)):
+                for page, file, width in ((table, TABLE, 1110), (report, REPORT, 900)):
                     text = page.read_text(encoding="utf-8").replace(own, "inventory.py deploy.py")
                     page.write_text(text.replace(host.name, "ai-admin.app"), encoding="utf-8")
                     driver.open(page.as_uri())
