@@ -16,6 +16,7 @@ from tests.verify.outside import Outside
 from tests.verify.plugin import DEPLOY, PASS_ON, Seen, Unfit, component, needs
 from tests.verify.target import Answers, Pm2
 from tests.verify.test_site import newest
+from tests.verify.test_surroundings import OF_REDIS
 
 ENTRY = "/auth/yclients/redirect"
 FIRST = f"mount {ROUTES} before the other router in the application's source, then {{pm2}} restart {{app}}"
@@ -93,9 +94,10 @@ def test_health(host: Host, answers: dict[str, Answers], pm2: Pm2, seen: Seen) -
     listed = "systemctl list-units --all --plain --no-legend 'redis*.service' 'postgresql@*.service'"
     down = [line.split()[0] for line in host.run(listed).stdout.splitlines() if line.split()[2] != "active"]
     what = f"{' and '.join(down)} does not run" if down else "redis or the database is away"
+    refused = [remedy for code, remedy in OF_REDIS.items() if code in found.body]  # by redis, which runs
     raise Unfit(
         f"/health answers {found.status}: {what}: {found.body[:120]}",
-        f"systemctl start {' '.join(down)}" if down else LOG,
+        f"systemctl start {' '.join(down)}" if down else (refused or [LOG])[0],
     )
 
 
