@@ -121,6 +121,22 @@ def test_what_an_editor_leaves_and_a_crash_loop_that_has_ended_are_no_alarm(
 
 
 @pytest.mark.slow
+def test_a_crash_loop_that_a_restart_has_ended_is_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
+    """As in an outage: it crashed, somebody deployed, and verifies within the minute."""
+    del sound
+    try:
+        shell(
+            ver,
+            "for i in 1 2 3; do kill -9 $(cat $pids/ai-admin-api-*.pid); sleep 0.5; on 3000; done; restart",
+            "host",
+        )
+        found = verify(ver, tmp_path)
+    finally:
+        shell(ver, ": > /root/.pm2/pm2.log", "host")
+    assert found.code == 0, found.output
+
+
+@pytest.mark.slow
 def test_a_laptop_without_ipv6_is_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
     """This machine has no address there, so it cannot reach the host's."""
     del sound

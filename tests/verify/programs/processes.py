@@ -132,17 +132,26 @@ def asks(daemon: int) -> bool:
 
 
 def crashes(home: str) -> int:
-    """How often the API exited in the last minute without a request to pm2."""
-    recent: list[str] = []
+    """How often the API exited in the last minute by itself, since pm2 was asked to stop or restart it."""
+    found: dict[str, int] = {}  # by pm2's id, of which there are several in cluster mode
+    asked_for: set[str] = set()
     for line in text(f"{home}/pm2.log")[-50_000:].splitlines():
         try:
             when = time.mktime(time.strptime(line[:19], "%Y-%m-%dT%H:%M:%S"))
         except ValueError:
             continue
-        if when > time.time() - 60:
-            recent.append(line)
-    exits = [line for line in recent if f"App [{APP}:" in line and "] exited" in line]
-    return len(exits) - len([line for line in recent if f"Stopping app:{APP} " in line])
+        said = re.search(rf"(Stopping app:|App \[){re.escape(APP)}(?: id)?:(\d+)\]? ?(exited|starting)?", line)
+        if not said or when < time.time() - 60:
+            continue
+        what, number = said[3] or said[1], said[2]
+        if what == "Stopping app:":
+            asked_for.add(number)
+            found[number] = 0
+        elif what == "exited" and number not in asked_for:
+            found[number] = found.get(number, 0) + 1
+        elif what in ("exited", "starting"):
+            asked_for.discard(number)
+    return sum(found.values())
 
 
 def nginx() -> float | None:
