@@ -18,10 +18,10 @@ LINES = 20  # of the app's error log
 HIDDEN = 6  # characters from which on a value of .env is masked in them
 
 
-def restart(deploy: str, *, api: Api, status: str, shadowed: Sequence[str], worst: int = 500) -> dict[str, float]:
+def restart(deploy: str, *, api: Api, shadowed: Sequence[str], worst: int = 500) -> dict[str, float]:
     """Restart it, or start it when pm2 does not know it; returns the seconds until it had proved stable.
 
-    `status` and `shadowed` are what `pm2.read` found; /health must answer below `worst` (an HTTP status).
+    `shadowed` is what `pm2.read` found; /health must answer below `worst` (an HTTP status).
 
     Raises Failure, with the cause and the end of the app's log.
     """
@@ -30,9 +30,7 @@ def restart(deploy: str, *, api: Api, status: str, shadowed: Sequence[str], wors
     except Failure as error:
         raise Failure(f"{api['app']} is not restarted, for it would not come up: {error}") from None
     with open_room(api["port"], api["start_timeout"]) as room:
-        unit = f"pm2-{pm2.owner(api['app']).user}.service"  # as `pm2 startup` names it
-        if status == "no daemon" and run("systemctl", "restart", unit, timeout=90).status != 0:
-            _pm2(api, "resurrect")
+        _start_daemon(api)
         # Each command of pm2 takes half a second: two are spared where its daemon runs the app, or seems to.
         seems_known = bool(pm2.processes(api["app"])) and pm2.daemon_runs(api["app"])
         is_known = seems_known or _is_known(api)
@@ -56,6 +54,13 @@ def restart(deploy: str, *, api: Api, status: str, shadowed: Sequence[str], wors
 
 def _pm2(api: Api, *arguments: str) -> Done:
     return pm2.command(api["app"], api["app_dir"], *arguments)
+
+
+def _start_daemon(api: Api) -> None:
+    """Where it has ended. By systemd, which may be about to: a command of pm2 would start a second one beside it."""
+    unit = f"pm2-{pm2.owner(api['app']).user}.service"  # as `pm2 startup` names it
+    if not pm2.daemon_runs(api["app"]) and run("systemctl", "restart", unit, timeout=90).status != 0:
+        _pm2(api, "resurrect")
 
 
 def _is_known(api: Api) -> bool:
@@ -102,6 +107,7 @@ def _recover(api: Api, room: Room, cause: str, worst: int) -> str:
     except (Failure, OSError) as error:
         after = f"\nand what it had not run yet could not be put back: {error}"
     with suppress(Exception):  # a report never stops a recovery
+        _start_daemon(api)
         known = pm2.known(api["app"], api["app_dir"]) or {}
     log = known.get("pm_err_log_path", "")
     lines = last_lines(log, hidden)  # before the next start adds its own
@@ -180,7 +186,11 @@ def wait_until_stable(api: Api, room: Room, worst: int = 500) -> None:
 
 
 def _given_up(api: Api) -> bool:
-    """Has pm2? A list that fails says nothing of the app; with `restart_delay` set pm2 never says `errored`."""
+    """Has pm2? A list that fails says nothing of the app; with `restart_delay` set pm2 never says `errored`.
+
+    Where its daemon has ended, systemd starts one: to ask pm2 then would start a second one, and both the app.
+    """
     with suppress(Failure, OSError):
-        return (pm2.known(api["app"], api["app_dir"]) or {}).get("status") in ("errored", "stopped")
+        known = pm2.known(api["app"], api["app_dir"]) if pm2.daemon_runs(api["app"]) else None
+        return (known or {}).get("status") in ("errored", "stopped")
     return False

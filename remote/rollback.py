@@ -33,7 +33,7 @@ def roll_back(deploy: str, *, undo: str, api: Api, keys: Sequence[str]) -> None:
             raise Failure(f"nginx refuses the files as they were before deploy {undo}, so nothing was changed: {after}")
         _put_back(deploy, undo, "api", pm2.processes(api["app"]), of_api)
         if now:
-            restart.restart(deploy, api=api, status=now["status"], shadowed=now["shadowed"], worst=ANY_ANSWER)
+            restart.restart(deploy, api=api, shadowed=now["shadowed"], worst=ANY_ANSWER)
     except Exception:
         for file, entry in backups.manifest(deploy).items():
             if backups.state(file) != backups.old_state(entry):  # a restart that failed has put back what the API reads

@@ -244,6 +244,18 @@ def test_the_answer_of_another_process_proves_nothing(monkeypatch: pytest.Monkey
         wait_until_stable()
 
 
+def test_pm2_is_not_asked_while_its_daemon_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd starts it. pm2's command would start a second one."""
+    clock = Clock()
+    workers(clock, monkeypatch, bool)
+    there = pm2.processes("api")
+    monkeypatch.setattr(pm2, "processes", lambda _: there if clock.now > 4 else [])
+    monkeypatch.setattr(pm2, "daemon_runs", lambda _: clock.now > 4)
+    monkeypatch.setattr(pm2, "command", lambda *_: pytest.fail("pm2 was asked"))
+    wait_until_stable()
+    assert 9 < clock.now < 10
+
+
 # --- restart, with a pm2 that answers as it is told
 
 
@@ -284,8 +296,20 @@ def test_an_app_started_anew_after_a_failed_restart_is_saved(api: Api, monkeypat
     """Else the next boot starts what pm2 had saved before, without it."""
     client = Pm2(restarts=False)
     monkeypatch.setattr(pm2, "command", client.command)
-    restart.restart("20260101T000000Z", api=api, status="online", shadowed=[])
+    restart.restart("20260101T000000Z", api=api, shadowed=[])
     assert client.asked == ["restart api", "start ecosystem.config.js --only api", "save"]
+
+
+@pytest.mark.parametrize("has_unit", [True, False])
+def test_a_daemon_that_has_ended_is_started_by_its_unit(
+    api: Api, monkeypatch: pytest.MonkeyPatch, has_unit: bool
+) -> None:
+    client = Pm2(restarts=True)
+    monkeypatch.setattr(pm2, "command", client.command)
+    monkeypatch.setattr(pm2, "daemon_runs", lambda _: False)
+    monkeypatch.setattr(restart, "run", lambda *words, **_: Done(0 if has_unit else 5, b"", " ".join(words)))
+    restart.restart("20260101T000000Z", api=api, shadowed=[])
+    assert ("resurrect" in client.asked) is not has_unit
 
 
 @pytest.mark.parametrize("error", [Failure("its port never opened"), OSError(12, "no memory"), KeyError("pm2_env")])
@@ -305,7 +329,7 @@ def test_the_files_go_back_whatever_went_wrong(
     env.write_text("A=old\n")
     services.replace_file("1", "api", pm2.processes("api"), str(env), b"A=new\n", sha256(b"A=old\n"), 0o600)
     with pytest.raises(Failure, match="with these it runs as before"):
-        restart.restart("20260101T000000Z", api=api, status="online", shadowed=[])
+        restart.restart("20260101T000000Z", api=api, shadowed=[])
     assert env.read_text() == "A=old\n"
     assert client.asked == ["restart api", "restart api"]
 
@@ -324,7 +348,7 @@ def failing_restart(api: Api, monkeypatch: pytest.MonkeyPatch, new: str = "A=new
     old = sha256(env.read_bytes())
     services.replace_file("1", "api", pm2.processes("api"), str(env), new.encode(), old, 0o600)
     with pytest.raises(Failure) as told:
-        restart.restart("20260101T000000Z", api=api, status="online", shadowed=[])
+        restart.restart("20260101T000000Z", api=api, shadowed=[])
     return str(told.value)
 
 
