@@ -149,6 +149,21 @@ def test_a_laptop_without_ipv6_is_no_alarm(ver: Host, sound: Verified, tmp_path:
 
 
 @pytest.mark.slow
+def test_one_ipv6_socket_for_both_families_is_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
+    """`listen [::]:443 ipv6only=off` is the only line."""
+    del sound
+    own = r"/listen 443 ssl;/d; s/listen \[::\]:443 ssl;/listen [::]:443 ssl ipv6only=off;/"
+    try:
+        shell(ver, f"edit $site '{own}'; systemctl restart nginx", "host")
+        sockets = ver.ssh("ss -Hltn 'sport = :443'").stdout.split()
+        found = verify(ver, tmp_path)
+    finally:
+        shell(ver, "back $site; systemctl restart nginx", "host")
+    assert "*:443" in sockets and "0.0.0.0:443" not in sockets
+    assert found.code == 0, found.output
+
+
+@pytest.mark.slow
 def test_a_firewall_against_what_is_no_browser_is_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
     del sound
     page = "curl -sk -o /dev/null -w %{http_code} --resolve ai-admin.app:443:127.0.0.1 https://ai-admin.app/"
