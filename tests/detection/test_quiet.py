@@ -101,22 +101,27 @@ def test_ten_seconds_after_a_restart_are_no_alarm(ver: Host, sound: Verified, tm
     assert found.code == 0, found.output
 
 
+def verified_while(host: Host, plant: str, undo: str, folder: Path) -> Verified:
+    try:
+        shell(host, plant, "host")
+        return verify(host, folder)
+    finally:
+        shell(host, undo, "host")
+
+
 @pytest.mark.slow
 def test_what_an_editor_leaves_and_a_crash_loop_that_has_ended_are_no_alarm(
     ver: Host, sound: Verified, tmp_path: Path
 ) -> None:
     del sound
     ended = "$(date -d '-2 minutes' +%Y-%m-%dT%H:%M:%S): PM2 log: App [ai-admin-api:0] exited with code [1]"
-    try:
-        shell(
-            ver,
-            f'touch $app/src/.index.js.swp $app/src/index.js~; for i in 1 2 3; do echo "{ended}"; done > /root/log;'
-            " keep /root/.pm2/pm2.log; cat /root/log >> /root/.pm2/pm2.log",
-            "host",
-        )
-        found = verify(ver, tmp_path)
-    finally:
-        shell(ver, "back /root/.pm2/pm2.log; rm -f $app/src/.index.js.swp $app/src/index.js~ /root/log", "host")
+    found = verified_while(
+        ver,
+        f'touch $app/src/.index.js.swp $app/src/index.js~; for i in 1 2 3; do echo "{ended}"; done > /root/log;'
+        " keep /root/.pm2/pm2.log; cat /root/log >> /root/.pm2/pm2.log",
+        "back /root/.pm2/pm2.log; rm -f $app/src/.index.js.swp $app/src/index.js~ /root/log",
+        tmp_path,
+    )
     assert found.code == 0, found.output
 
 
@@ -124,15 +129,8 @@ def test_what_an_editor_leaves_and_a_crash_loop_that_has_ended_are_no_alarm(
 def test_a_crash_loop_that_a_restart_has_ended_is_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
     """As in an outage: it crashed, somebody deployed, and verifies within the minute."""
     del sound
-    try:
-        shell(
-            ver,
-            "for i in 1 2 3; do kill -9 $(cat $pids/ai-admin-api-*.pid); sleep 0.5; on 3000; done; restart",
-            "host",
-        )
-        found = verify(ver, tmp_path)
-    finally:
-        shell(ver, ": > /root/.pm2/pm2.log", "host")
+    crashed = "for i in 1 2 3; do kill -9 $(cat $pids/ai-admin-api-*.pid); sleep 0.5; on 3000; done"
+    found = verified_while(ver, f"{crashed}; restart", ": > /root/.pm2/pm2.log", tmp_path)
     assert found.code == 0, found.output
 
 

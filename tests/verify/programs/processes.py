@@ -134,7 +134,6 @@ def asks(daemon: int) -> bool:
 def crashes(home: str) -> int:
     """How often the API exited in the last minute by itself, since pm2 was asked to stop or restart it."""
     found: dict[str, int] = {}  # by pm2's id, of which there are several in cluster mode
-    asked_for: set[str] = set()
     for line in text(f"{home}/pm2.log")[-50_000:].splitlines():
         try:
             when = time.mktime(time.strptime(line[:19], "%Y-%m-%dT%H:%M:%S"))
@@ -144,14 +143,9 @@ def crashes(home: str) -> int:
         if not said or when < time.time() - 60:
             continue
         what, number = said[3] or said[1], said[2]
-        if what == "Stopping app:":
-            asked_for.add(number)
-            found[number] = 0
-        elif what == "exited" and number not in asked_for:
-            found[number] = found.get(number, 0) + 1
-        elif what in ("exited", "starting"):
-            asked_for.discard(number)
-    return sum(found.values())
+        known = found.get(number, 0)
+        found[number] = {"Stopping app:": -1, "exited": known + 1, "starting": max(0, known)}.get(what, known)
+    return sum(max(0, each) for each in found.values())  # -1: the end that was asked for is to come
 
 
 def nginx() -> float | None:
