@@ -762,8 +762,8 @@ FAULTS = [
     ),
     Fault(
         "a location for static files takes the client's script",
-        "tls 'location ~ \\.js$ { try_files $uri =404; }';"
-        " sed -i 's,location \\^~ /socket.io/,location /socket.io/,' $site; reload",
+        "edit $site 's,location \\^~ /socket.io/,location /socket.io/,';"
+        " tls 'location ~ \\.js$ { try_files $uri =404; }'",
         "back $site; reload",
         ("nginx_passes_on[/socket.io/]",),
         ("Nginx WebSocket",),

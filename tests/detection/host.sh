@@ -13,7 +13,13 @@ unit=/etc/systemd/system/pm2-root.service
 certbot=/etc/systemd/system/certbot.service
 packages="socket.io jsonwebtoken @whiskeysockets/baileys"
 
-keep() { mkdir -p "/root/kept$(dirname "$1")"; cp -a "$1" "/root/kept$1"; }
+kept=" "
+keep() { # as it was before the first of several edits
+    case $kept in *" $1 "*) return ;; esac
+    kept="$kept$1 "
+    mkdir -p "/root/kept$(dirname "$1")"
+    cp -a "$1" "/root/kept$1"
+}
 back() { cp -a "/root/kept$1" "$1"; }
 edit() { keep "$1"; sed -Ei "$2" "$1"; ! cmp -s "$1" "/root/kept$1"; } # an edit that changes nothing is an error
 add() { keep "$1"; printf '\n%s\n' "$2" >> "$1"; }
