@@ -38,6 +38,7 @@ def audit(host: Host) -> list[dict[str, Any]]:
 
 # `/run/here` says that it is reached, `/run/go` that it may end; by itself after 10 minutes
 LOOP = "touch /run/here; for n in $(seq 600); do [ ! -e /run/go ] || break; sleep 1; done"
+OURS = "pgrep -f '[#] ai-admin-deploy|[t]ouch /run/here'"  # the loop outlives a client that was killed
 WAIT = f"""
 from pyinfra.operations import server
 server.shell(name="Wait", commands=["{LOOP}"])
@@ -69,8 +70,7 @@ def deploying(host: Host, environment: dict[str, str], beat: int = session.BEAT)
             process.kill()
             process.wait(PATIENCE)
             host.ssh("touch /run/go")
-            ours = "pgrep -f '[#] ai-admin-deploy|[t]ouch /run/here'"  # the loop outlives a client that was killed
-            until(PATIENCE, "its session and its loop to end", lambda: host.ssh(ours, check=False).returncode != 0)
+            until(PATIENCE, "its session and its loop to end", lambda: host.ssh(OURS, check=False).returncode != 0)
             host.ssh("rm -f /run/go")
 
 
@@ -123,6 +123,20 @@ def test_a_laptop_that_sleeps_is_as_a_dead_one(leak_host: Host) -> None:
         assert client.returncode == 1
         assert "the host has ended this deploy, for it heard nothing from here any more; run again" in said
     assert deploy(leak_host, *FAST).code == 0
+
+
+def test_an_sshd_that_allows_two_channels_at_once_is_enough(leak_host: Host) -> None:
+    """The session's and the step's. The next step's program, which is started while one runs, is a third."""
+    refused = "journalctl -q -o cat -t sshd -t sshd-session -g 'no more sessions' | wc -l"
+    assert leak_host.ssh(refused).stdout.strip() == "0"
+    leak_host.ssh("echo MaxSessions 2 > /etc/ssh/sshd_config.d/few.conf; systemctl reload ssh")
+    try:
+        done = deploy(leak_host, *FAST, environment=tokens())
+    finally:
+        leak_host.ssh("rm /etc/ssh/sshd_config.d/few.conf; systemctl reload ssh")
+    assert (done.code, done.changed) == (0, ["Secrets in .env", "API restart"])
+    assert int(leak_host.ssh(refused).stdout) > 0
+    until(PATIENCE, "what got no input to end", lambda: leak_host.ssh(OURS, check=False).returncode != 0)
 
 
 def test_it_can_wait(leak_host: Host) -> None:

@@ -61,15 +61,21 @@ def _kill_sshd(connector: SSHConnector) -> None:
 
 
 class Struck:
-    """A step's standard input, where the strike comes: `cut` in the middle of what is sent, `sshd` when all is."""
+    """Standard input of a program on the host. If it is the step's, the strike comes: `cut` in the middle of what is
+    sent, `sshd` when all is. It may have been started before (`channel._Ahead`): what is first written decides.
+    """
 
     def __init__(self, stdin: Any, connector: SSHConnector) -> None:
         self.stdin, self.connector, self.channel = stdin, connector, getattr(stdin, "channel", None)
-        self.pauses = KIND.startswith("pause")
+        self.is_struck: bool | None = None
 
     def write(self, data: bytes) -> None:
-        if self.pauses:
-            self.pauses = False  # a session is told later how its deploy ended
+        is_first = self.is_struck is None
+        self.is_struck = steps == STEP if is_first else self.is_struck
+        if not self.is_struck:
+            self.stdin.write(data)
+            return
+        if is_first and KIND.startswith("pause"):  # a session is told later how its deploy ended
             modules, call = data.split()
             sources = wire.unpack(modules)
             sources["remote"] += PAUSE.replace("NUMBER", KIND.removeprefix("pause"))
@@ -82,7 +88,7 @@ class Struck:
 
     def flush(self) -> None:
         self.stdin.flush()
-        if KIND == "sshd":
+        if self.is_struck and KIND == "sshd":
             _kill_sshd(self.connector)
 
     def close(self) -> None:
@@ -108,8 +114,8 @@ def _with_fault(real: Callable[..., Any]) -> Callable[..., Any]:
 
 def _exec_command(client: SSHClient, *arguments: Any, **options: Any) -> tuple[Any, Any, Any]:
     stdin, stdout, stderr = exec_command(client, *arguments, **options)
-    is_struck = steps == STEP and KIND not in ("before", "after", "pause0", "count")
-    return Struck(stdin, connectors[0]) if is_struck else stdin, stdout, stderr
+    strikes = KIND not in ("before", "after", "pause0", "count")
+    return Struck(stdin, connectors[0]) if strikes else stdin, stdout, stderr
 
 
 def _connect(connector: SSHConnector) -> None:

@@ -14,9 +14,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import gevent
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paramiko.ssh_exception import ChannelException
 from pyinfra.api.host import Host
 
 import channel
@@ -250,3 +252,68 @@ def test_nothing_of_a_host_reaches_the_terminal_with_control_characters() -> Non
     assert terminal.lines == ["  npm: a (now ?[2J??)", "  Ключ ✓\tb"]
     assert str(BadInput("nginx: `\x1b]0;x\x07`")) == "nginx: `?]0;x?`"
     assert str(channel.HostUnfit("\x1b")) == "?"
+
+
+class Client:
+    """paramiko's, as far as `_Ahead` uses it: what was opened, in order."""
+
+    def __init__(self) -> None:
+        self.opened: list[tuple[Any, str]] = []
+        self.refuses = False
+
+    def exec_command(self, command: str) -> tuple[Any, str]:
+        if self.refuses:
+            raise ChannelException(1, "Administratively prohibited")
+        self.opened.append((SimpleNamespace(channel=SimpleNamespace(closed=False)), command))
+        return self.opened[-1]
+
+
+OURS = channel.PYTHON.get_raw_value()
+
+
+def ahead() -> tuple[Client, channel._Ahead]:
+    client = Client()
+    return client, channel._Ahead(cast(Any, client))
+
+
+def test_our_next_program_is_started_while_one_runs() -> None:
+    client, opener = ahead()
+
+    first = opener.exec_command(OURS)
+    gevent.sleep(0)  # while it runs
+    assert client.opened == [first, (client.opened[1][0], OURS)]
+    assert opener.exec_command(OURS) is client.opened[1]
+
+
+def test_a_command_of_others_is_not_started_before_its_time() -> None:
+    client, opener = ahead()
+
+    opener.exec_command("touch /run/here")
+    gevent.sleep(0)
+    assert [command for _, command in client.opened] == ["touch /run/here"]
+
+
+def test_a_program_under_other_arguments_is_another() -> None:
+    _, opener = ahead()
+
+    opener.exec_command(OURS)
+    assert opener.exec_command(f"sudo {OURS}")[1] == f"sudo {OURS}"
+
+
+def test_one_that_has_ended_meanwhile_is_started_anew() -> None:
+    client, opener = ahead()
+
+    opener.exec_command(OURS)
+    gevent.sleep(0)
+    client.opened[1][0].channel.closed = True
+    assert opener.exec_command(OURS) is client.opened[2]
+
+
+def test_where_the_next_one_is_refused_it_is_started_when_it_is_needed() -> None:
+    client, opener = ahead()
+
+    opener.exec_command(OURS)
+    client.refuses = True
+    gevent.sleep(0)
+    client.refuses = False
+    assert opener.exec_command(OURS) is client.opened[1]
