@@ -59,8 +59,12 @@ WIDE = 200  # characters of a line of --diff
 SLOW, STILL = 2, 10  # seconds until a step is said to run on, and between such lines
 LOCKED = 75  # exit code: somebody else deploys; EX_TEMPFAIL of sysexits.h
 
+UNUSED = 30  # seconds after which a program that gets no input ends: a dead connection may stay open for hours
 # Reads one line: the modules, a space, [function, arguments]; makes the modules importable, calls the function.
-_BOOTSTRAP = """import sys  # ai-admin-deploy
+_BOOTSTRAP = """import signal, sys  # ai-admin-deploy
+signal.alarm(UNUSED)
+sys.stdin.buffer.peek(1)
+signal.alarm(0)
 line = sys.stdin.buffer.readline()
 if sys.version_info < (3, 10):
     sys.exit("python3 on the host is %d.%d, and 3.10 or newer is needed" % sys.version_info[:2])
@@ -84,7 +88,7 @@ sys.meta_path.insert(0, Sent())
 sys.excepthook = lambda *error: __import__("traceback").print_exception(*error)  # with the lines, before 3.13 too
 module, _, name = function.rpartition(".")
 getattr(importlib.import_module(module), name)(**arguments)
-"""
+""".replace("UNUSED", str(UNUSED))
 PYTHON = StringCommand("python3", "-I", "-S", "-X", "utf8", "-c", QuoteString(_BOOTSTRAP))
 
 
@@ -396,22 +400,23 @@ def _streams(host: Host, command: str) -> tuple[Any, Any, Any, Callable[[], None
 class _Ahead:
     """Starts our next program on the host while one runs, which spares each two round trips and Python's start.
 
-    It stands for paramiko's client in pyinfra's connector. A program that gets no input ends, and has done nothing.
+    It stands for paramiko's client in pyinfra's connector. A program that gets no input does nothing, and ends.
     """
 
     def __init__(self, client: SSHClient) -> None:
         self.client = client
-        self.next: dict[str, gevent.Greenlet[[str], Any]] = {}  # by command
+        self.next: dict[str, tuple[float, gevent.Greenlet[[str], Any]]] = {}  # by command: since when, and what
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.client, name)
 
     def exec_command(self, command: str, **options: Any) -> Any:
-        opened = self.next.pop(command).get() if command in self.next else None
+        began, opening = self.next.pop(command, (0.0, None))
+        opened = opening.get() if opening is not None and time.monotonic() - began < UNUSED / 2 else None
         if opened is None or opened[0].channel.closed:
             opened = self.client.exec_command(command, **options)
         if _BOOTSTRAP.partition("\n")[0] in command:
-            self.next[command] = gevent.spawn(self._open, command)
+            self.next[command] = time.monotonic(), gevent.spawn(self._open, command)
         return opened
 
     def _open(self, command: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -317,3 +318,30 @@ def test_where_the_next_one_is_refused_it_is_started_when_it_is_needed() -> None
     gevent.sleep(0)
     client.refuses = False
     assert opener.exec_command(OURS) is client.opened[1]
+
+
+def test_one_that_is_about_to_end_by_itself_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, opener = ahead()
+
+    opener.exec_command(OURS)
+    gevent.sleep(0)
+    monkeypatch.setattr(channel, "UNUSED", 0)
+    assert opener.exec_command(OURS) is client.opened[2]
+
+
+def test_one_that_gets_no_input_ends_by_itself(tmp_path: Path) -> None:
+    """Its connection may be dead and not closed. Once something came it is read to its end, however slowly."""
+    soon = OURS.replace(f"alarm({channel.UNUSED})", "alarm(1)")
+    assert soon != OURS
+    with subprocess.Popen(["sh", "-c", soon], stdin=subprocess.PIPE) as unused:
+        assert unused.wait(60) in (-signal.SIGALRM, 128 + signal.SIGALRM)
+
+    whole = small(tmp_path / "F")
+    with subprocess.Popen(["sh", "-c", soon], stdin=subprocess.PIPE) as slow:
+        assert slow.stdin
+        slow.stdin.write(whole[:9])
+        slow.stdin.flush()
+        with pytest.raises(subprocess.TimeoutExpired):
+            slow.wait(2)
+        slow.stdin.write(whole[9:])
+    assert (slow.returncode, (tmp_path / "F").read_text()) == (0, "ran")
