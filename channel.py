@@ -59,7 +59,8 @@ WIDE = 200  # characters of a line of --diff
 SLOW, STILL = 2, 10  # seconds until a step is said to run on, and between such lines
 LOCKED = 75  # exit code: somebody else deploys; EX_TEMPFAIL of sysexits.h
 
-UNUSED = 30  # seconds after which a program that gets no input ends: a dead connection may stay open for hours
+UNUSED = 90  # seconds after which a program that gets no input ends: a dead connection may stay open for hours
+FRESH = 15  # seconds for which one that was started ahead is used: it must not end while its input is on the way
 # Reads one line: the modules, a space, [function, arguments]; makes the modules importable, calls the function.
 _BOOTSTRAP = """import signal, sys  # ai-admin-deploy
 signal.alarm(UNUSED)
@@ -162,6 +163,8 @@ class Step(StringCommand, Generic[P]):
             waiting.kill()
         if done[0]:
             channel.say(_said(done[1]))
+        elif not done[1].output.strip():  # killed, or the laptop slept
+            host.log_styled("the step's program on the host ended without a word; run again", fg="red")
         if done[0] and channel.step_name not in channel.changed:
             channel.changed.append(channel.step_name)
         return done
@@ -412,7 +415,7 @@ class _Ahead:
 
     def exec_command(self, command: str, **options: Any) -> Any:
         began, opening = self.next.pop(command, (0.0, None))
-        opened = opening.get() if opening is not None and time.monotonic() - began < UNUSED / 2 else None
+        opened = opening.get() if opening is not None and time.monotonic() - began < FRESH else None
         if opened is None or opened[0].channel.closed:
             opened = self.client.exec_command(command, **options)
         if _BOOTSTRAP.partition("\n")[0] in command:

@@ -7,7 +7,8 @@ from settings import BadInput
 BEGIN = ">>> ai-admin-deploy"
 END = "<<< ai-admin-deploy"
 _MARKER = re.compile(f"{BEGIN}|{END}".encode())
-_BLOCK = re.compile(f"^.*{BEGIN}((?!{BEGIN}|{END})(.|\n))*{END}.*\n?".encode(), re.MULTILINE)
+# from the line's start where nothing is before it there
+_BLOCK = re.compile(f"(?:^[ \\t]*)?(?://|#) {BEGIN}((?!{BEGIN}|{END})(.|\n))*{END}.*\n?".encode(), re.MULTILINE)
 
 
 def without(text: bytes, file: str) -> bytes:

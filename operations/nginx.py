@@ -315,9 +315,10 @@ def _with(text: bytes, file: str, additions: Sequence[Addition]) -> bytes:
 
 def _opening_line(text: bytes, directive: Directive) -> int:
     """The line of the brace that opens the directive's block; 0 where something follows it there."""
-    number = next(line for token, line, _ in _tokens(text, directive) if token == "{")
-    rest = text.splitlines()[number - 1].rpartition(b"{")[2].strip()
-    return 0 if rest and not rest.startswith(b"#") else number
+    tokens = _tokens(text, directive)
+    number = next(line for token, line, is_quoted in tokens if token == "{" and not is_quoted)
+    following = next((line for token, line, _ in tokens if not token.startswith("#")), 0)
+    return 0 if following == number else int(number)
 
 
 def _closing_line(text: bytes, directive: Directive) -> int:

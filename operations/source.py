@@ -49,7 +49,10 @@ def _routes(text: bytes, health_check: bool) -> bytes:
         parts = contract.text(statement).rstrip(";").split()
         if statement.type == "expression_statement" and parts[:2] == ["module.exports", "="] and len(parts) == 3:
             block = marked.wrap(render(f"opt/ai-admin/{ROUTES}", router=parts[2]), "//", marked.eol_of(text))
-            return text[: statement.start_byte] + block + text[statement.start_byte :]
+            line = text.rfind(b"\n", 0, statement.start_byte) + 1
+            if text[line : statement.start_byte].strip():  # the block must not stand in the middle of a line
+                return _at_the_end(text, block)
+            return text[:line] + block + text[line:]
     raise BadInput(
         f"{ROUTES}: no `module.exports = router;` to put the health check before; "
         "add it by hand or set health_check = False"
@@ -68,9 +71,12 @@ def _pool(text: bytes, needs: Contract) -> bytes:
             f"{SESSION_POOL}: createSession is missing and getOrCreateSession cannot stand in for it; "
             "the application's developers must add it"
         )
-    eol = marked.eol_of(text)
-    end = b"" if text.endswith((b"\n", b"\r")) else eol
-    return text + end + marked.wrap(render(f"opt/ai-admin/{SESSION_POOL}", lacking=lacking), "//", eol)
+    body = render(f"opt/ai-admin/{SESSION_POOL}", lacking=lacking)
+    return _at_the_end(text, marked.wrap(body, "//", marked.eol_of(text)))
+
+
+def _at_the_end(text: bytes, block: bytes) -> bytes:
+    return text + (b"" if text.endswith((b"\n", b"\r")) else marked.eol_of(text)) + block
 
 
 @operation()

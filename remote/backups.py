@@ -133,9 +133,11 @@ def restore(file: str, entry: Entry) -> None:
         files.write_whole(file, files.read(kept) or b"", 0o600, like=kept)
 
 
-def set_aside(file: str, entry: Entry) -> str:
-    """A copy of what somebody else has made of the file since we wrote it; its path, empty where nobody has."""
-    if entry["wrote"] is None or state(file) in ("", entry["wrote"], old_state(entry)):
+def set_aside(file: str, entry: Entry, always: bool = False) -> str:
+    """A copy of what somebody else has made of the file since we wrote it; its path, empty where nobody has. `always`:
+    also of what we wrote."""
+    ours = () if always else (entry["wrote"],)
+    if entry["wrote"] is None or state(file) in ("", *ours, old_state(entry)):
         return ""
     found = f"{BACKUPS}/{entry['deploy']}{file}.found"
     files.make_private_folder(os.path.dirname(found))

@@ -14,6 +14,12 @@ CLIENTS = "/usr/lib/postgresql"
 SOCKET = "/run/postgresql/.s.PGSQL.5432"
 LEDGER = "ai_admin_deploy.migrations"
 TRIES = 4
+# PostgreSQL's messages are in the language of the host when it was installed (17: lc_messages, of initdb), and only a
+# superuser may change that. psql's own are in ours.
+ENGLISH = """DO $$ BEGIN
+  IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN SET lc_messages = 'C'; END IF;
+END $$;
+"""
 ALONE = "SELECT pg_advisory_xact_lock(hashtext('ai-admin-deploy'))"  # hosts that share the database, one at a time
 MEANWHILE = "was applied meanwhile, by the deploy of another host with this database"
 LONG = 3600  # seconds; the database's own limits end the building of an index before
@@ -56,6 +62,7 @@ def psql(database: Mapping[str, str] | None, script: str, timeout: float = 30) -
     program = next((path for path in reversed(real) if os.path.exists(path)), "psql")
     stdin = files.content(script)
     if database is None:
+        stdin = files.content(ENGLISH) + stdin
         try:
             return run(program, *options, "-d", "postgres", stdin=stdin, env=env, timeout=timeout, user="postgres")
         except KeyError:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -32,8 +33,21 @@ Json = dict[str, Any]
 
 
 def _json(path: str) -> Json:
-    found: Json = json.loads(files.read(path) or b"{}")
+    """Raises Failure, which names the file."""
+    try:
+        found = json.loads(files.read(path) or b"{}")
+    except ValueError as error:
+        raise Failure(f"{path} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise Failure(f"{path} is not a JSON object")
     return found
+
+
+def _version(package: str) -> str | None:
+    """Of an installed package; None where it has none that can be read, as after a power cut."""
+    with suppress(Failure):
+        return _json(f"{package}/package.json").get("version")
+    return None
 
 
 def read(*, app: str, app_dir: str, packages: Sequence[str]) -> dict[str, Package]:
@@ -42,7 +56,7 @@ def read(*, app: str, app_dir: str, packages: Sequence[str]) -> dict[str, Packag
         raise Failure(f"{app_dir}/package.json is not there: deploy the application first, or set app_dir")
     own = _json(f"{app_dir}/package.json")
     ranges = {**own.get("optionalDependencies", {}), **own.get("dependencies", {})}
-    found = {name: _json(f"{app_dir}/node_modules/{name}/package.json").get("version") for name in packages}
+    found = {name: _version(f"{app_dir}/node_modules/{name}") for name in packages}
     causes = loading.known(app, app_dir, [name for name in packages if found[name]])
     return {
         name: {"version": found[name], "cause": causes.get(name, "not installed"), "range": ranges.get(name)}
@@ -89,7 +103,7 @@ def stage(app: str, folder: str, app_dir: str, ranges: Mapping[str, str]) -> lis
     done = _npm(app, folder, ranges, {**lock, "packages": rest}, TIMEOUT)
     if done.status != 0:
         raise Failure(f"npm could not install {wanted}: of the lock {needed}: {why}. Without it: {complaint(done)}")
-    made = ", ".join(f"{name} {_json(f'{folder}/node_modules/{name}/package.json')['version']}" for name in here)
+    made = ", ".join(f"{name} {_version(f'{folder}/node_modules/{name}')}" for name in here)
     return [f"npm: of the lock {needed}, which failed: {why}", f"npm: the registry's {made} instead"]
 
 
@@ -181,7 +195,7 @@ def versions(modules: str) -> dict[str, str]:
     scoped = [
         f"{scope}/{name}" for scope in names if scope.startswith("@") for name in files.names(f"{modules}/{scope}")
     ]
-    found = {name: _json(f"{modules}/{name}/package.json").get("version") for name in [*names, *scoped]}
+    found = {name: _version(f"{modules}/{name}") for name in [*names, *scoped]}
     return {name: version for name, version in found.items() if version}
 
 

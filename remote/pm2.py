@@ -20,6 +20,7 @@ from remote.processes import (
     is_of_this_host,
     is_suspended,
     listens,
+    reached,
     require,
     run,
     user_of,
@@ -142,7 +143,7 @@ def daemon_runs(app: str) -> bool:
 
 def command(app: str, app_dir: str, *arguments: str) -> Done:
     """pm2's own: what is in its environment when an app is started stays in pm2's record of the app."""
-    return run_clean(app, "pm2", *arguments, cwd=app_dir, timeout=60)
+    return run_clean(app, "pm2", *arguments, cwd=app_dir, timeout=60 + kill_timeout(owner(app).home, app))
 
 
 def run_clean(app: str, *program: str, **options: Any) -> Done:
@@ -194,12 +195,17 @@ def files_read_at_start(app_dir: str, packages: Sequence[str]) -> list[str]:
     return own + files.below(f"{app_dir}/src")
 
 
-def ending(home: str, app: str) -> str:
-    """How its processes end when pm2 (7.0) restarts it: by SIGINT, and after `kill_timeout` by SIGKILL."""
-    seconds = KILL_TIMEOUT / 1000
+def kill_timeout(home: str, app: str) -> float:
+    """Seconds that pm2 gives the app to end, before it kills it."""
     with suppress(ValueError, TypeError, AttributeError):  # half of a list that pm2 was killed in: no reason to stop
         saved = [each for each in json.loads(files.read(f"{home}/dump.pm2") or b"[]") if each.get("name") == app]
-        seconds = int((saved[0].get("kill_timeout") if saved else None) or KILL_TIMEOUT) / 1000
+        return int((saved[0].get("kill_timeout") if saved else None) or KILL_TIMEOUT) / 1000
+    return KILL_TIMEOUT / 1000
+
+
+def ending(home: str, app: str) -> str:
+    """How its processes end when pm2 (7.0) restarts it: by SIGINT, and after `kill_timeout` by SIGKILL."""
+    seconds = kill_timeout(home, app)
     ends = re.findall(rf"App \[{re.escape(app)}:\d+\] exited .* signal \[(\w+)\]", files.tail(f"{home}/pm2.log"))
     how = "the last time only the kill ended it" if ends[-1:] == ["SIGKILL"] else "then it is killed"
     return f"it has {seconds:g} s (kill_timeout) to end what it has begun, {how}"
@@ -208,10 +214,14 @@ def ending(home: str, app: str) -> str:
 def read(*, api: Api, keys: Sequence[str]) -> Running:
     """Only when the app does not run is pm2 asked why: its command starts a daemon where there is none.
 
-    Raises Failure where a restart could only do harm: another process holds the port, or the app cannot read its .env.
+    Raises Failure where a restart could only do harm: another process holds the port, 127.0.0.1 does not lead there,
+    pm2's daemon is suspended, or the app cannot read its .env.
     """
     app, app_dir, port = api["app"], api["app_dir"], api["port"]
     found = owner(app)
+    daemon = files.read_text(f"{found.home}/pm2.pid")
+    if daemon_runs(app) and is_suspended(daemon):
+        raise Failure(f"pm2's daemon is suspended by a signal, and would not answer: kill -CONT {daemon}")
     require("node", "npm", "pm2", path=found.path)
     running = processes(app)
     if running:
@@ -219,9 +229,12 @@ def read(*, api: Api, keys: Sequence[str]) -> Running:
     else:
         status = (known(app, app_dir) or {"status": "unknown"})["status"] if daemon_runs(app) else "no daemon"
     # asked again: one that has just started may have opened its port in between
-    if not serves(app, port) and (other := holder(port)) and not serves(app, port):
+    is_serving = serves(app, port)
+    if not is_serving and (other := holder(port)) and not serves(app, port):
         cause = f"but port {port} is held by {_told(other)}, which is not {app} of {found}"
         raise Failure(f"pm2 says {status}, {cause}; let that pm2 run it, or correct api_app, api_port or _env PM2_HOME")
+    if is_serving and not reached(port):
+        raise Failure(f"{app} listens on ::1 alone, and nginx is to ask 127.0.0.1:{port}: let it listen there too")
     env, is_another = f"{app_dir}/.env", found.ids[0] != os.geteuid()
     if is_another and os.path.exists(env) and run("test", "-r", env, user=found.user).status != 0:
         raise Failure(f"{env} cannot be read by {found.user}, who runs {app}: chown {found.user} {env}")

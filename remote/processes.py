@@ -14,6 +14,8 @@ Environment = Mapping[str, str] | None
 
 TICKS = os.sysconf("SC_CLK_TCK")  # a second, in which /proc counts a process's start
 NVM = ("/root/.nvm/versions/node/*/bin", "/home/*/.nvm/versions/node/*/bin")
+# Where 127.0.0.1 leads, as /proc/net/tcp and tcp6 write it: itself, all of IPv4, all of IPv6, and itself within that
+REACHED = ("0100007F", "00000000", "0" * 32, "0000000000000000FFFF00000100007F")
 REMEDY = {
     "node": "install Node.js 20 or newer, or put it on the PATH of a non-interactive ssh",
     "npm": "apt-get install npm",
@@ -99,7 +101,7 @@ def identify(pid: int | str) -> Process | None:
     return Process(int(pid), f"{boot}/{pid}/{fields[19]}", time.time() - uptime + int(fields[19]) / TICKS)
 
 
-def is_suspended(pid: int) -> bool:
+def is_suspended(pid: int | str) -> bool:
     """By a signal: it holds its port and answers nothing."""
     return (_stat(pid) or [""])[0] in ("T", "t")
 
@@ -154,9 +156,20 @@ def holder(port: int) -> str | None:
 
 
 def _sockets(port: int) -> set[str]:
+    return {socket for _, socket in _listening(port)}
+
+
+def _listening(port: int) -> list[tuple[str, str]]:
+    """The address, as the kernel writes it, and the socket of each that listens at the port."""
     tables = files.read_text("/proc/net/tcp") + "\n" + files.read_text("/proc/net/tcp6")
     rows = [line.split() for line in tables.splitlines()]
-    return {f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"}
+    found = [(row[1].partition(":")[0], row[9]) for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"]
+    return [(address, f"socket:[{inode}]") for address, inode in found]
+
+
+def reached(port: int) -> bool:
+    """Does somebody listen at the port where 127.0.0.1 leads? Node's `listen(port, 'localhost')` may mean ::1 alone."""
+    return any(address in REACHED for address, _ in _listening(port))
 
 
 def _holds(pid: int | str, sockets: set[str]) -> bool:

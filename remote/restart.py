@@ -29,6 +29,8 @@ def restart(deploy: str, *, api: Api, shadowed: Sequence[str], worst: int = 500)
         loading.check(api["app"], api["app_dir"], api["packages"])
     except Failure as error:
         raise Failure(f"{api['app']} is not restarted, for it would not come up: {error}") from None
+    if pm2.serves(api["app"], api["port"]):
+        services.settle_outlived("api", pm2.processes(api["app"]), deploy)
     with open_room(api["port"], api["start_timeout"]) as room:
         _start_daemon(api)
         # Each command of pm2 takes half a second: two are spared where its daemon runs the app, or seems to.
@@ -37,7 +39,9 @@ def restart(deploy: str, *, api: Api, shadowed: Sequence[str], worst: int = 500)
         fresh = not is_known or bool(shadowed)
         if fresh:
             _check_ecosystem(api)
-        if is_known and fresh:
+        replaced = is_known and fresh
+        if replaced:
+            _pm2(api, "save")  # the way back: what it runs from may not be what the ecosystem file says today
             _pm2(api, "delete", api["app"])
         fingerprint = services.fingerprint(pm2.files_read_at_start(api["app_dir"], api["packages"]))
         begun = time.monotonic()
@@ -45,7 +49,7 @@ def restart(deploy: str, *, api: Api, shadowed: Sequence[str], worst: int = 500)
         try:
             wait_until_stable(api, room, worst)
         except Exception as error:  # whatever it is, the old files go back
-            raise Failure(_recover(api, room, str(error), worst)) from None
+            raise Failure(_recover(api, room, str(error), worst, replaced)) from None
         if fresh:
             _pm2(api, "save")
         services.after_start("api", pm2.processes(api["app"]), fingerprint)
@@ -87,6 +91,8 @@ def _start(api: Api, fresh: bool, seemed_known: bool) -> bool:
         done = _pm2(api, *arguments)
         if done.status == 0:
             return fresh
+        if done.status < 0:  # it took too long, and may still be at it
+            break
         # pm2 7.0 on a busy machine: "Process with pid … already exists", and the app is down. Or another daemon than
         # that of the app.
         if attempt == 1 and not fresh and seemed_known and not _is_known(api):
@@ -98,8 +104,9 @@ def _start(api: Api, fresh: bool, seemed_known: bool) -> bool:
     raise Failure(f"pm2 could not start {api['app']}: {done.line_with('Error')}{services.put_back(undone)}")
 
 
-def _recover(api: Api, room: Room, cause: str, worst: int) -> str:
-    """The files go back first, and the API is restarted on them. Returns the message; nothing in it stops that."""
+def _recover(api: Api, room: Room, cause: str, worst: int, replaced: bool) -> str:
+    """The files go back first, and the API is restarted on them; where pm2's own record of it was `replaced`, from that
+    one. Returns the message; nothing in it stops that."""
     hidden, undone, after, known = [*dotenv.load(f"{api['app_dir']}/.env").values()], [], "", {}
     try:
         undone = services.undo("api")
@@ -111,14 +118,19 @@ def _recover(api: Api, room: Room, cause: str, worst: int) -> str:
         known = pm2.known(api["app"], api["app_dir"]) or {}
     log = known.get("pm_err_log_path", "")
     lines = last_lines(log, hidden)  # before the next start adds its own
-    if undone:
+    if undone or replaced:
+        these = "these" if undone else "pm2's own record of it"
         try:
             room.hold()
-            _pm2(api, "restart", api["app"])
+            if replaced:
+                _pm2(api, "delete", api["app"])
+                _pm2(api, "resurrect")
+            else:
+                _pm2(api, "restart", api["app"])
             wait_until_stable(api, room, worst)
-            after = "\nwith these it runs as before"
+            after = f"\nwith {these}, it runs as before"
         except (Failure, OSError) as again:
-            after = f"\nit does not stay up with these either: {again}"
+            after = f"\nit does not stay up with {these} either: {again}"
     what = f"{api['app']} does not stay up ({known.get('status', 'unknown')}): {cause}"
     return f"{what}\nlast lines of {log or 'its log'}:\n{lines}{services.put_back(undone)}{after}"
 

@@ -6,15 +6,17 @@ processes that it started, and the fingerprint of what they read.
 
 import json
 import os
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from remote import Failure, backups, files
+from remote import Failure, backups, files, lock
 from remote.processes import Process
 from remote.readings import Entry
 
 STATE = "/var/lib/ai-admin-deploy"
+PROVED = 60  # seconds that processes must have run to count as good
 
 
 def _stat(path: str, follow: bool) -> list[float] | None:
@@ -99,21 +101,40 @@ def replace_file(
 
 def undo(service: str, deploy: str = "") -> list[str]:
     """The files that the service has not run yet become what they were; with `deploy` only those that it wrote. Returns
-    their names, for `put_back`: each with the place where it left what somebody else had made of the file meanwhile."""
-    undone, note = [], load_note(service)
+    their names, for `put_back`: each with the place where it left what somebody else had made of the file meanwhile, or
+    an earlier deploy, which may have made a secret that is nowhere else."""
+    undone, note, mine = [], load_note(service), lock.holder().get("deploy", "")
     for file, found in list(note["files"].items()):
         entry = backups.entry("", found)
         if deploy and entry["deploy"] != deploy:
             continue
-        aside = backups.set_aside(file, entry)
+        told = ""
+        if aside := backups.set_aside(file, entry):
+            told = f" (somebody else had changed it since: their text is in {aside})"
+        elif mine not in ("", entry["deploy"]) and (aside := backups.set_aside(file, entry, always=True)):
+            told = f" (what deploy {entry['deploy']} had written is in {aside})"
         backups.restore(file, entry)
         del note["files"][file]
-        undone.append(f"{file} (somebody else had changed it since: their text is in {aside})" if aside else file)
+        undone.append(f"{file}{told}")
     if note["files"]:
         save_note(service, note)
     else:
         files.remove(f"{STATE}/{service}.json")
     return undone
+
+
+def settle_outlived(service: str, processes: Sequence[Process], deploy: str) -> None:
+    """What an earlier deploy than `deploy` wrote stays, where processes that were started since, by whomever, run it.
+
+    Else a later failure would put back what was there weeks ago: that deploy may have been killed before its restart,
+    and the host have been booted.
+    """
+    note = load_note(service)
+    is_since = bool(processes) and not {process.id for process in processes} & {*note["processes"]}
+    if is_since and time.time() - max(process.started for process in processes) > PROVED:
+        own = {file: each for file, each in note["files"].items() if backups.entry("", each)["deploy"] == deploy}
+        if own != note["files"]:
+            save_note(service, {**note, "files": own})
 
 
 def settle(service: str) -> None:

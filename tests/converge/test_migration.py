@@ -22,6 +22,10 @@ NAME = "add_marketplace_fields_to_companies.sql"
 FILE = f"{APP}/migrations/{NAME}"
 COLUMNS = "SELECT count(*) FROM information_schema.columns WHERE table_name = 'companies'"
 VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'idx_companies_integration_status'::regclass"
+HOLDS = (
+    "cd /; exec runuser -u postgres -- psql -Xqc 'BEGIN; LOCK companies IN ROW EXCLUSIVE MODE; SELECT pg_sleep(300)'"
+)
+HELD = "FROM pg_locks WHERE relation = 'companies'::regclass AND mode = 'RowExclusiveLock'"
 LEDGER = "SELECT name, sha256, adopted FROM ai_admin_deploy.migrations"
 
 
@@ -242,6 +246,24 @@ def test_failing_statement_leaves_all_as_it_was(host: Host) -> None:
     assert read(host, FILE).decode() == text
 
 
+def test_a_server_that_speaks_russian(host: Host) -> None:
+    """As one whose host was installed so: what another holds for a moment is waited for there too."""
+    host.ssh("localedef -i ru_RU -f UTF-8 ru_RU.UTF-8; systemctl restart postgresql")
+    sql(host, "ALTER SYSTEM SET lc_messages = 'ru_RU.UTF-8'")
+    host.ssh("systemctl restart postgresql")
+    try:
+        assert "ОШИБКА" in host.ssh("cd /; runuser -u postgres -- psql -Xc 'no' 2>&1", check=False).stdout
+        with subprocess.Popen([*host.ssh_command(), HOLDS], stdout=PIPE, stderr=PIPE):
+            until(60, "the lock", lambda: sql(host, f"SELECT count(*) {HELD}") == "1")
+            output = refuse(host, "--data", "lock_timeout=1", runbook=only(STEP))
+            sql(host, f"SELECT pg_terminate_backend(pid) {HELD}")
+        assert "the migration waited 4 times 1 s for the table companies" in output
+        assert converge(host, runbook=only(STEP)).changed == [STEP]
+    finally:
+        sql(host, "ALTER SYSTEM RESET lc_messages")
+        host.ssh("systemctl restart postgresql")
+
+
 def test_without_companies_nothing_is_done(host: Host) -> None:
     sql(host, "DROP TABLE companies CASCADE")
     before = dump(host)
@@ -265,13 +287,10 @@ def test_an_index_that_is_half_built_is_built_again(host: Host) -> None:
     """Not while an older transaction holds the table: that one would wait for nobody."""
     converge(host, runbook=only(STEP))
     sql(host, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'idx_companies_integration_status'::regclass")
-    holds = "BEGIN; LOCK companies IN ROW EXCLUSIVE MODE; SELECT pg_sleep(300)"
-    psql = f"cd /; exec runuser -u postgres -- psql -Xqc '{holds}'"
-    with subprocess.Popen([*host.ssh_command(), psql], stdout=PIPE, stderr=PIPE):
-        held = "FROM pg_locks WHERE relation = 'companies'::regclass AND mode = 'RowExclusiveLock'"
-        until(60, "the lock", lambda: sql(host, f"SELECT count(*) {held}") == "1")
+    with subprocess.Popen([*host.ssh_command(), HOLDS], stdout=PIPE, stderr=PIPE):
+        until(60, "the lock", lambda: sql(host, f"SELECT count(*) {HELD}") == "1")
         output = refuse(host, "--data", "statement_timeout=1", runbook=only(STEP))
-        sql(host, f"SELECT pg_terminate_backend(pid) {held}")
+        sql(host, f"SELECT pg_terminate_backend(pid) {HELD}")
     assert "is in the ledger, but the database lacks index idx_companies_integration_status\n" in output
     assert "the migration is in the database, but not its index" in output
     assert "canceling statement due to lock timeout" in output and "at the table companies: pid" in output

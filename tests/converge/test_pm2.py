@@ -79,6 +79,24 @@ def test_a_suspended_api_is_restarted(host: Host) -> None:
     assert others(apps(host)) == others(before)
 
 
+def test_what_the_ecosystem_file_starts_may_not_stay_up(host: Host) -> None:
+    """A key in pm2's record makes it start the API anew, which runs from another file than it was started with: so it
+    comes back as it was, and says so."""
+    before, ecosystem = apps(host), read(host, f"{APP}/ecosystem.config.js")
+    host.ssh(f"cd {APP} && JWT_SECRET=shadow pm2 restart {API} --update-env")
+    replace(host, f"{APP}/ecosystem.config.js", "'src/index.js'", "'src/workers/idle.js'")
+    try:
+        output = refuse(host, "--data", "start_timeout=5")
+        assert "its port never opened" in output
+        assert "with pm2's own record of it, it runs as before" in output
+        until(60, "the API", lambda: host.ssh("curl -sf localhost:3000/health", check=False).returncode == 0)
+        assert others(apps(host)) == others(before)
+    finally:
+        write(host, f"{APP}/ecosystem.config.js", ecosystem)
+    assert "Secrets in .env" not in converge(host).changed
+    assert "JWT_SECRET" not in environment(host)
+
+
 @pytest.mark.parametrize("file", [".env", "src/config.js"])
 def test_file_touched_by_hand_restarts_the_api(host: Host, file: str) -> None:
     before = apps(host)

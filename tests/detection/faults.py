@@ -1039,7 +1039,7 @@ FAULTS = [
         ("dotenv_is_private",),
         ("JWT Secret",),
         "can be read by other users: mode 644",
-        "chmod 600",
+        "chown root /opt/ai-admin/.env && chmod 600",
     ),
     Fault(
         "the clock is off",  # the real clock is shared with this machine, so `date` is faked

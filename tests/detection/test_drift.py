@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.detection.conftest import Verified, shell
+from tests.detection.conftest import Verified, altered, shell
 from tests.rehearsal.host import Host
 from tests.rehearsal.story import INVENTORY, ROOT
 
 
-def drift(host: Host) -> tuple[int, str]:
-    command = [sys.executable, "-m", "tests.verify", INVENTORY, "--limit", host.name, "--drift"]
+def drift(host: Host, inventory: str = INVENTORY) -> tuple[int, str]:
+    command = [sys.executable, "-m", "tests.verify", inventory, "--limit", host.name, "--drift"]
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("YCLIENTS_", "JWT_", "DATABASE_"))}
     done = subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True)
     return done.returncode, done.stdout
@@ -27,6 +28,15 @@ def test_no_drift(ver: Host, sound: Verified) -> None:
     assert code == 0, output
     assert output.splitlines()[0] == f"{ver.name}: is as deploy would make it"
     assert "Connected" not in output
+
+
+@pytest.mark.slow
+def test_an_inventory_may_print(ver: Host, sound: Verified, tmp_path: Path) -> None:
+    del sound
+    inventory = Path(altered(tmp_path))
+    inventory.write_text(f"print('{{the inventory}}')\n{inventory.read_text()}")
+    code, output = drift(ver, str(inventory))
+    assert (code, output.splitlines()[0]) == (0, f"{ver.name}: is as deploy would make it"), output
 
 
 @pytest.mark.slow

@@ -126,6 +126,34 @@ def test_what_an_editor_leaves_and_a_crash_loop_that_has_ended_are_no_alarm(
 
 
 @pytest.mark.slow
+def test_a_dotenv_for_the_group_of_who_runs_the_api_is_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
+    """As `root:app 0640` where app runs it."""
+    del sound
+    found = verified_while(ver, "chmod 640 $app/.env; restart", "chmod 600 $app/.env; restart", tmp_path)
+    assert found.code == 0, found.output
+
+
+@pytest.mark.slow
+def test_certbots_locks_are_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
+    """It makes and removes one in each of these folders at each start, twice a day; its nginx plugin's site includes a
+    file of its folder."""
+    del sound
+    include = "touch /etc/letsencrypt/options-ssl-nginx.conf; tls 'include /etc/letsencrypt/options-ssl-nginx.conf;'"
+    locks = "; ".join(
+        f"touch {each}/.certbot.lock; rm {each}/.certbot.lock" for each in ("/etc/letsencrypt", "/etc/nginx")
+    )
+    plan = ["bin/verify", INVENTORY, "--limit", ver.name, "--drift"]
+    try:
+        shell(ver, f"{include}; systemctl reload nginx; sleep 1; {locks}", "host")
+        found = verify(ver, tmp_path)
+        drift = subprocess.run(plan, cwd=ROOT, capture_output=True, text=True)
+    finally:
+        shell(ver, "back $site; rm -f /etc/letsencrypt/options-ssl-nginx.conf; systemctl reload nginx", "host")
+    assert found.code == 0, found.output
+    assert drift.returncode == 0, drift.stdout
+
+
+@pytest.mark.slow
 def test_a_crash_loop_that_a_restart_has_ended_is_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
     """As in an outage: it crashed, somebody deployed, and verifies within the minute."""
     del sound

@@ -35,10 +35,11 @@ def unloaded(host: Host) -> list[str]:
     return [file for note in notes if note.exists() for file in json.loads(note.read_text())["files"]]
 
 
-def after_death(world: World) -> float:
-    """Seconds from now until no program of ours runs on the host, and nothing is half done."""
-    died = time.monotonic()
-    until(PATIENCE, "the host to have put it right", lambda: not world.busy())
+def after_death(world: World, is_closed: bool = True) -> float:
+    """Seconds from now until no program of ours runs on the host (where the connection is not closed: until none is at
+    work; the next one, which got no input, ends later by itself), and nothing is half done."""
+    died, is_busy = time.monotonic(), world.busy if is_closed else world.at_work
+    until(PATIENCE, "the host to have put it right", lambda: not is_busy())
     taken = time.monotonic() - died
     assert not unloaded(world.host), f"not put right: {unloaded(world.host)}"
     return taken
@@ -81,7 +82,7 @@ def silent(world: World, runbook: str, environment: dict[str, str]) -> float:
         with mute(world.host):
             client.kill()
             client.wait()
-            taken = after_death(world)
+            taken = after_death(world, is_closed=False)
     world.host.ssh("pkill -f '[s]leep 600'; rm /run/here", check=False)
     return taken
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from remote import lock
 from tests.rehearsal.host import Host, until
 from tests.rehearsal.story import INVENTORY, ROOT, Deployed, copy_of_repository, deploy, without_secrets
 
@@ -108,6 +109,10 @@ class World:
         """Does a program of ours still run on the host?"""
         return bool(self._programs())
 
+    def at_work(self) -> bool:
+        """Does one of them hold, or wait for, one of our locks?"""
+        return any(each.startswith(f"{lock.FOLDER}/") for pid in self._programs() for each in _open_files(pid))
+
     def _programs(self) -> list[int]:
         return [pid for pid in self.host.processes() if b"# ai-admin-deploy" in _of_process(pid, "cmdline")]
 
@@ -178,6 +183,12 @@ def _of_site(answers: dict[str, str]) -> list[str]:
 
 def sshd_sessions(host: Host) -> set[int]:
     return {pid for pid in host.processes() if _of_process(pid, "cmdline").startswith(b"sshd-session")}
+
+
+def _open_files(pid: int) -> list[str]:
+    with suppress(OSError):  # it has ended
+        return [str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()]
+    return []
 
 
 def _of_process(pid: int, file: str) -> bytes:

@@ -325,7 +325,7 @@ def test_one_that_is_about_to_end_by_itself_is_not_used(monkeypatch: pytest.Monk
 
     opener.exec_command(OURS)
     gevent.sleep(0)
-    monkeypatch.setattr(channel, "UNUSED", 0)
+    monkeypatch.setattr(channel, "FRESH", 0)
     assert opener.exec_command(OURS) is client.opened[2]
 
 

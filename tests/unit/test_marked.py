@@ -62,3 +62,10 @@ def test_each_block_goes() -> None:
 
 def test_indent_leaves_blank_lines_blank() -> None:
     assert marked.indent("a\n\n  b", "    ") == "    a\n\n      b"
+
+
+def test_what_is_before_a_block_on_its_line_stays() -> None:
+    """A block of ours once stood in the middle of one."""
+    text = b"const x = 1; // >>> ai-admin-deploy: edits\nours\n// <<< ai-admin-deploy\nmodule.exports = x;\n"
+    assert marked.without(text, "f") == b"const x = 1; module.exports = x;\n"
+    assert marked.without(b"a\n\t  # >>> ai-admin-deploy\n\t  # <<< ai-admin-deploy\nb\n", "f") == b"a\nb\n"

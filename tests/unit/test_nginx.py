@@ -390,6 +390,7 @@ def test_a_line_that_would_mean_something_else_stays() -> None:
     "site",
     [
         SITE.replace(b"server {\n    listen 443", b"server { listen 443"),
+        SITE.replace(b"server {\n    listen 443", b"server { location /x/ {\n    }\n    listen 443"),
         SITE.replace(b"    listen 443", b"    open_file_cache max=1000 inactive=20s;\n    listen 443"),
     ],
 )

@@ -57,6 +57,24 @@ def test_switched_off_it_is_taken_out_again() -> None:
     assert changes(health_check=False) == {}
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        b"const X = 1; module.exports = router;\n",
+        b"router.use(onError); module.exports = router;\n",
+        b"/* istanbul ignore next */ module.exports = router;\n",
+        b"router.get('/', (q, s) => {\n  s.end();\n}); module.exports = router;\n",
+        b"  module.exports = router;\n",
+    ],
+)
+def test_what_is_before_the_export_on_its_line_stays(last: bytes) -> None:
+    text = b"const router = express.Router();\n" + last
+    first = changes(text)[ROUTES]
+    assert marked.without(first, "") == text
+    assert changes(first) == {}, "the second time nothing changes"
+    assert changes(first, health_check=False) == {ROUTES: text}
+
+
 def test_router_under_another_name_and_crlf() -> None:
     text = changes(b"const api = Router();\r\nmodule.exports = api;\r\n")[ROUTES]
     assert b"\r\napi.get('/marketplace/health-check'" in text

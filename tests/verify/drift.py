@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.verify.target import ROOT, Target
 
@@ -32,7 +33,13 @@ def unchanged(inventory: str, names: list[str]) -> set[str]:
     done = _planned(inventory, names)
     if done.returncode or not done.stdout.strip():
         return set()
-    return {*names} - {name for each in json.loads(done.stdout)["plan"] for name in each["hosts_with_change"]}
+    return {*names} - {name for each in _plan(done.stdout) for name in each["hosts_with_change"]}
+
+
+def _plan(printed: str) -> list[dict[str, Any]]:
+    """pyinfra's JSON is the last line: an inventory may print too."""
+    found: list[dict[str, Any]] = json.loads(printed.splitlines()[-1])["plan"]
+    return found
 
 
 def find(inventory: str, hosts: list[Target]) -> int:
@@ -42,7 +49,7 @@ def find(inventory: str, hosts: list[Target]) -> int:
     if done.returncode or not done.stdout.strip():
         print(f"{done.stderr.rstrip()}\nverify: pyinfra could not plan the deploy; see above", file=sys.stderr)
         return FAILED
-    plan = json.loads(done.stdout)["plan"]
+    plan = _plan(done.stdout)
     for name in names:
         changes = [each["name"] for each in plan if name in each["hosts_with_change"]]
         print(f"{name}: {'differs in ' + ', '.join(changes) if changes else 'is as deploy would make it'}")

@@ -1,5 +1,8 @@
 -- The entry route's own insert, as the application's role, rolled back. `columns` and `key` are those of its source,
 -- joined by commas; `role` may not exist here. Values that a sequence would give are given, so that none is used up.
+DO $$ BEGIN -- the messages of some servers are in Russian, and only a superuser may change that
+  IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN SET lc_messages = 'C'; END IF;
+END $$;
 BEGIN;
 SET LOCAL lock_timeout = '5s';
 SET LOCAL statement_timeout = '9s';

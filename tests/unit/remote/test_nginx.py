@@ -54,3 +54,27 @@ def test_what_nginx_refuses_is_put_back(etc: Path, monkeypatch: pytest.MonkeyPat
     assert (etc / "available").read_bytes() == b"old"
     assert (etc / "enabled").read_bytes() == b"copy"
     assert not (etc / "enabled").is_symlink()
+
+
+DUMP = """# configuration file /etc/nginx/nginx.conf:
+http { include /etc/nginx/conf.d/*.conf; include mime.types;
+    # include /etc/other/*.conf;
+    include 'sites-enabled/*';
+}
+# configuration file /etc/nginx/mime.types:
+# configuration file /etc/nginx/sites-enabled/site:
+    include /etc/letsencrypt/options-ssl-nginx.conf; # managed by Certbot
+# configuration file /etc/letsencrypt/options-ssl-nginx.conf:
+"""
+
+
+def test_the_folders_that_count_are_those_of_which_nginx_takes_what_matches() -> None:
+    """In /etc/letsencrypt and /etc/nginx certbot makes and removes its lock twice a day."""
+    *loaded, last = nginx.files_of(DUMP)
+    assert [file.rpartition("/")[2] for file in loaded] == [
+        "nginx.conf",
+        "mime.types",
+        "site",
+        "options-ssl-nginx.conf",
+    ]
+    assert last == "/etc/nginx/sites-enabled"

@@ -48,6 +48,21 @@ def test_read(app: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("text", ['{"dependencies": {},}', "<<<<<<< HEAD", "[]", "\0\0"])
+def test_a_file_that_is_no_json_is_named(app: Path, text: str) -> None:
+    (app / "package.json").write_text(text)
+    with pytest.raises(Failure, match=r"/app/package.json is not (JSON: .*|a JSON object)$"):
+        read(app="api", app_dir=str(app), packages=["a"])
+
+
+@pytest.mark.parametrize("text", ["{", "\0\0", "[]"])
+def test_a_package_that_a_power_cut_damaged_is_not_installed(app: Path, text: str) -> None:
+    install(app, "a")
+    (app / "node_modules/a/package.json").write_text(text)
+    assert read(app="api", app_dir=str(app), packages=["a"])["a"]["version"] is None
+    assert versions(f"{app}/node_modules") == {}
+
+
 def test_read_without_node_modules(app: Path) -> None:
     found = read(app="api", app_dir=str(app), packages=["@s/a"])
     assert found == {"@s/a": {"version": None, "cause": "not installed", "range": None}}

@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import re
+import signal
 import socket
 import sys
 import time
@@ -356,3 +357,33 @@ def test_pm2_is_not_installed(app_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(Failure, match="node is not installed"):
         read(app_dir)
+
+
+@pytest.mark.usefixtures("home", "client")
+def test_one_that_listens_where_nginx_will_not_ask(app_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Node's `listen(3000, 'localhost')` where localhost is ::1 first. nginx had tried both."""
+    monkeypatch.setattr(pm2, "serves", lambda *_: True)
+    port = free_port()
+    said = rf"^api listens on ::1 alone, and nginx is to ask 127\.0\.0\.1:{port}: "
+    with socket.create_server(("::1", port), family=socket.AF_INET6), pytest.raises(Failure, match=said):
+        read(app_dir, port=port)
+
+
+def test_a_suspended_daemon_is_not_asked(start: Start, home: Path, app_dir: Path, client: Path) -> None:
+    """It would not answer, and all requests would wait for it."""
+    node = start("node", "-e", "setInterval(() => {}, 1000)")
+    (home / "pm2.pid").write_text(str(node.pid))
+    node.send_signal(signal.SIGSTOP)
+    with pytest.raises(Failure, match=rf"pm2's daemon is suspended by a signal, .*: kill -CONT {node.pid}$"):
+        read(app_dir)
+    assert not (client.parent / "called").exists()
+
+
+def test_its_command_has_the_time_that_the_app_has_to_end(
+    home: Path, app_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+    monkeypatch.setattr(pm2, "run_clean", lambda *_, timeout, **__: given.append(timeout))
+    (home / "dump.pm2").write_text('[{"name": "api", "kill_timeout": 90000}]')
+    pm2.command("api", str(app_dir), "restart", "api")
+    assert given == [150]

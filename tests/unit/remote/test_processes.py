@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import socket
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from remote import Failure, processes
 from remote.processes import Done, identify, run
-from tests.unit.remote.conftest import Start
+from tests.unit.remote.conftest import Start, free_port
 
 
 def test_status_and_output() -> None:
@@ -187,3 +188,24 @@ def test_a_variable_of_an_ancestor(start: Start, given: str) -> None:
     child = start("sh", "-c", inner, env=env)
     stdout, stderr = child.communicate(timeout=10)
     assert stdout.decode() == f"{given}\n", stderr
+
+
+@pytest.mark.parametrize(
+    ("family", "address", "is_reached"),
+    [
+        (socket.AF_INET, "127.0.0.1", True),
+        (socket.AF_INET, "0.0.0.0", True),  # noqa: S104 -- for a moment
+        (socket.AF_INET6, "::", True),
+        (socket.AF_INET6, "::ffff:127.0.0.1", True),
+        (socket.AF_INET6, "::1", False),
+        (socket.AF_INET, "127.0.0.2", False),
+    ],
+)
+def test_reached(family: socket.AddressFamily, address: str, is_reached: bool) -> None:
+    port = free_port()
+    with socket.socket(family) as server:
+        server.bind((address, port))
+        server.listen()
+        assert processes.reached(port) is is_reached
+        with socket.socket() as guest:
+            assert (guest.connect_ex(("127.0.0.1", port)) == 0) is is_reached

@@ -276,6 +276,7 @@ class Pm2:
 def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Api:
     monkeypatch.setattr(pm2, "processes", lambda app: [Process(1, f"boot/1/{app}", 0.0)])
     monkeypatch.setattr(pm2, "daemon_runs", bool)
+    monkeypatch.setattr(pm2, "serves", lambda app, port: bool(app and port))
     monkeypatch.setattr(pm2, "apps", lambda *of: [{"name": f"another in {of}", "pm2_env": {}}])
     monkeypatch.setattr(restart, "_check_ecosystem", str)
     monkeypatch.setattr(waiting_room, "FOLDER", str(tmp_path / "room"))
@@ -328,7 +329,7 @@ def test_the_files_go_back_whatever_went_wrong(
     env = tmp_path / ".env"
     env.write_text("A=old\n")
     services.replace_file("1", "api", pm2.processes("api"), str(env), b"A=new\n", sha256(b"A=old\n"), 0o600)
-    with pytest.raises(Failure, match="with these it runs as before"):
+    with pytest.raises(Failure, match="with these, it runs as before"):
         restart.restart("20260101T000000Z", api=api, shadowed=[])
     assert env.read_text() == "A=old\n"
     assert client.asked == ["restart api", "restart api"]
@@ -365,5 +366,51 @@ def test_a_report_never_stops_a_recovery(api: Api, monkeypatch: pytest.MonkeyPat
     client = Pm2(restarts=True)
     monkeypatch.setattr(pm2, "command", client.command)
     monkeypatch.setattr(pm2, "apps", lambda *_: [{}])  # a list that we do not know
-    assert "with these it runs as before" in failing_restart(api, monkeypatch)
+    assert "with these, it runs as before" in failing_restart(api, monkeypatch)
     assert client.asked == ["restart api", "restart api"]
+
+
+def test_pm2s_own_record_comes_back_where_the_ecosystem_file_starts_what_does_not_stay_up(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been started with `--env production`, or by hand, and the site was up."""
+    client, outcomes = Pm2(restarts=True), [Failure("its port never opened")]
+
+    def wait(*_: object) -> None:
+        if outcomes:
+            raise outcomes.pop()
+
+    monkeypatch.setattr(pm2, "command", client.command)
+    monkeypatch.setattr(restart, "wait_until_stable", wait)
+    with pytest.raises(Failure, match="with pm2's own record of it, it runs as before"):
+        restart.restart("20260101T000000Z", api=api, shadowed=["JWT_SECRET"])
+    start = "start ecosystem.config.js --only api"
+    assert client.asked == ["save", "delete api", start, "delete api", "resurrect"]
+
+
+def test_what_an_outlived_deploy_wrote_is_not_undone(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was killed before its restart; the API has been started since, and has served for weeks."""
+    env = Path(api["app_dir"]) / ".env"
+    env.write_text("A=old\n")
+    services.replace_file("1", "api", [Process(9, "boot/9/api", 0.0)], str(env), b"A=new\n", sha256(b"A=old\n"), 0o600)
+    outcomes = [Failure("its port never opened")]
+    monkeypatch.setattr(restart, "wait_until_stable", lambda *_: (_ for _ in ()).throw(outcomes.pop()))
+    monkeypatch.setattr(pm2, "command", Pm2(restarts=True).command)
+    with pytest.raises(Failure, match="its port never opened"):
+        restart.restart("20260101T000000Z", api=api, shadowed=[])
+    assert env.read_text() == "A=new\n"
+
+
+def test_what_took_too_long_is_not_tried_again(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pm2 7.0 may still be at it, and would take the second for a start."""
+    asked: list[str] = []
+
+    def command(app: str, app_dir: str, *arguments: str) -> Done:
+        del app, app_dir
+        asked.append(" ".join(arguments))
+        return Done(-9, b"", "pm2 did not end within 61.6 s")
+
+    monkeypatch.setattr(pm2, "command", command)
+    with pytest.raises(Failure, match=r"pm2 could not start api: pm2 did not end within 61\.6 s"):
+        restart.restart("20260101T000000Z", api=api, shadowed=[])
+    assert asked == ["restart api"]

@@ -7,11 +7,13 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from remote import Failure, backups, files, services
+from remote import Failure, backups, files, lock, services
 from remote.processes import Process
 from remote.readings import Entry
 from tests.unit.conftest import ROOT
@@ -289,3 +291,58 @@ def test_no_note_of_a_change_that_was_not_written(file: Path, monkeypatch: pytes
         services.replace_file("1", "api", [process(1)], str(file), b"new", files.sha256(b"old"), 0o600)
     assert file.read_bytes() == b"old"
     assert not Path(f"{services.STATE}/api.json").exists()
+
+
+# --- what an earlier deploy wrote
+
+
+def left_by(deploy: str, file: Path, ran: Process) -> None:
+    """Killed before the restart."""
+    services.replace_file(deploy, "api", [ran], str(file), b"made", digest(b"old"), 0o600)
+
+
+@contextmanager
+def deploying(deploy: str) -> Iterator[None]:
+    with lock.held(lock.DEPLOY, 0) as mine:
+        assert mine is not None
+        os.write(mine, json.dumps({"deploy": deploy}).encode())
+        yield
+
+
+def test_what_has_been_running_since_is_not_undone(file: Path) -> None:
+    """By whomever it was started: at the next boot, say. It may have served for weeks."""
+    left_by("1", file, process(1))
+    services.settle_outlived("api", [process(2, time.time() - 3600)], "2")
+    assert services.undo("api") == []
+    assert file.read_bytes() == b"made"
+
+
+@pytest.mark.parametrize(
+    ("running", "deploy"),
+    [
+        ([], "2"),  # it does not run: what was written may be why
+        ([process(1, time.time() - 3600)], "2"),  # it has not read it
+        ([process(2, time.time() - 5)], "2"),  # it may end of it yet
+        ([process(2, time.time() - 3600)], "1"),  # this deploy's own is not for good before its restart
+    ],
+)
+def test_what_has_not_proved_good_is_undone(file: Path, running: list[Process], deploy: str) -> None:
+    left_by("1", file, process(1))
+    services.settle_outlived("api", running, deploy)
+    assert services.undo("api") == [str(file)]
+    assert file.read_bytes() == b"old"
+
+
+def test_what_an_earlier_deploy_had_written_is_kept_where_it_is_undone(file: Path) -> None:
+    """It may have made a secret, which is nowhere else."""
+    left_by("1", file, process(1))
+    aside = Path(f"{backups.BACKUPS}/1{file}.found")
+    with deploying("2"):
+        assert services.undo("api") == [f"{file} (what deploy 1 had written is in {aside})"]
+    assert (file.read_bytes(), aside.read_bytes()) == (b"old", b"made")
+
+
+def test_what_this_deploy_has_written_is_not(file: Path) -> None:
+    with deploying("1"):
+        left_by("1", file, process(1))
+        assert services.undo("api") == [str(file)]
