@@ -8,7 +8,7 @@ from contextlib import suppress
 from remote import Failure, dotenv, files, loading, nginx, pm2, services
 from remote.processes import Done, run
 from remote.readings import Api
-from remote.waiting_room import Room, open_room
+from remote.waiting_room import Door, open_room
 
 AGAIN = 0.05  # seconds
 ENDS = 5  # of each of its processes, after which the app is given up
@@ -104,7 +104,7 @@ def _start(api: Api, fresh: bool, seemed_known: bool) -> bool:
     raise Failure(f"pm2 could not start {api['app']}: {done.line_with('Error')}{services.put_back(undone)}")
 
 
-def _recover(api: Api, room: Room, cause: str, worst: int, replaced: bool) -> str:
+def _recover(api: Api, room: Door, cause: str, worst: int, replaced: bool) -> str:
     """The files go back first, and the API is restarted on them; where pm2's own record of it was `replaced`, from that
     one. Returns the message; nothing in it stops that."""
     hidden, undone, after, known = [*dotenv.load(f"{api['app_dir']}/.env").values()], [], "", {}
@@ -156,7 +156,7 @@ def health(port: int, worst: int = 500) -> str:
     return "" if status < worst else f"/health answers {status}"
 
 
-def wait_until_stable(api: Api, room: Room, worst: int = 500) -> None:
+def wait_until_stable(api: Api, room: Door, worst: int = 500) -> None:
     """Returns when the app is up: its port answers /health below `worst`, and its processes stay the same.
 
     Who waits is let in at the first answer; but once the app has ended, only when it has proved stable.

@@ -1,7 +1,10 @@
 """The waiting room: while the API restarts, nginx sends requests here instead, and they wait until it answers again.
 
+It is a process of its own, which the step leaves behind until all who were let in have their answer: what is cut off
+their clients would ask for once more, and it would be executed twice.
+
 nginx looks for a sign at each request (templates/etc/nginx): a link to the thread that listens here, in /proc. It is
-there only while requests are held; and where the deploy is killed, it points to nothing, so nginx asks the API as ever.
+there only while requests are held; and where the room is killed, it points to nothing, so nginx asks the API as ever.
 (`-e` follows links, and is false for a socket: nginx 1.26. Where nginx may not see other users' processes, as with
 `hidepid`, it never sees the sign, and nobody waits.)
 """
@@ -13,14 +16,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from select import POLLRDHUP, poll
+from select import POLLRDHUP, poll, select
+from typing import NoReturn
 
-from remote import files
+from remote import Failure, files
 
 FOLDER = "/run/ai-admin-waiting-room"  # root's: nginx's workers come in, nobody else can listen here
 SOCKET = f"{FOLDER}/{{port}}"  # the API's: another application on this host keeps its own requests
 SIGN = f"{FOLDER}/{{port}}-restarts"  # there: nginx sends requests to the socket
-LEAVE = 2  # seconds: those that were let in get their answer
+LEAVE = 60  # seconds for those that were let in to get their answer: nginx's own proxy_read_timeout
 HEAD = 65536  # bytes
 
 # nginx asks once more, and finds the API: a WebSocket that was passed on from here would end with the deploy.
@@ -47,6 +51,7 @@ class Room:
         self.server.bind(self.socket)
         os.chmod(self.socket, 0o666)  # noqa: S103 (whoever connects reaches the API, as at its port)
         self.server.listen(512)
+        self._over, self._end = socket.socketpair()
         self.thread = _thread(self._receive)
 
     def hold(self) -> None:
@@ -64,15 +69,19 @@ class Room:
         return True
 
     def _receive(self) -> None:
-        with suppress(OSError):  # the room was closed
-            while True:
+        with self.server:
+            while self.server in select([self.server, self._over], [], [])[0]:
                 self.guests.append(_thread(self._serve, self.server.accept()[0], time.monotonic() + self.seconds))
 
     def close(self) -> None:
+        """Nobody comes in any more, but whoever has knocked."""
         self.let_in()
         files.remove(self.socket)
-        self.server.shutdown(socket.SHUT_RDWR)
-        self.server.close()
+        self._end.close()
+        self.thread.join()
+
+    def see_off(self) -> None:
+        """Wait until all who were let in have their answer."""
         deadline = time.monotonic() + LEAVE
         for guest in self.guests:
             guest.join(max(0.0, deadline - time.monotonic()))
@@ -93,15 +102,71 @@ class Room:
                 guest.shutdown(socket.SHUT_RDWR)  # else the other thread keeps it open
 
 
+class Door:
+    """How a step tells its room what to do."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self.control = control
+
+    def hold(self) -> None:
+        self._tell(b"h")
+
+    def let_in(self) -> bool:
+        return self._tell(b"l") == b"1"
+
+    def _tell(self, word: bytes) -> bytes:
+        with suppress(OSError):  # somebody has killed it: then nginx asks the API as ever
+            self.control.sendall(word)
+            return self.control.recv(1)
+        return b""
+
+
 @contextmanager
-def open_room(port: int, seconds: float) -> Iterator[Room]:
-    """Holds requests until it is told to let them in, or ends."""
-    room = Room(port, seconds)
+def open_room(port: int, seconds: float) -> Iterator[Door]:
+    """Holds requests until it is told to let them in, or ends: also by the end of this process, whatever ends it."""
+    ours, its = socket.socketpair()
+    if os.fork() == 0:
+        ours.close()
+        _attend(its, port, seconds)
+    its.close()
+    with ours:
+        if (said := ours.recv(HEAD)) != b"+":
+            raise Failure(f"requests cannot wait while the API restarts: {said.decode() or 'the room ended'}")
+        door = Door(ours)
+        try:
+            door.hold()
+            yield door
+        finally:
+            with suppress(OSError):
+                ours.shutdown(socket.SHUT_WR)
+                ours.recv(1)  # it is closed
+
+
+def _attend(control: socket.socket, port: int, seconds: float) -> NoReturn:
+    """The room's process. It holds no lock of the step's, and is not waited for by whoever waits for the step."""
     try:
-        room.hold()
-        yield room
-    finally:
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDWR)
+        for number in range(3):
+            os.dup2(null, number)
+        os.closerange(3, control.fileno())
+        os.closerange(control.fileno() + 1, 65536)
+        try:
+            room = Room(port, seconds)
+        except OSError as error:
+            control.sendall(files.why(error).encode())
+            raise
+        control.sendall(b"+")
+        with suppress(OSError):
+            while word := control.recv(1):
+                if word == b"h":
+                    room.hold()
+                control.sendall(b"1" if word == b"l" and room.let_in() else b"0")
         room.close()
+        control.close()
+        room.see_off()
+    finally:
+        os._exit(0)
 
 
 def _thread(target: Callable[..., None], *args: object) -> threading.Thread:

@@ -18,7 +18,7 @@ from remote import Failure, nginx, pm2, processes, restart, services, waiting_ro
 from remote.files import sha256
 from remote.processes import Done, Process
 from remote.readings import Api
-from remote.waiting_room import Room
+from remote.waiting_room import Door as RoomDoor
 from tests.unit.remote.conftest import Start, free_port
 
 # --- last_lines
@@ -190,7 +190,7 @@ class Door:
 
 
 def wait_until_stable(door: Door | None = None) -> None:
-    restart.wait_until_stable(STABLE, cast(Room, door or Door()))
+    restart.wait_until_stable(STABLE, cast(RoomDoor, door or Door()))
 
 
 STABLE: Api = {
@@ -320,7 +320,7 @@ def test_the_files_go_back_whatever_went_wrong(
     client, outcomes = Pm2(restarts=True), [error]
     monkeypatch.setattr(pm2, "command", client.command)
 
-    def wait(api: Api, room: Room, worst: int = 500) -> None:
+    def wait(api: Api, room: RoomDoor, worst: int = 500) -> None:
         del api, room, worst
         if outcomes:
             raise outcomes.pop()

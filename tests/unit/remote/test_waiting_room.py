@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -16,8 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from remote import waiting_room
-from remote.waiting_room import open_room
+from remote import Failure, waiting_room
+from remote.waiting_room import Room, open_room
+from tests.rehearsal.host import until
 from tests.unit.conftest import ROOT
 from tests.unit.remote.conftest import free_port
 
@@ -30,6 +34,12 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(waiting_room, "SIGN", str(tmp_path / "room/sign"))
     monkeypatch.setattr(waiting_room, "LEAVE", 0.5)
     return tmp_path / "room/api"
+
+
+def children() -> list[str]:
+    """Of this process, without those that have ended."""
+    found = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    return [pid for pid in found if "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]]
 
 
 @contextmanager
@@ -117,7 +127,21 @@ def test_a_deploy_that_was_killed_holds_nobody_and_is_no_obstacle(path: Path) ->
     folder, sign = path.parent, path.with_name("sign")
     killed = subprocess.run([sys.executable, "-c", HOLDS, folder, path, sign], cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL
-    assert sign.is_symlink() and not sign.exists(), "it points to a thread that is gone"
+    until(10, "the room to end", lambda: not sign.is_symlink() and not path.exists())
+    with open_room(free_port(), 10):
+        assert sign.exists()
+        connect(path).close()
+
+
+def test_a_room_that_was_killed_holds_nobody_and_is_no_obstacle(path: Path) -> None:
+    sign = path.with_name("sign")
+    with open_room(free_port(), 10) as room:
+        pid = sign.readlink().parts[2]
+        os.kill(int(pid), signal.SIGKILL)
+        until(10, "its end", lambda: pid not in children())
+        room.hold()
+        assert not room.let_in()
+    assert sign.is_symlink(), "it points to a thread that is gone"
     with pytest.raises(ConnectionRefusedError):
         connect(path)
     with open_room(free_port(), 10):
@@ -160,6 +184,32 @@ def test_those_that_were_let_in_get_their_answer_after_it_closes(path: Path) -> 
             assert b"".join(iter(lambda: guest.recv(65536), b"")) == b"api:" + GET
 
 
+def test_an_answer_that_takes_long_outlives_the_step(path: Path) -> None:
+    """Whoever waits for the step, over its output, does not wait for it; and the step's locks are not held."""
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)) as server, tempfile.TemporaryFile() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with open_room(port, 10) as room:
+            guest = connect(path)
+            guest.sendall(GET)
+            room.let_in()
+            asked = server.accept()[0]
+            assert asked.recv(65536) == GET
+        pid = next(pid for pid in children() if Path(f"/proc/{pid}/cmdline").exists())
+        assert not [fd for fd in Path(f"/proc/{pid}/fd").iterdir() if str(fd.readlink()).startswith("/tmp/")]  # noqa: S108
+        assert Path(f"/proc/{pid}/fd/1").readlink() == Path(os.devnull)
+        with asked:
+            asked.sendall(b"late")
+        with guest:
+            assert b"".join(iter(lambda: guest.recv(65536), b"")) == b"late"
+
+
+def test_where_there_can_be_none_the_step_says_why(path: Path) -> None:
+    path.parent.write_text("a file")
+    with pytest.raises(Failure, match=r"requests cannot wait while the API restarts: .*room"), open_room(1, 1):
+        pass
+
+
 def test_a_guest_waits_no_longer_than_it_may(path: Path) -> None:
     with open_room(free_port(), 0.05):
         begun = time.monotonic()
@@ -171,13 +221,16 @@ def test_a_guest_waits_no_longer_than_it_may(path: Path) -> None:
 def test_nothing_is_executed_for_a_guest_that_has_left(path: Path) -> None:
     """nginx has told its client that it failed."""
     port = free_port()
-    with api(port) as heard, open_room(port, 10) as room:
+    with api(port) as heard:
+        room = Room(port, 10)
+        room.hold()
         with connect(path) as guest:
             guest.sendall(POST)
             while not room.guests:
                 time.sleep(0.01)
         room.let_in()
         room.guests[0].join(10)
+        room.close()
         assert not room.guests[0].is_alive() and heard == []
 
 
