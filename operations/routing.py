@@ -7,6 +7,7 @@ includes are taken from what nginx itself loaded.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
@@ -90,6 +91,34 @@ def named(root: Directive, domain: str) -> list[Levels]:
             for name in each.args
         )
     ]
+
+
+def stands_in(root: Directive, domain: str, port: int) -> Directive | None:
+    """The server that answers for the domain on 443 though none has its name: by a pattern, or, where it has no name of
+    its own, as the one that passes requests to this port."""
+    servers = [server for http in root.all("http") for server in http.all("server") if [*addresses(server)]]
+    for server in servers:
+        names = [name for each in server.all("server_name") for name in each.args]
+        if any(_fits(name, domain) for name in names):
+            return server
+        if not {*names} - {"_", "", "localhost"} and any(_passes(each, port) for each in server.block):
+            return server
+    return None
+
+
+def _fits(name: str, domain: str) -> bool:
+    """`*.app`, `ai-admin.*` or `~^ai-admin`, as nginx reads them."""
+    if name.startswith("~"):
+        with suppress(re.error):  # PCRE knows more
+            return bool(re.search(name[1:], domain, re.IGNORECASE))
+        return False
+    is_below = name.startswith("*.") and domain.endswith(name[1:])
+    return is_below or (name.endswith(".*") and domain.startswith(name[:-1]))
+
+
+def _passes(directive: Directive, port: int) -> bool:
+    is_it = directive.name == "proxy_pass" and re.match(rf"https?://[^/]*:{port}\b", directive.args[0])
+    return bool(is_it) or any(_passes(each, port) for each in directive.block)
 
 
 def serving(root: Directive, domain: str) -> dict[str, Levels]:

@@ -1,5 +1,6 @@
 """Two small additions to the application's source, each a marked block. What is lacking, `contract.py` reads in it."""
 
+import re
 from collections.abc import Generator, Mapping
 from functools import cache
 
@@ -46,9 +47,9 @@ def _routes(text: bytes, health_check: bool) -> bytes:
     if not health_check or by_hand:
         return text
     for statement in reversed(root.named_children):
-        parts = contract.text(statement).rstrip(";").split()
-        if statement.type == "expression_statement" and parts[:2] == ["module.exports", "="] and len(parts) == 3:
-            block = marked.wrap(render(f"opt/ai-admin/{ROUTES}", router=parts[2]), "//", marked.eol_of(text))
+        export = re.fullmatch(r"module\.exports\s*=\s*([A-Za-z_$][\w$]*)\s*;?", contract.text(statement))
+        if statement.type == "expression_statement" and export:
+            block = marked.wrap(render(f"opt/ai-admin/{ROUTES}", router=export[1]), "//", marked.eol_of(text))
             line = text.rfind(b"\n", 0, statement.start_byte) + 1
             if text[line : statement.start_byte].strip():  # the block must not stand in the middle of a line
                 return _at_the_end(text, block)

@@ -16,7 +16,9 @@ from pglast.stream import RawStream
 from rules import MIGRATION
 from settings import BadInput
 
-SERIAL = {"smallserial": "int2", "serial": "int4", "bigserial": "int8"}
+SERIAL = {"smallserial": "int2", "serial": "int4", "bigserial": "int8", "serial2": "int2"}
+SERIAL |= {"serial4": "int4", "serial8": "int8"}
+TEMPORARY = (("t", None), ("p", "pg_temp"))  # relpersistence, schema: gone with the session, so nothing to look for
 ONCE = (AlterTableType.AT_DropColumn, AlterTableType.AT_DropConstraint, AlterTableType.AT_AddConstraint)
 OURS = ("lock_timeout", "statement_timeout")
 SHORT = 80  # characters
@@ -125,6 +127,8 @@ def _statements(text: str, raw: ast.RawStmt) -> Iterator[Statement]:
 
 def _statement(sql: str, node: ast.Node, line: int) -> Statement:
     relation = getattr(node, "relation", None)
+    if isinstance(relation, ast.RangeVar) and (relation.relpersistence, relation.schemaname) in TEMPORARY:
+        return Statement(sql, line, node, "", [])
     table = _name(relation) if isinstance(relation, ast.RangeVar) else ""
     return Statement(sql, line, node, table, list(_things(node, table)))
 

@@ -65,6 +65,19 @@ def test_nothing_there_runs_the_file_as_it_is() -> None:
     assert todo.lines == ["migration: add_marketplace_fields_to_companies.sql (of the application)"]
 
 
+def test_what_is_temporary_is_not_looked_for() -> None:
+    """It is gone with the session, and would be made again by each deploy."""
+    file = f"{OWN}\nCREATE TEMP TABLE scratch (id integer);\nCREATE TABLE pg_temp.other (id integer);\n"
+    todo = plan(database(file, OWN, applied=sha256(content(file))))
+    assert not todo.statements, todo.lines
+
+
+def test_each_name_of_a_serial_is_an_integer_in_the_database() -> None:
+    made = statements("CREATE TABLE t (a serial8, b serial4, c serial2, d bigserial, e serial, f smallserial);")
+    types = [thing.type for statement in made for thing in statement.things if thing.kind == "column"]
+    assert types == ["int8", "int4", "int2"] * 2
+
+
 def test_all_there() -> None:
     assert plan(database(OWN, OWN, applied=sha256(content(OWN)))) == Plan([], [], [], enter=False, adopted=True)
     assert plan(database(OWN, OWN)).adopted and plan(database(OWN, OWN)).enter

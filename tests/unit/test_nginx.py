@@ -648,3 +648,28 @@ def test_the_rehearsal_site() -> None:
     assert result.count(b"location ") == site.count(b"location ") + 2  # /socket.io/, /webhook/
     assert result.count(b" # ai-admin-deploy: was http://localhost:3000\n") == site.count(b"http://localhost:3000")
     assert b"proxy_pass http://localhost" not in result
+
+
+# --- a server that answers without the name
+
+
+@pytest.mark.parametrize("name", ["*.example", "a.*", r"~^a\.(example|ru)$", "_", ""])
+def test_the_domain_is_not_taken_from_a_server_that_answers_for_it(name: str) -> None:
+    """Its other locations, limits and access rules would be gone for the domain."""
+    server_name = f"server_name {name};" if name else ""
+    site = b"server {\n    listen 443 ssl default_server;\n    %b\n    location /api/ { %b }\n}\n"
+    others = {"/etc/nginx/conf.d/own.conf": site % (server_name.encode(), API)}
+    now = fact(None, links={}, others=others)
+    with pytest.raises(BadInput, match=r"own\.conf line 1 answers for a\.example without its name"):
+        nginx.desired(now, OURS)
+
+
+def test_another_site_does_not_stand_in_for_it() -> None:
+    """It has a name of its own, or passes nothing to the API."""
+    for name, port in ((b"other.example", b"3000"), (b"_", b"4000")):
+        site = b"server { listen 443 ssl; server_name %b; location / { proxy_pass http://localhost:%b; } }" % (
+            name,
+            port,
+        )
+        change = nginx.desired(fact(None, links={}, others={"/etc/nginx/conf.d/own.conf": site}), OURS)
+        assert change and change.lines[0] == "nginx: write the whole site a.example"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,34 @@ def test_what_is_before_the_export_on_its_line_stays(last: bytes) -> None:
     assert marked.without(first, "") == text
     assert changes(first) == {}, "the second time nothing changes"
     assert changes(first, health_check=False) == {ROUTES: text}
+
+
+@pytest.mark.parametrize("export", ["createRouter()", "{router}", "{ router }", "router, 1"])
+def test_an_export_that_is_no_name_is_refused(export: str) -> None:
+    with pytest.raises(BadInput, match="to put the health check before"):
+        changes(f"const router = express.Router();\nmodule.exports = {export};\n".encode())
+
+
+INHERITS = b"""class Base {
+  getQR() { return 'theirs'; }
+}
+class WhatsAppSessionPool extends Base {
+  getSession(id) {}
+  async createSession(id) {}
+  async getOrCreateSession(id) {}
+}
+module.exports = { WhatsAppSessionPool };
+"""
+
+
+def test_what_the_pool_has_by_other_means_stays(tmp_path: Path) -> None:
+    """A parent class has it, which is read nowhere: Node knows."""
+    new = changes(pool=INHERITS)[SESSION_POOL]
+    (tmp_path / "pool.js").write_bytes(new)
+    program = "const { WhatsAppSessionPool: P } = require('./pool.js'); const p = new P();"
+    program += "console.log(p.getQR(), typeof p.getSessionStatus, p.getSessionStatus('1').status)"
+    done = subprocess.run(["node", "-e", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "theirs function not_initialized\n"
 
 
 def test_router_under_another_name_and_crlf() -> None:

@@ -116,5 +116,12 @@ def test_first_contact(error: str, advice: str, command: str) -> None:
     assert advice in lines[0] and lines[1:] == [command]
 
 
+def test_a_changed_key_is_removed_where_openssh_keeps_it() -> None:
+    """By its port too, and in the file that the inventory names."""
+    error = "Host key for h does not match."
+    assert first_contact(error, "ssh h", "h", 2222, "/my hosts")[1] == "ssh-keygen -f '/my hosts' -R '[h]:2222'; ssh h"
+    assert first_contact(error, "ssh h", "h", 22)[1] == "ssh-keygen -R h; ssh h"
+
+
 def test_what_is_no_matter_of_keys_gets_no_such_advice() -> None:
     assert first_contact("Could not connect (timed out)", "ssh root@h", "h") == []

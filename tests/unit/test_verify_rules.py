@@ -14,6 +14,8 @@ from settings import Settings
 from tests.rehearsal.story import ROOT
 from tests.verify.hosts import PYTHON
 from tests.verify.target import PROGRAMS, Target
+from tests.verify.test_data import is_another_major
+from tests.verify.test_site import lasting
 
 KNOBS = {
     key: value for key, value in runpy.run_path(str(ROOT / "group_data/all.py")).items() if not key.startswith("_")
@@ -120,3 +122,51 @@ def test_no_remedy_hangs_or_does_nothing() -> None:
     for start, end in (("pm2} logs", "--nostream"), ("journalctl -u", "--no-pager"), ("certbot --nginx", " -n -d ")):
         found = [each.partition("\n")[0] for each in text.split(start)[1:]]
         assert found and all(end in each for each in found), start
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted", "is_another"),
+    [
+        ("4.8.1", "^4.7.0", False),
+        ("5.0.0", "^4.7.0", True),
+        ("7.0.0-rc.4", "7.0.0-rc.3", False),
+        ("6.7.0", "~7", True),
+        ("9.0.2", "^8.5.1 || ^9.0.0", False),
+        ("4.8.1", "latest", False),
+        ("4.8.1", "*", False),
+        ("4.8.1", ">=3", False),
+        ("6.7.0", "github:WhiskeySockets/Baileys", False),
+    ],
+)
+def test_another_major(version: str, wanted: str, is_another: bool) -> None:
+    assert is_another_major(version, wanted) == is_another
+
+
+@pytest.mark.parametrize(("days", "left"), [(90, 25), (365, 25), (45, 12), (64, 17), (6, 2)])
+def test_days_that_a_certificate_must_have_left(days: float, left: int) -> None:
+    """Less than certbot 4 renews with (a third, or half of less than 10 days), more than none."""
+    assert lasting(days) == left < days / (2 if days < 10 else 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("A=1YCLIENTS_PARTNER_TOKEN=x\n", "glued"),
+        ("OLD_YCLIENTS_PARTNER_TOKEN=x\n", "absent"),
+        ("# A=1 XYCLIENTS_PARTNER_TOKEN=x\n", "absent"),
+        ("YCLIENTS_PARTNER_TOKEN=x\n", "set"),
+    ],
+)
+def test_a_key_that_another_name_ends_with_is_not_glued(tmp_path: Path, text: str, kind: str) -> None:
+    module = tmp_path / "node_modules/dotenv/index.js"
+    module.parent.mkdir(parents=True)
+    module.write_text(
+        "exports.parse = (text) => Object.fromEntries(text.split('\\n').filter(Boolean).map((line) =>"
+        " [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]));"
+    )
+    (tmp_path / ".env").write_text(text)
+    key = "YCLIENTS_PARTNER_TOKEN"
+    asked = {"folder": str(tmp_path), "keys": [key], "secret": "", "publicDefaults": [], "malformed": {}}
+    program, question = (PROGRAMS / "dotenv.js").read_text(), json.dumps({**asked, "placeholder": rules.PLACEHOLDER})
+    done = subprocess.run(["node", "-e", program, question], capture_output=True, text=True)
+    assert json.loads(done.stdout)["keys"][key]["kind"] == kind

@@ -123,6 +123,10 @@ def _login(target: Target) -> str:
     return shlex.join([f"-o{word}" if "=" in word else word for word in words])
 
 
+def _option(target: Target, name: str) -> str | None:
+    return next((word.partition("=")[2] for word in target.command if word.startswith(f"{name}=")), None)
+
+
 def _shown(arguments: argparse.Namespace) -> str:
     """The inventory, as it is typed in the bundle's folder."""
     file = Path(arguments.inventory)
@@ -164,7 +168,8 @@ def verify(arguments: argparse.Namespace) -> int:
         if target.backend.round_trips:
             table.print(sys.stdout)
         else:
-            advice = first_contact(target.backend.said, _login(target), target.address)
+            port, known_hosts = (_option(target, name) for name in ("Port", "UserKnownHostsFile"))
+            advice = first_contact(target.backend.said, _login(target), target.address, port, known_hosts)
             print(f"verify: {target.unreachable}", *advice, sep="\n  ", file=sys.stderr)
     data = [table.data() for table in tables]
     if arguments.json:

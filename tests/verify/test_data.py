@@ -24,6 +24,12 @@ def _major(version: str) -> int:
     return int(found[0]) if found else 0
 
 
+def is_another_major(version: str, wanted: str) -> bool:
+    """Of `^4.8.1` and the like; what any other range takes (`*`, `>=3`, a tag, an address), npm knows."""
+    is_plain = re.fullmatch(r"[\^~=v]*\d+(\.[\w.+-]*)?", wanted)
+    return bool(is_plain) and _major(version) != _major(wanted)
+
+
 def _package(host: Host, settings: Settings, name: str = "") -> dict[str, Any]:
     """Its package.json; without a name, the application's own. Empty where there is none."""
     folder = f"{settings.app_dir}/node_modules/{name}" if name else settings.app_dir
@@ -47,7 +53,7 @@ def test_package_has_the_right_major(host: Host, settings: Settings, package: st
     version = _package(host, settings, package).get("version")
     needs(version, f"{package} is not installed")
     wanted = _package(host, settings).get("dependencies", {}).get(package, settings.packages[package])
-    assert _major(str(version)) == _major(wanted), f"{package} is {version}, the application needs {wanted}"
+    assert not is_another_major(str(version), wanted), f"{package} is {version}, the application needs {wanted}"
 
 
 @component("endpoints", "list them in package.json with their versions, and deploy the application again")

@@ -143,7 +143,7 @@ def _certificate(host: Host, address: str, settings: Settings) -> dict[str, str]
     """openssl's words about what nginx serves; `chain`: how many certificates that is."""
     place = f"[{address}]" if ":" in address else address
     shown = f"openssl s_client -connect {place}:443 -servername {settings.domain} -showcerts </dev/null 2>/dev/null"
-    asked = f"openssl x509 -noout -enddate -fingerprint -sha256 -checkhost {settings.domain} 2>&1"
+    asked = f"openssl x509 -noout -dates -fingerprint -sha256 -checkhost {settings.domain} 2>&1"
     done = host.run(f'all=$({shown}); echo "$all" | {asked}; echo chain=$(echo "$all" | grep -c BEGIN)')
     needs("notAfter" in done.stdout, "nginx serves no certificate")
     found = dict(re.findall(r"^(\w+)[^=\n]*=(.*)", done.stdout, re.MULTILINE))
@@ -167,18 +167,23 @@ def _names_it(host: Host, file: str) -> bool:
 
 @component("tls")
 def test_certificate_lasts(host: Host, target: Target, settings: Settings, seen: Seen) -> None:
-    """certbot (2.11) renews 30 days before the end: with 25 left it has failed for days."""
-    ends = ssl.cert_time_to_seconds(_certificate(host, target.site_address, settings)["notAfter"])
+    """certbot renews with a third of the time left (4.0; before, 30 days), or half of less than 10 days: where less is
+    left, it has failed several times. Of a year it is left to whoever renews by hand."""
+    certificate = _certificate(host, target.site_address, settings)
+    begins, ends = (ssl.cert_time_to_seconds(certificate[each]) for each in ("notBefore", "notAfter"))
     days = int((ends - int(host.check_output("date +%s"))) // 86_400)
-    if days < LASTS:
+    lasts = lasting((ends - begins) / 86_400)
+    if days < lasts:
         left = f"the certificate expires in {days} days" if days >= 0 else "the certificate has expired"
         own = _own_file(host, settings)
-        is_old = own and host.run(f"openssl x509 -in %s -noout -checkend {LASTS * 86_400}", own).succeeded
+        is_old = own and host.run(f"openssl x509 -in %s -noout -checkend {lasts * 86_400}", own).succeeded
         raise Unfit(left, RELOAD if is_old else RENEW if own else BY_HAND)
     seen(f"valid for {days} days, trusted from outside, http redirects to https")
 
 
-LASTS = 25  # days
+def lasting(days: float) -> int:
+    """Of a certificate for so many days, those that must be left."""
+    return int(days * 0.4 if days < 10 else min(25, days * 25 / 90))
 
 
 @component("tls", OBTAIN)
@@ -310,8 +315,8 @@ def test_nginx_accepts_its_configuration(host: Host) -> None:
 
 
 @component("nginx", "move the second file out of /etc/nginx (sites-enabled, conf.d), then reload nginx")
-def test_no_site_hides_another(host: Host) -> None:
-    conflict = re.findall(r"conflicting server name.*", host.run("nginx -t").stderr)
+def test_no_site_hides_another(host: Host, settings: Settings) -> None:
+    conflict = re.findall(rf'conflicting server name "\.?{re.escape(settings.domain)}".*', host.run("nginx -t").stderr)
     assert not conflict, f"two sites have the same name, and one is ignored: {conflict[0]}"
 
 

@@ -18,7 +18,7 @@ const isPublic = (value) => publicDefaults.includes(value) || sources().some((fi
 
 const read = (key) => {
   const value = values[key]?.trim();
-  const glued = new RegExp(`^[^#\\n]*[^#\\s]${key}=`, 'm').test(content);
+  const glued = new RegExp(`^[^#\\n]*=[^#\\n]*[^#\\s]${key}=`, 'm').test(content); // and not OLD_KEY=
   const kind =
     value === undefined ? (glued ? 'glued' : 'absent')
     : value === '' ? 'empty'
