@@ -12,10 +12,9 @@ import pytest
 import rules
 from settings import Settings
 from tests.rehearsal.story import ROOT
+from tests.verify.checks import is_another_major, lasting
 from tests.verify.hosts import PYTHON
 from tests.verify.target import PROGRAMS, Target
-from tests.verify.test_data import is_another_major
-from tests.verify.test_site import lasting
 
 KNOBS = {
     key: value for key, value in runpy.run_path(str(ROOT / "group_data/all.py")).items() if not key.startswith("_")

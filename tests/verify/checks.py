@@ -1,8 +1,9 @@
-"""Preconditions that checks of several rows share."""
+"""What checks of several rows share, and rules that are tested by themselves."""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from testinfra.host import Host
@@ -31,3 +32,19 @@ def running_secrets(answers: dict[str, Answers]) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError):
         return None
     return environment if found.status == 200 and isinstance(environment, dict) else None
+
+
+def major(version: str) -> int:
+    found = re.search(r"\d+", version)
+    return int(found[0]) if found else 0
+
+
+def is_another_major(version: str, wanted: str) -> bool:
+    """Of `^4.8.1` and the like; what any other range takes (`*`, `>=3`, a tag, an address), npm knows."""
+    is_plain = re.fullmatch(r"[\^~=v]*\d+(\.[\w.+-]*)?", wanted)
+    return bool(is_plain) and major(version) != major(wanted)
+
+
+def lasting(days: float) -> int:
+    """Of a certificate for so many days, those that must be left."""
+    return int(days * 0.4 if days < 10 else min(25, days * 25 / 90))

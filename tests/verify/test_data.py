@@ -12,22 +12,12 @@ from testinfra.host import Host
 from contract import Contract
 from rules import COLUMNS, METHODS, MIGRATION, MIGRATION_COPY, SESSION_POOL
 from settings import Settings
+from tests.verify.checks import is_another_major, major
 from tests.verify.plugin import DEPLOY, Seen, Unfit, component, needs
 from tests.verify.target import Target
 
 GET_QR = f"{DEPLOY} (this is the cause of \"Cannot read property 'getQR' of undefined\")"
 MIGRATE = f'{DEPLOY} (this is the cause of "Column does not exist")'
-
-
-def _major(version: str) -> int:
-    found = re.search(r"\d+", version)
-    return int(found[0]) if found else 0
-
-
-def is_another_major(version: str, wanted: str) -> bool:
-    """Of `^4.8.1` and the like; what any other range takes (`*`, `>=3`, a tag, an address), npm knows."""
-    is_plain = re.fullmatch(r"[\^~=v]*\d+(\.[\w.+-]*)?", wanted)
-    return bool(is_plain) and _major(version) != _major(wanted)
 
 
 def _package(host: Host, settings: Settings, name: str = "") -> dict[str, Any]:
@@ -233,5 +223,5 @@ def test_node_is_new_enough(host: Host, target: Target, settings: Settings) -> N
     found = host.run(f"{target.path}node --version 2>&1").stdout.strip()
     assert re.match(r"v\d", found), f"node does not run: {found}"
     needed = {name: _package(host, settings, name).get("engines", {}).get("node", "0") for name in settings.packages}
-    name = max(needed, key=lambda each: _major(needed[each]))
-    assert _major(found) >= _major(needed[name]), f"node is {found}, {name} needs {needed[name]}"
+    name = max(needed, key=lambda each: major(needed[each]))
+    assert major(found) >= major(needed[name]), f"node is {found}, {name} needs {needed[name]}"

@@ -11,7 +11,7 @@ import pytest
 from testinfra.host import Host
 
 from settings import Settings
-from tests.verify.checks import ENGINE, is_landing_page, through_nginx
+from tests.verify.checks import ENGINE, is_landing_page, lasting, through_nginx
 from tests.verify.outside import BROWSER, PATH, Outside, ask_page
 from tests.verify.outside import Seen as Answered
 from tests.verify.plugin import DEPLOY, PASS_ON, Seen, Unfit, component, needs
@@ -179,11 +179,6 @@ def test_certificate_lasts(host: Host, target: Target, settings: Settings, seen:
         is_old = own and host.run(f"openssl x509 -in %s -noout -checkend {lasts * 86_400}", own).succeeded
         raise Unfit(left, RELOAD if is_old else RENEW if own else BY_HAND)
     seen(f"valid for {days} days, trusted from outside, http redirects to https")
-
-
-def lasting(days: float) -> int:
-    """Of a certificate for so many days, those that must be left."""
-    return int(days * 0.4 if days < 10 else min(25, days * 25 / 90))
 
 
 @component("tls", OBTAIN)
