@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -170,6 +171,35 @@ def test_no_request_is_lost_in_a_restart(host: Host) -> None:
     figures = load.under_load(host, [tokens()], runbook=only("Secrets in .env", "API restart"))
     assert figures.failed > 0
     converge(host)
+
+
+SLOW = """
+app.post('/webhook/slow', (req, res) => {
+  require('fs').appendFileSync('/run/slow', 'x');
+  setTimeout(() => res.end('done'), 9000);
+});
+"""
+
+
+@pytest.mark.slow
+def test_an_answer_that_takes_long_comes_after_the_deploy_has_ended(host: Host) -> None:
+    """Cut off with the deploy, it would be executed, answered 502, and asked for again."""
+    text = read(host, INDEX).decode()
+    replace(host, INDEX, "app.use('/', marketplace);", f"{SLOW}app.use('/', marketplace);")
+    try:
+        converge(host)
+        host.ssh("touch /opt/ai-admin/.env; rm -f /run/slow")
+        post = "curl -sk -X POST --resolve ai-admin.app:443:127.0.0.1 https://ai-admin.app/webhook/slow"
+        with ThreadPoolExecutor() as pool:
+            run = pool.submit(deploy, host, *QUICK)
+            until(60, "the room", lambda: host.ssh(f"test -L {FOLDER}/3000-restarts", check=False).returncode == 0)
+            asked = pool.submit(host.ssh, f"{post}; echo; cat /run/slow")
+            assert run.result().changed == RESTART
+            assert not asked.done(), "it takes longer than the deploy"
+            assert asked.result().stdout.split() == ["done", "x"]
+    finally:
+        write(host, INDEX, text)
+        converge(host)
 
 
 # --- what does not stay up
