@@ -38,14 +38,14 @@ def dump() -> str:
 
 
 def files_of(dump: str) -> list[str]:
-    """Every file that `nginx -T` printed; and the folders of those that a pattern includes, where one file less is a
+    """Every file that `nginx -T` printed; and the folders that a pattern includes files of, where one file less is a
     change too. Not the other folders: certbot 4 makes and removes a lock in /etc/letsencrypt and /etc/nginx at each
     start, and its timer starts it twice a day."""
     loaded = re.findall(r"^# configuration file (.+):$", dump, re.MULTILINE)
     included = re.findall(r"^[^#\n]*?\binclude\s+[\"']?([^\"';\s]*[*?[][^\"';\s]*)", dump, re.MULTILINE)
-    patterns = [os.path.join(ETC, pattern) for pattern in included]
-    taken = [file for file in loaded if any(fnmatch(file, pattern) for pattern in patterns)]
-    return [*loaded, *dict.fromkeys(map(os.path.dirname, taken))]
+    folders = [os.path.dirname(os.path.join(ETC, pattern)) for pattern in included]
+    there = list(dict.fromkeys(map(os.path.dirname, loaded)))
+    return [*loaded, *dict.fromkeys(each for name in folders for each in (name, *there) if fnmatch(each, name))]
 
 
 def read(*, site: str, domain: str) -> Configuration:

@@ -142,7 +142,7 @@ def test_certbots_locks_are_no_alarm(ver: Host, sound: Verified, tmp_path: Path)
     locks = "; ".join(
         f"touch {each}/.certbot.lock; rm {each}/.certbot.lock" for each in ("/etc/letsencrypt", "/etc/nginx")
     )
-    plan = ["bin/verify", INVENTORY, "--limit", ver.name, "--drift"]
+    plan = [sys.executable, "-m", "tests.verify", INVENTORY, "--limit", ver.name, "--drift"]
     try:
         shell(ver, f"{include}; systemctl reload nginx; sleep 1; {locks}", "host")
         found = verify(ver, tmp_path)

@@ -29,8 +29,8 @@ def test_a_few_survive_and_heal(tmp_path: Path) -> None:
     [
         (
             "remote/services.py",
-            "aside = backups.set_aside(file, entry)",
-            'aside = ""',
+            "if aside := backups.set_aside(file, entry):",
+            'if aside := "":',
             "tokens refused; token @4.0 .env edited",
             "/opt/ai-admin/.env lost a line of others",
         ),

@@ -333,11 +333,11 @@ def test_one_that_gets_no_input_ends_by_itself(tmp_path: Path) -> None:
     """Its connection may be dead and not closed. Once something came it is read to its end, however slowly."""
     soon = OURS.replace(f"alarm({channel.UNUSED})", "alarm(1)")
     assert soon != OURS
-    with subprocess.Popen(["sh", "-c", soon], stdin=subprocess.PIPE) as unused:
+    with subprocess.Popen(["sh", "-c", 'eval "$0"', soon], stdin=subprocess.PIPE) as unused:
         assert unused.wait(60) in (-signal.SIGALRM, 128 + signal.SIGALRM)
 
     whole = small(tmp_path / "F")
-    with subprocess.Popen(["sh", "-c", soon], stdin=subprocess.PIPE) as slow:
+    with subprocess.Popen(["sh", "-c", 'eval "$0"', soon], stdin=subprocess.PIPE) as slow:
         assert slow.stdin
         slow.stdin.write(whole[:9])
         slow.stdin.flush()

@@ -70,11 +70,13 @@ http { include /etc/nginx/conf.d/*.conf; include mime.types;
 
 def test_the_folders_that_count_are_those_of_which_nginx_takes_what_matches() -> None:
     """In /etc/letsencrypt and /etc/nginx certbot makes and removes its lock twice a day."""
-    *loaded, last = nginx.files_of(DUMP)
+    *loaded, empty, last = nginx.files_of(DUMP)
     assert [file.rpartition("/")[2] for file in loaded] == [
         "nginx.conf",
         "mime.types",
         "site",
         "options-ssl-nginx.conf",
     ]
-    assert last == "/etc/nginx/sites-enabled"
+    assert (empty, last) == ("/etc/nginx/conf.d", "/etc/nginx/sites-enabled")
+    nested = "# configuration file /etc/nginx/a/b.conf:\n include */*.conf;\n"
+    assert nginx.files_of(nested) == ["/etc/nginx/a/b.conf", "/etc/nginx/*", "/etc/nginx/a"]
