@@ -31,8 +31,9 @@ restart() { # pm2 7.0 sometimes complains that the process it has just killed st
 }
 reload() { nginx -t -q; systemctl reload nginx; sleep 0.3; }
 tls() { edit $site "/listen 443 ssl;/a $1"; reload; } # a directive for the TLS server
-certificate() { # for a name and a number of days, where certbot would put it
+certificate() { # 65 days old, for a name and so many days more, where certbot would put it
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days "$2" \
+        -not_before "$(date -u -d '-65 days' +%Y%m%d%H%M%SZ)" \
         -subj "/CN=$1" -addext "subjectAltName=DNS:$1" \
         -keyout "${3:-$live}/privkey.pem" -out "${3:-$live}/fullchain.pem" 2>/dev/null
 }
