@@ -12,7 +12,7 @@ def first_contact(error: str, ssh: str, place: str, port: object = None, known_h
     them: OpenSSH keeps a key by its port too.
     """
     text = error.lower()
-    key = place if port in (None, 22, "22") else f"'[{place}]:{port}'"
+    key = place if port in (None, 22, "22") else shlex.quote(f"[{place}]:{port}")
     file = f" -f {shlex.quote(str(known_hosts))}" if known_hosts else ""
     if "does not match" in text or "identification has changed" in text:
         return [f"the server is another, or was installed anew. If so, {COMPARE}:", f"ssh-keygen{file} -R {key}; {ssh}"]

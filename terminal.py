@@ -233,6 +233,6 @@ class _FirstContact(BaseStateCallback):
         words = [word for name, value in options.items() if value for word in ("-o", f"{name}={value}")]
         words += ["-i", str(data.ssh_key)] if data.get("ssh_key") else []
         login = f"{data.ssh_user}@{place}" if data.get("ssh_user") else place
-        ssh, known_hosts = shlex.join(["ssh", *words, login]), data.get("ssh_known_hosts_file")
-        for line in first_contact(str(error), ssh, place, data.get("ssh_port"), known_hosts):
+        ssh = shlex.join(["ssh", *words, login])
+        for line in first_contact(str(error), ssh, place, options["Port"], options["UserKnownHostsFile"]):
             host.log_styled(wire.printable(line), fg="red", log_func=logger.error)

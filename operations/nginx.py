@@ -70,8 +70,9 @@ def desired(now: Configuration, site: Site) -> Change | None:
     """What must change in the file that serves the domain; None when nothing. Raises BadInput."""
     enabled = f"{ETC}/sites-enabled/{site.name}"
     files = loaded = routing.files_of(content(now["dump"]))
-    if enabled not in loaded and not routing.named(routing.parse(loaded), site.domain):
-        if server := routing.stands_in(routing.parse(loaded), site.domain, site.api_port):
+    root = routing.parse(loaded)
+    if enabled not in loaded and not routing.named(root, site.domain):
+        if server := routing.stands_in(root, site.domain, site.api_port):
             raise BadInput(
                 f"nginx: the server in {server.file} line {server.line} answers for {site.domain} without its name; "
                 f"put {site.domain} into its server_name: another server with that name would take the domain from it"

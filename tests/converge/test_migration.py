@@ -22,10 +22,6 @@ NAME = "add_marketplace_fields_to_companies.sql"
 FILE = f"{APP}/migrations/{NAME}"
 COLUMNS = "SELECT count(*) FROM information_schema.columns WHERE table_name = 'companies'"
 VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'idx_companies_integration_status'::regclass"
-HOLDS = (
-    "cd /; exec runuser -u postgres -- psql -Xqc 'BEGIN; LOCK companies IN ROW EXCLUSIVE MODE; SELECT pg_sleep(300)'"
-)
-HELD = "FROM pg_locks WHERE relation = 'companies'::regclass AND mode = 'RowExclusiveLock'"
 LEDGER = "SELECT name, sha256, adopted FROM ai_admin_deploy.migrations"
 
 
@@ -59,6 +55,18 @@ def schema(host: Host) -> list[str]:
 def rows(host: Host, columns: str) -> str:
     whole = f"string_agg(row({columns})::text, E'\\n' ORDER BY id)"
     return sql(host, f"SELECT count(*), md5({whole}) FROM companies")
+
+
+@contextmanager
+def held(host: Host) -> Iterator[None]:
+    """An older transaction holds the table, until the block ends."""
+    holds = "BEGIN; LOCK companies IN ROW EXCLUSIVE MODE; SELECT pg_sleep(300)"
+    psql = f"cd /; exec runuser -u postgres -- psql -Xqc '{holds}'"
+    of_it = "FROM pg_locks WHERE relation = 'companies'::regclass AND mode = 'RowExclusiveLock'"
+    with subprocess.Popen([*host.ssh_command(), psql], stdout=PIPE, stderr=PIPE):
+        until(60, "the lock", lambda: sql(host, f"SELECT count(*) {of_it}") == "1")
+        yield
+        sql(host, f"SELECT pg_terminate_backend(pid) {of_it}")
 
 
 def test_rows_stay_and_columns_come(host: Host) -> None:
@@ -253,10 +261,8 @@ def test_a_server_that_speaks_russian(host: Host) -> None:
     host.ssh("systemctl restart postgresql")
     try:
         assert "ОШИБКА" in host.ssh("cd /; runuser -u postgres -- psql -Xc 'no' 2>&1", check=False).stdout
-        with subprocess.Popen([*host.ssh_command(), HOLDS], stdout=PIPE, stderr=PIPE):
-            until(60, "the lock", lambda: sql(host, f"SELECT count(*) {HELD}") == "1")
+        with held(host):
             output = refuse(host, "--data", "lock_timeout=1", runbook=only(STEP))
-            sql(host, f"SELECT pg_terminate_backend(pid) {HELD}")
         assert "the migration waited 4 times 1 s for the table companies" in output
         assert converge(host, runbook=only(STEP)).changed == [STEP]
     finally:
@@ -287,10 +293,8 @@ def test_an_index_that_is_half_built_is_built_again(host: Host) -> None:
     """Not while an older transaction holds the table: that one would wait for nobody."""
     converge(host, runbook=only(STEP))
     sql(host, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'idx_companies_integration_status'::regclass")
-    with subprocess.Popen([*host.ssh_command(), HOLDS], stdout=PIPE, stderr=PIPE):
-        until(60, "the lock", lambda: sql(host, f"SELECT count(*) {HELD}") == "1")
+    with held(host):
         output = refuse(host, "--data", "statement_timeout=1", runbook=only(STEP))
-        sql(host, f"SELECT pg_terminate_backend(pid) {HELD}")
     assert "is in the ledger, but the database lacks index idx_companies_integration_status\n" in output
     assert "the migration is in the database, but not its index" in output
     assert "canceling statement due to lock timeout" in output and "at the table companies: pid" in output

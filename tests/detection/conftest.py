@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,6 +55,13 @@ def verify(host: Host, folder: Path, *arguments: str, inventory: str = INVENTORY
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert file.exists(), done.stderr
     return Verified(done.returncode, done.stdout, json.loads(file.read_text(encoding="utf-8"))[0])
+
+
+def drift(host: Host, inventory: str = INVENTORY) -> tuple[int, str]:
+    command = [sys.executable, "-m", "tests.verify", inventory, "--limit", host.name, "--drift"]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("YCLIENTS_", "JWT_", "DATABASE_"))}
+    done = subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True)
+    return done.returncode, done.stdout
 
 
 def shell(host: Host, script: str, where: str) -> None:

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.detection.conftest import Verified, altered, shell
+from tests.detection.conftest import Verified, altered, drift, shell
 from tests.rehearsal.host import Host
-from tests.rehearsal.story import INVENTORY, ROOT
-
-
-def drift(host: Host, inventory: str = INVENTORY) -> tuple[int, str]:
-    command = [sys.executable, "-m", "tests.verify", inventory, "--limit", host.name, "--drift"]
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("YCLIENTS_", "JWT_", "DATABASE_"))}
-    done = subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True)
-    return done.returncode, done.stdout
 
 
 @pytest.mark.slow

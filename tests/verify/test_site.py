@@ -337,10 +337,12 @@ def test_nginx_runs_what_is_on_disk(host: Host, target: Target) -> None:
     needs(host.run("nginx -t").succeeded, "nginx refuses its configuration")
     since = target.processes["nginx"]
     needs(since, "nginx does not run: see Nginx WebSocket")
-    files = host.run(r"nginx -T 2>/dev/null | sed -n 's/^# configuration file \(.*\):$/\1/p'").stdout.splitlines()
-    patterns = host.run(r"nginx -T 2>/dev/null | sed -n 's/^[^#]*include[ \t]*\([^;]*\*[^;]*\);.*/\1/p'").stdout.split()
+    named = r"s/^# configuration file \(.*\):$/file \1/p; s/^[^#]*include[ \t]*\([^;]*\*[^;]*\);.*/pattern \1/p"
+    lines = host.run(f"nginx -T 2>/dev/null | sed -n '{named}'").stdout.splitlines()
+    found = [line.partition(" ")[::2] for line in lines]
+    files = [name for kind, name in found if kind == "file"]
     # certbot makes and removes a lock in the other folders, twice a day
-    folders = {str(PurePosixPath("/etc/nginx", each).parent) for each in patterns}
+    folders = {str(PurePosixPath("/etc/nginx", name).parent) for kind, name in found if kind == "pattern"}
     newer = newest(host, [*files, *sorted(folders)], since, "-maxdepth 0")
     assert not newer, f"nginx does not run the configuration on disk: {newer} was changed after nginx loaded it"
 

@@ -194,7 +194,7 @@ def test_a_variable_of_an_ancestor(start: Start, given: str) -> None:
     ("family", "address", "is_reached"),
     [
         (socket.AF_INET, "127.0.0.1", True),
-        (socket.AF_INET, "0.0.0.0", True),  # noqa: S104 -- for a moment
+        (socket.AF_INET, "0.0.0.0", True),  # noqa: S104 -- for a moment, to ask whether it is reached
         (socket.AF_INET6, "::", True),
         (socket.AF_INET6, "::ffff:127.0.0.1", True),
         (socket.AF_INET6, "::1", False),
