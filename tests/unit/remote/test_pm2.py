@@ -374,6 +374,7 @@ def test_a_suspended_daemon_is_not_asked(start: Start, home: Path, app_dir: Path
     node = start("node", "-e", "setInterval(() => {}, 1000)")
     (home / "pm2.pid").write_text(str(node.pid))
     node.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, node.pid, os.WSTOPPED)  # until it is
     with pytest.raises(Failure, match=rf"pm2's daemon is suspended by a signal, .*: kill -CONT {node.pid}$"):
         read(app_dir)
     assert not (client.parent / "called").exists()
