@@ -174,7 +174,8 @@ def _add_members(found: Contract, root: Node) -> None:
 
 
 def _is_pool(node: Node) -> bool:
-    return text(node.child_by_field_name("name")) == POOL_CLASS
+    bound = None if node.parent is None else _binding(node.parent)[0]
+    return POOL_CLASS in (text(node.child_by_field_name("name")), text(bound))
 
 
 def _member(node: Node) -> str:
@@ -322,6 +323,17 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 # --- the syntax tree
+
+
+def at_the_top(root: Node, name: str) -> Node | None:
+    """What the name stands for, where all of the file knows it: the declaration, or the value it is given."""
+    for statement in root.named_children:
+        declared = statement.child_by_field_name("declaration") if statement.type == "export_statement" else statement
+        for node in () if declared is None else (declared, *declared.named_children):
+            value = _binding(node)[1] or node
+            if text(node.child_by_field_name("name")) == name:
+                return value
+    return None
 
 
 @cache

@@ -6,6 +6,7 @@ from functools import cache
 
 from pyinfra.api.operation import operation
 from pyinfra.context import host
+from tree_sitter import Node
 
 import contract
 import remote.source
@@ -48,7 +49,7 @@ def _routes(text: bytes, health_check: bool) -> bytes:
         return text
     for statement in reversed(root.named_children):
         export = re.fullmatch(r"module\.exports\s*=\s*([A-Za-z_$][\w$]*)\s*;?", contract.text(statement))
-        if statement.type == "expression_statement" and export:
+        if statement.type == "expression_statement" and export and not _is_function(root, export[1]):
             block = marked.wrap(render(f"opt/ai-admin/{ROUTES}", router=export[1]), "//", marked.eol_of(text))
             line = text.rfind(b"\n", 0, statement.start_byte) + 1
             if text[line : statement.start_byte].strip():  # the block must not stand in the middle of a line
@@ -60,12 +61,23 @@ def _routes(text: bytes, health_check: bool) -> bytes:
     )
 
 
+def _is_function(root: Node, name: str) -> bool:
+    """One that makes a router, say: it has no `get` of its own."""
+    value = contract.at_the_top(root, name)
+    return value is not None and re.search("function|class", value.type) is not None
+
+
 def _pool(text: bytes, needs: Contract) -> bytes:
     if not needs.members:
         raise BadInput(f"{SESSION_POOL}: no class {POOL_CLASS}; is this the application?")
     lacking = [name for name in needs.lacking if name in KNOWN_METHODS]
     if not lacking:
         return text
+    if contract.at_the_top(contract.parse(text), POOL_CLASS) is None:
+        raise BadInput(
+            f"{SESSION_POOL}: {', '.join(lacking)} are missing, and no line outside the class knows it as {POOL_CLASS}, so "
+            "our block cannot add to it; the application's developers must add them"
+        )
     maker = needs.members.get("getOrCreateSession", "createSession").replace("getOrCreateSession", "")
     if "createSession" in lacking and "createSession" in maker:
         raise BadInput(

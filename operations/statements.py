@@ -6,7 +6,7 @@ command of psql's.
 
 from collections.abc import Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pglast import ast, parse_sql
 from pglast.enums import AlterTableType, ConstrType, ObjectType, VariableSetKind
@@ -20,6 +20,20 @@ SERIAL = {"smallserial": "int2", "serial": "int4", "bigserial": "int8", "serial2
 SERIAL |= {"serial4": "int4", "serial8": "int8"}
 TEMPORARY = (("t", None), ("p", "pg_temp"))  # relpersistence, schema: gone with the session, so nothing to look for
 ONCE = (AlterTableType.AT_DropColumn, AlterTableType.AT_DropConstraint, AlterTableType.AT_AddConstraint)
+PARTS = {AlterTableType.AT_DropColumn: "column", AlterTableType.AT_DropConstraint: "constraint"}
+PARTS |= {AlterTableType.AT_AlterColumnType: "column"}
+KINDS = {
+    ObjectType.OBJECT_TABLE: "table",
+    ObjectType.OBJECT_VIEW: "table",
+    ObjectType.OBJECT_SEQUENCE: "table",
+    ObjectType.OBJECT_COLUMN: "column",
+    ObjectType.OBJECT_TABCONSTRAINT: "constraint",
+    ObjectType.OBJECT_INDEX: "index",
+    ObjectType.OBJECT_TRIGGER: "trigger",
+    ObjectType.OBJECT_FUNCTION: "function",
+    ObjectType.OBJECT_TYPE: "type",
+    ObjectType.OBJECT_DOMAIN: "type",
+}
 OURS = ("lock_timeout", "statement_timeout")
 SHORT = 80  # characters
 
@@ -36,6 +50,13 @@ class Thing(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.relation}.{self.name}" if self.kind == "column" else f"{self.kind} {self.name}"
+
+    def is_one_of(self, kind: str, relation: str, name: str) -> bool:
+        """Is it this one, or on this table? An empty `relation` is any."""
+        if kind == "table" and _alike(self.relation, name):
+            return True
+        is_there = not relation or _alike(self.relation, relation)
+        return self.kind == kind and is_there and _alike(self.name, name)
 
 
 class Statement(NamedTuple):
@@ -94,7 +115,50 @@ def statements(text: str) -> tuple[Statement, ...]:
         if text[place : place + 1] == "\\":
             why = f"{text[place:].split()[0]} is a command of psql, not SQL"
         raise _refused(text, place, why) from None
-    return tuple(statement for raw in found for statement in _statements(text, raw))
+    return _without_what_goes([statement for raw in found for statement in _statements(text, raw)])
+
+
+def _without_what_goes(found: list[Statement]) -> tuple[Statement, ...]:
+    """What a later statement drops is not looked for, and what one renames or converts only as it is after that."""
+    for at, statement in enumerate(found):
+        gone = [*_gone(statement.node, statement.table)]
+        for before, each in enumerate(found[:at] if gone else ()):
+            left = [thing for thing in each.things if any(thing.is_one_of(*what) for what in gone)]
+            found[before] = each._replace(things=[thing for thing in each.things if thing not in left])
+            statement.things.extend(new for thing in left for new in _became(statement.node, thing))
+    return tuple(found)
+
+
+def _gone(node: ast.Node, table: str) -> Iterator[tuple[str, str, str]]:
+    """Kind, relation and name of what is not there any more after it, at least not as it was."""
+    match node:
+        case ast.DropStmt(objects=objects, removeType=kind):
+            for each in objects:
+                names = _names(each)
+                parts = 1 if kind == ObjectType.OBJECT_TRIGGER else len(names)  # before a trigger's stands its table
+                yield KINDS.get(kind, ""), ".".join(names[:-parts]), ".".join(names[-parts:])
+        case ast.AlterTableStmt(cmds=(ast.AlterTableCmd(subtype=kind, name=str(name)),)) if kind in PARTS:
+            yield PARTS[kind], table, name
+        case ast.RenameStmt(renameType=kind, subname=str(name)):
+            yield KINDS.get(kind, ""), table, name
+        case ast.RenameStmt(renameType=kind) | ast.AlterObjectSchemaStmt(objectType=kind):
+            yield KINDS.get(kind, ""), "", table or ".".join(_names(node.object))
+
+
+def _names(node: Any) -> list[str]:
+    """Of a DROP's object: a list, a type, or a function with its arguments."""
+    return [each.sval for each in getattr(node, "objname", None) or getattr(node, "names", None) or node]
+
+
+def _became(node: ast.Node, thing: Thing) -> Iterator[Thing]:
+    """What the statement made of this one."""
+    match node:
+        case ast.RenameStmt(renameType=kind, newname=name) if KINDS.get(kind) == thing.kind:
+            schema = thing.name.rpartition(".")[0]
+            name = f"{schema}.{name}" if schema else name
+            yield thing._replace(name=name, relation=name if thing.kind == "table" else thing.relation, alone="")
+        case ast.AlterTableStmt(cmds=(ast.AlterTableCmd(def_=ast.ColumnDef(typeName=ast.TypeName() as to)),)):
+            yield thing._replace(type=_type(to), alone="")
 
 
 def _refused(text: str, place: int, why: str) -> BadInput:
@@ -152,11 +216,17 @@ def _things(node: ast.Node, table: str) -> Iterator[Thing]:
         case ast.CreateTrigStmt(trigname=name):
             yield Thing("trigger", table, name)
         case ast.CreateFunctionStmt(funcname=names):
-            yield Thing("function", "", names[-1].sval)
+            yield Thing("function", "", ".".join(_names(names)))
         case ast.CreateEnumStmt(typeName=names) | ast.CreateDomainStmt(domainname=names):
-            yield Thing("type", "", names[-1].sval)
+            yield Thing("type", "", ".".join(_names(names)))
         case ast.ViewStmt(view=relation) | ast.CreateSeqStmt(sequence=relation):
             yield Thing("table", _name(relation), _name(relation))
+
+
+def _alike(one: str, other: str) -> bool:
+    """The same name, where one of the two may lack its schema."""
+    is_bare = "." not in one or "." not in other
+    return one == other or (is_bare and one.rpartition(".")[2] == other.rpartition(".")[2])
 
 
 def _name(relation: ast.RangeVar) -> str:

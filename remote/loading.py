@@ -66,20 +66,20 @@ def check(app: str, app_dir: str, packages: Sequence[str]) -> None:
     fingerprint = _fingerprint(app, app_dir, packages)
     causes = load(app, app_dir, packages)
     files.make_private_folder(services.STATE)
-    files.write_whole(_note(), json.dumps({"fingerprint": fingerprint, "causes": causes}).encode(), 0o600)
+    files.write_whole(_note(app), json.dumps({"fingerprint": fingerprint, "causes": causes}).encode(), 0o600)
     require(causes)
 
 
 def known(app: str, app_dir: str, packages: Sequence[str]) -> dict[str, str]:
     """As `load`, from the note. Node, a second of CPU, is only asked when something changed since."""
-    note: dict[str, Any] = json.loads(files.read(_note()) or b"{}")
+    note: dict[str, Any] = json.loads(files.read(_note(app)) or b"{}")
     if {*packages} == {*note.get("causes", {})} and note.get("fingerprint") == _fingerprint(app, app_dir, packages):
         return dict(note["causes"])
     return load(app, app_dir, packages)
 
 
-def _note() -> str:
-    return f"{services.STATE}/packages.json"
+def _note(app: str) -> str:
+    return f"{services.STATE}/{app}.packages.json"
 
 
 def _fingerprint(app: str, app_dir: str, packages: Sequence[str]) -> str:

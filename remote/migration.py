@@ -159,10 +159,14 @@ def _read(app_dir: str, database: Mapping[str, str] | None, name: str, own: str,
         SELECT json_build_object(
           'applied', nullif(:'sha', ''), 'search_path', :'path',
           'roles', array(SELECT rolname FROM roles ORDER BY 1),
-          'functions', array(SELECT DISTINCT proname FROM pg_proc WHERE proname = ANY ({named})
-            AND pg_function_is_visible(oid) AND pronamespace <> 'pg_catalog'::regnamespace),
-          'types', array(SELECT typname FROM pg_type WHERE typname = ANY ({named}) AND pg_type_is_visible(oid)
-            AND typnamespace <> 'pg_catalog'::regnamespace),
+          'functions', array(SELECT DISTINCT unnest(array[nspname || '.' || proname,
+              CASE WHEN pg_function_is_visible(p.oid) THEN proname END])
+            FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace AND nspname <> 'pg_catalog'
+            WHERE proname = ANY ({named})),
+          'types', array(SELECT unnest(array[nspname || '.' || typname,
+              CASE WHEN pg_type_is_visible(t.oid) THEN typname END])
+            FROM pg_type t JOIN pg_namespace n ON n.oid = typnamespace AND nspname <> 'pg_catalog'
+            WHERE typname = ANY ({named})),
           'relations', coalesce((SELECT json_object_agg(name, json_build_object(
             'schema', nspname, 'rows', rows,
             'columns', (SELECT coalesce(json_object_agg(attname, array[typname, typcategory::text]), '{{}}')

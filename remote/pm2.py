@@ -249,7 +249,7 @@ def read(*, api: Api, keys: Sequence[str]) -> Running:
     if own := [key for key in shadowed if key in set_there]:
         which = f"{', '.join(own)} for {app}"
         raise Failure(f"{app_dir}/{ECOSYSTEM} sets {which}, so the value of .env never counts: take it out there")
-    stale = services.is_stale("api", running, files_read_at_start(app_dir, api["packages"]))
+    stale = services.is_stale(app, running, files_read_at_start(app_dir, api["packages"]))
     return {"status": status, "stale": stale, "shadowed": shadowed, "ending": ending(found.home, app)}
 
 

@@ -30,7 +30,7 @@ def restart(deploy: str, *, api: Api, shadowed: Sequence[str], worst: int = 500)
     except Failure as error:
         raise Failure(f"{api['app']} is not restarted, for it would not come up: {error}") from None
     if pm2.serves(api["app"], api["port"]):
-        services.settle_outlived("api", pm2.processes(api["app"]), deploy)
+        services.settle_outlived(api["app"], pm2.processes(api["app"]), deploy)
     with open_room(api["port"], api["start_timeout"]) as room:
         _start_daemon(api)
         # Each command of pm2 takes half a second: two are spared where its daemon runs the app, or seems to.
@@ -52,7 +52,7 @@ def restart(deploy: str, *, api: Api, shadowed: Sequence[str], worst: int = 500)
             raise Failure(_recover(api, room, str(error), worst, replaced)) from None
         if fresh:
             _pm2(api, "save")
-        services.after_start("api", pm2.processes(api["app"]), fingerprint)
+        services.after_start(api["app"], pm2.processes(api["app"]), fingerprint)
         return {"restart_seconds": round(time.monotonic() - begun, 3)}  # for bin/bench
 
 
@@ -98,7 +98,7 @@ def _start(api: Api, fresh: bool, seemed_known: bool) -> bool:
         if attempt == 1 and not fresh and seemed_known and not _is_known(api):
             _check_ecosystem(api)
             fresh = True
-    undone = services.undo("api")
+    undone = services.undo(api["app"])
     if fresh:
         _pm2(api, "resurrect")  # what it has forgotten, as it was saved
     raise Failure(f"pm2 could not start {api['app']}: {done.line_with('Error')}{services.put_back(undone)}")
@@ -109,7 +109,7 @@ def _recover(api: Api, room: Door, cause: str, worst: int, replaced: bool) -> st
     one. Returns the message; nothing in it stops that."""
     hidden, undone, after, known = [*dotenv.load(f"{api['app_dir']}/.env").values()], [], "", {}
     try:
-        undone = services.undo("api")
+        undone = services.undo(api["app"])
         hidden += dotenv.load(f"{api['app_dir']}/.env").values()
     except (Failure, OSError) as error:
         after = f"\nand what it had not run yet could not be put back: {error}"

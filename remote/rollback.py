@@ -25,13 +25,13 @@ def roll_back(deploy: str, *, undo: str, api: Api, keys: Sequence[str]) -> None:
     of_api = [file for file in entries if file not in of_nginx]
     now = _running(api, keys) if of_api else None
     before = nginx.complaint() if of_nginx else ""
-    notes = {service: services.load_note(service) for service in ("nginx", "api")}
+    notes = {service: services.load_note(service) for service in ("nginx", api["app"])}
     try:
         _put_back(deploy, undo, "nginx", nginx.workers(), of_nginx)
         after = nginx.complaint() if of_nginx else ""
         if after and not before:
             raise Failure(f"nginx refuses the files as they were before deploy {undo}, so nothing was changed: {after}")
-        _put_back(deploy, undo, "api", pm2.processes(api["app"]), of_api)
+        _put_back(deploy, undo, api["app"], pm2.processes(api["app"]), of_api)
         if now:
             restart.restart(deploy, api=api, shadowed=now["shadowed"], worst=ANY_ANSWER)
     except Exception:

@@ -1,7 +1,7 @@
 """Services: does one run what is on disk? Our notes of what ran when, and the files' own times.
 
-A *service* is `nginx` or `api`. Before each change to its files we note its processes; after each restart of ours, the
-processes that it started, and the fingerprint of what they read.
+A *service* is `nginx`, or an app of pm2's by its name. Before each change to its files we note its processes; after
+each restart of ours, the processes that it started, and the fingerprint of what they read.
 """
 
 import json
@@ -146,6 +146,13 @@ def settle(service: str) -> None:
 def put_back(undone: list[str]) -> str:
     """What `undo` returned, for a message."""
     return f"; put back as they were: {', '.join(undone)}" if undone else ""
+
+
+def take_over(app: str) -> None:
+    """The notes of versions until 2026-11, one for all apps of a host, are those of the first one deployed since."""
+    for old, new in (("api", app), ("api.started", f"{app}.started"), ("packages", f"{app}.packages")):
+        if os.path.exists(f"{STATE}/{old}.json") and not os.path.exists(f"{STATE}/{new}.json"):
+            os.rename(f"{STATE}/{old}.json", f"{STATE}/{new}.json")
 
 
 def load_note(name: str) -> dict[str, Any]:

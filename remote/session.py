@@ -50,12 +50,13 @@ def session(*, who: str, app: str, bundle: str, wait: int, questions: Questions)
                 _print({"busy": True})
                 return
             backups.remove_left_overs()
+            services.take_over(app)
         _print({"deploy": deploy, "readings": look(questions)})
         key = _key(port) if port else None  # now: at the end the client would wait for it
         said = _heard()
         with lock.held(lock.STEP, math.inf):  # the step that may still run may be the one that loads
             if said["result"] != "ok":
-                said["put_back"] = [file for service in ("nginx", "api") for file in _undo(service, deploy)]
+                said["put_back"] = [file for service in ("nginx", app) for file in _undo(service, deploy)]
                 _print({"put_back": said["put_back"]})
             entry = {"at": began, **{name: holder[name] for name in ("deploy", "app", "who", "from")}}
             _audit({**entry, "key": key, "bundle": bundle, **said, "files": list(backups.manifest(deploy))})

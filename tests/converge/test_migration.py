@@ -142,6 +142,19 @@ def test_half_applied_is_completed(host: Host, file: str) -> None:
     assert sql(host, LEDGER).endswith("|f")
 
 
+def test_types_of_a_schema_and_what_the_file_itself_renames(host: Host, file: str) -> None:
+    own = """CREATE SCHEMA IF NOT EXISTS market; CREATE TYPE market.kind AS ENUM ('x');
+        CREATE TABLE market.draft (a int);
+        CREATE FUNCTION market.one() RETURNS int LANGUAGE sql AS 'SELECT 1'; DROP TABLE market.draft;
+        ALTER TABLE marketplace_events RENAME COLUMN event_data TO payload;"""
+    write(host, FILE, f"{file}\n{own}")
+    converge(host, runbook=only(STEP))
+    assert "  No changes.\n" in converge(host, runbook=only(STEP)).output
+    sql(host, "DROP SCHEMA ai_admin_deploy CASCADE; DROP FUNCTION market.one; CREATE TYPE kind AS ENUM ('y')")
+    done = converge(host, runbook=only(STEP))
+    assert "was half applied, but the database lacks function market.one\n" in done.output
+
+
 def test_what_went_after_it_was_applied_is_made_again(host: Host) -> None:
     converge(host, runbook=only(STEP))
     whole = schema(host)

@@ -72,6 +72,48 @@ def test_what_is_temporary_is_not_looked_for() -> None:
     assert not todo.statements, todo.lines
 
 
+@pytest.mark.parametrize(
+    ("later", "left"),
+    [
+        ("DROP TABLE a.t", []),
+        ("DROP TABLE t, u", []),
+        ("ALTER TABLE a.t SET SCHEMA b", []),
+        ("DROP INDEX a.i; DROP TRIGGER g ON a.t", ["table a.t", "a.t.x", "a.t.y", "constraint c"]),
+        ("ALTER TABLE a.t DROP COLUMN x, DROP CONSTRAINT c", ["table a.t", "a.t.y", "index i", "trigger g"]),
+        ("ALTER TABLE a.t RENAME x TO z", ["table a.t", "a.t.y", "constraint c", "index i", "trigger g", "a.t.z"]),
+        (
+            "ALTER TABLE a.t RENAME CONSTRAINT c TO d",
+            ["table a.t", "a.t.x", "a.t.y", "index i", "trigger g", "constraint d"],
+        ),
+        ("ALTER INDEX i RENAME TO j", ["table a.t", "a.t.x", "a.t.y", "constraint c", "trigger g", "index j"]),
+        ("ALTER TABLE a.t RENAME TO u", ["table a.u"]),
+        ("DROP TRIGGER g ON b.t", ["table a.t", "a.t.x", "a.t.y", "constraint c", "index i", "trigger g"]),
+    ],
+)
+def test_what_the_file_itself_undoes_is_not_looked_for(later: str, left: list[str]) -> None:
+    """Else each deploy would say that it lacks, and that of a column try to make it again."""
+    made = """CREATE TABLE a.t (x int, y int); ALTER TABLE a.t ADD CONSTRAINT c UNIQUE (x); CREATE INDEX i ON a.t (x);
+        CREATE TRIGGER g BEFORE UPDATE ON a.t EXECUTE FUNCTION f();"""
+    found = [str(thing) for statement in statements(f"{made} {later};") for thing in statement.things]
+    assert found == left
+
+
+def test_a_type_that_the_file_changes_is_the_last_one() -> None:
+    file = "ALTER TABLE companies ADD a int; ALTER TABLE companies ALTER COLUMN a TYPE text;"
+    now = database(file)
+    now["relations"]["companies"]["columns"]["a"] = ("text", "S")
+    assert plan(now).adopted
+
+
+@pytest.mark.parametrize("made", ["CREATE TYPE {}e AS ENUM ('x')", "CREATE DOMAIN {}e AS text"])
+def test_a_type_or_function_of_a_schema(made: str) -> None:
+    file = f"{made.format('other.')}; CREATE FUNCTION other.f() RETURNS int LANGUAGE sql AS 'SELECT 1';"
+    assert not plan(database(file, types=["other.e"], functions=["other.f"])).statements
+    assert len(plan(database(file, types=["e", "public.e"], functions=["f", "public.f"])).statements) == 2
+    renamed = f"{file} ALTER TYPE other.e RENAME TO g; ALTER FUNCTION other.f() RENAME TO h;"
+    assert not plan(database(renamed, types=["other.g"], functions=["other.h"])).statements
+
+
 def test_each_name_of_a_serial_is_an_integer_in_the_database() -> None:
     made = statements("CREATE TABLE t (a serial8, b serial4, c serial2, d bigserial, e serial, f smallserial);")
     types = [thing.type for statement in made for thing in statement.things if thing.kind == "column"]

@@ -134,6 +134,9 @@ def test_in_a_comment_it_is_not_made_by_hand() -> None:
         b"const x = 'module.exports = router;';\n",
         b"module.exports = { router };\n",
         b"export default router;\n",
+        b"function createRouter() { return express.Router(); }\nmodule.exports = createRouter;\n",
+        b"const createRouter = (pool) => express.Router();\nmodule.exports = createRouter;\n",
+        b"class Router {}\nmodule.exports = Router;\n",
         b"",
     ],
 )
@@ -202,10 +205,6 @@ def test_methods_of_another_class_do_not_count() -> None:
     assert added(other + COMPLETE.replace(b"getQR", b"other")) == ["getQR"]
 
 
-def test_class_in_an_expression() -> None:
-    assert added(COMPLETE.replace(b"class W", b"const Pool = class W").replace(b"getQR", b"x")) == ["getQR"]
-
-
 def test_crlf_and_a_missing_final_newline() -> None:
     pool = COMPLETE.replace(b"getQR", b"other").rstrip().replace(b"\n", b"\r\n")
     text = changes(pool=pool)[SESSION_POOL]
@@ -217,6 +216,28 @@ def test_crlf_and_a_missing_final_newline() -> None:
 def test_syntax_of_other_encodings_stays() -> None:
     pool = COMPLETE.replace(b"getQR", b"other") + b"// caf\xe9\n"
     assert changes(pool=pool)[SESSION_POOL].startswith(pool)
+
+
+def test_a_class_that_the_rest_of_the_file_does_not_know_is_refused() -> None:
+    """Our block at the end of the file would name what is not there, and the API end at its start."""
+    pool = COMPLETE.replace(b"  getQR(id) {}\n", b"")
+    inside = (
+        b"const made = (() => {\n" + pool.replace(b"module.exports =", b"return") + b"})();\nmodule.exports = made;\n"
+    )
+    returned = b"module.exports = () => " + pool.partition(b"module")[0]
+    other_name = pool.replace(b"class W", b"const Pool = class W")
+    for text in (inside, returned, other_name):
+        with pytest.raises(BadInput, match=r"getQR are missing, and no line outside the class knows it"):
+            changes(pool=text)
+    assert SESSION_POOL not in changes(pool=inside.replace(b"getSession(", b"getQR() {} getSession(")), "none lacks"
+
+
+@pytest.mark.parametrize(
+    "declared", [b"const WhatsAppSessionPool = class {", b"var WhatsAppSessionPool = class Pool {"]
+)
+def test_a_class_that_a_variable_holds(declared: bytes) -> None:
+    pool = COMPLETE.replace(b"class WhatsAppSessionPool {", declared).replace(b"  getQR(id) {}\n", b"")
+    assert added(pool) == ["getQR"]
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_a_restart_asks_whatever_the_note_says(app: Path) -> None:
 
 def test_the_note_is_roots(app: Path) -> None:
     loading.check("api", str(app), [])
-    assert [oct(path.stat().st_mode & 0o777) for path in (Path(services.STATE), Path(loading._note()))] == [
+    assert [oct(path.stat().st_mode & 0o777) for path in (Path(services.STATE), Path(loading._note("api")))] == [
         "0o700",
         "0o600",
     ]

@@ -278,7 +278,7 @@ def test_install(app: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert {(path.stat().st_uid, path.stat().st_gid) for path in new} == {(65534, 65534)}
     assert all(path.stat().st_mode & 0o044 == 0o044 for path in new)
     monkeypatch.setattr(loading, "load", None)
-    assert [each["cause"] for each in read(app="api", app_dir=str(app), packages=["@s/ours", "theirs"]).values()] == [
+    assert [each["cause"] for each in read(app="none", app_dir=str(app), packages=["@s/ours", "theirs"]).values()] == [
         "",
         "",
     ]

@@ -14,7 +14,7 @@ from typing import cast
 
 import pytest
 
-from remote import Failure, nginx, pm2, processes, restart, services, waiting_room
+from remote import Failure, nginx, pm2, processes, restart, services, source, waiting_room
 from remote.files import sha256
 from remote.processes import Done, Process
 from remote.readings import Api
@@ -351,6 +351,17 @@ def failing_restart(api: Api, monkeypatch: pytest.MonkeyPatch, new: str = "A=new
     with pytest.raises(Failure) as told:
         restart.restart("20260101T000000Z", api=api, shadowed=[])
     return str(told.value)
+
+
+def test_what_waits_for_another_app_stays(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two on one host: a deploy of the other was killed before its restart."""
+    monkeypatch.setattr(pm2, "command", Pm2(restarts=True).command)
+    monkeypatch.setattr(source, "check", lambda *_: None)
+    other = tmp_path / "other.js"
+    source.write("2", app="shop", app_dir=str(tmp_path), contents={"other.js": "new"}, expected={"other.js": None})
+    assert "put back as they were" in failing_restart(api, monkeypatch)
+    assert other.read_text() == "new"
+    assert services.undo("shop") == [str(other)], "its way back was lost"
 
 
 def test_old_and_new_values_are_masked(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,10 +61,10 @@ class Begin:
         self.start, self.folder = start, folder
 
     def __call__(
-        self, who: str = "anna@laptop", wait: int = 0, connection: str = FROM, beat: float = 20
+        self, who: str = "anna@laptop", wait: int = 0, connection: str = FROM, beat: float = 20, app: str = "api"
     ) -> subprocess.Popen[bytes]:
         questions = {"source": {"app_dir": str(self.folder), "paths": ["a.js"], "mention": "x"}}
-        arguments = {"who": who, "app": "api", "bundle": "1.0-3-gabc", "wait": wait, "questions": questions}
+        arguments = {"who": who, "app": app, "bundle": "1.0-3-gabc", "wait": wait, "questions": questions}
         path = f"{self.folder}/bin:{os.environ['PATH']}"
         env = {"PATH": path, **({"SSH_CONNECTION": connection} if connection else {})}
         driver = (sys.executable, "-S", "-c", DRIVER, str(self.folder), json.dumps(arguments), str(beat))
@@ -128,6 +128,17 @@ def test_cut_off(begin: Begin, said: str) -> None:
     line(process)
     end(process, said)
     assert [(entry["result"], entry["changed"]) for entry in begin.audit()] == [("cut off", [])]
+
+
+def test_the_notes_of_a_version_before(begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until 2026-11 all apps of a host had one, named api; what it says counts still."""
+    monkeypatch.setattr(services, "STATE", f"{tmp_path}/var/lib")
+    for name in ("api", "api.started"):
+        services.save_note(name, {"processes": [name]})
+    end(begin(app="shop"), json.dumps({"result": "ok", "changed": []}))
+    end(begin(app="blog"), json.dumps({"result": "ok", "changed": []}))
+    assert names(tmp_path / "var/lib") == ["shop.json", "shop.started.json"]
+    assert services.load_note("shop.started")["processes"] == ["api.started"]
 
 
 @pytest.mark.parametrize(("result", "back"), [("ok", False), ("failed", True), ("cut off", True)])
