@@ -75,8 +75,8 @@ def _pool(text: bytes, needs: Contract) -> bytes:
         return text
     if contract.at_the_top(contract.parse(text), POOL_CLASS) is None:
         raise BadInput(
-            f"{SESSION_POOL}: {', '.join(lacking)} are missing, and no line outside the class knows it as {POOL_CLASS}, so "
-            "our block cannot add to it; the application's developers must add them"
+            f"{SESSION_POOL}: {', '.join(lacking)} are missing, and no line outside the class knows it as "
+            f"{POOL_CLASS}, so our block cannot add to it; the application's developers must add them"
         )
     maker = needs.members.get("getOrCreateSession", "createSession").replace("getOrCreateSession", "")
     if "createSession" in lacking and "createSession" in maker:
