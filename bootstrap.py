@@ -62,7 +62,9 @@ if now["system"] != ["debian 13"]:
     npm.packages(name="Node 22", packages=[NODE], _env=UTF8)
 npm.packages(name="pm2", packages=[PM2], _env=UTF8)
 
-if lacks(f"{app}/node_modules/.package-lock.json"):  # npm writes it last: source and packages are there
+is_first = lacks("/etc/systemd/system/pm2-root.service")  # the API never ran
+is_whole = not lacks(f"{app}/node_modules/.package-lock.json")  # npm writes it last: source and packages are there
+if not is_whole and (is_first or lacks(f"{app}/package.json")):  # else the source may be newer than ours
     if is_git:
         git.repo(name="Application", src=settings.app_source, dest=app, pull=False)
     else:
@@ -74,10 +76,15 @@ if lacks(f"{app}/node_modules/.package-lock.json"):  # npm writes it last: sourc
             exclude_dir=["node_modules", ".git"],
             add_deploy_dir=False,
         )
-    server.shell(name="npm ci", commands=[f"cd {app} && npm ci --omit=dev --no-audit --no-fund"])
+        server.shell(
+            name="Application is read by nginx",  # the laptop's modes may be those of a careful umask
+            commands=[f"find {app} ! -name '.env*' ! -type l -exec chmod u=rwX,go=rX {{}} +"],
+        )
+if not is_whole:
+    server.shell(name="npm ci", commands=[f"umask 022; cd {app} && npm ci --omit=dev --no-audit --no-fund"])
 bare.passwords(name="Passwords", app_dir=app, port=settings.api_port, database=has_database)
 
-if lacks("/etc/systemd/system/pm2-root.service"):
+if is_first:
     server.shell(
         name="API under pm2",
         commands=[

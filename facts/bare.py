@@ -12,7 +12,7 @@ echo "made=$(cat {made} 2>/dev/null)"
 echo "folder=$(ls -A -- "$1" 2>/dev/null | tr '\\n' ' ')"
 echo "apt=$(command -v apt-get)"
 for address in $(hostname -I); do echo "own=$address"; done
-getent ahosts "$2" | while read -r address rest; do echo "domain=$address"; done
+getent -s dns ahosts "$2" | while read -r address rest; do echo "domain=$address"; done
 cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | while read -r n local remote state rest; do
   if [ "$state" = 0A ]; then echo "port=$((0x${local##*:}))"; fi
 done
@@ -21,7 +21,8 @@ done
 
 class Bare(TypedDict):
     """`system`: as "debian 12". `made`: the folder that bootstrap.py fills here, `folder` what is in app_dir. `own` and
-    `domain`: addresses of the host, and those of the domain as it sees them. `port`: TCP ports listened at."""
+    `domain`: addresses of the host, and those of the domain as DNS has them: an
+    installer writes the host's own name into /etc/hosts. `port`: TCP ports listened at."""
 
     system: list[str]
     made: list[str]

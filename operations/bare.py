@@ -74,6 +74,6 @@ def passwords(app_dir: str, port: int, database: bool) -> Generator[StringComman
     fine, output = host.run_shell_command(PYTHON, **{**Channel.of(host).arguments(), "_stdin": ask(apply=False)})
     lacking = json.loads(output.stdout) if fine else ["passwords"]
     if fine and not lacking:
-        host.noop(".env, redis and PostgreSQL have the same passwords")
+        host.noop("passwords: none to set")
         return
     yield StringCommand(*PYTHON.bits, _stdin=ask(apply=True))

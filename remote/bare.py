@@ -4,14 +4,17 @@ import json
 import os
 import pwd
 import secrets
+import socket
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 
 from remote import Failure, dotenv, files
-from remote.migration import identifier, literal, psql
+from remote.migration import elsewhere, identifier, literal, psql
 from remote.processes import run
 
 REDIS = "/etc/redis/redis.conf"
+PORT = 6379  # Debian's
 OWN = "/etc/redis/ai-admin.conf"
 INCLUDE = f"\ninclude {OWN}\n"  # the last word of redis.conf counts
 
@@ -33,7 +36,7 @@ def passwords(*, app_dir: str, first: Mapping[str, str], database: bool, apply: 
         if not env.get("REDIS_PASSWORD"):
             raise Failure(f"{path} has no REDIS_PASSWORD, which redis is to ask for: write one into it, then run again")
         said += _redis(env["REDIS_PASSWORD"], apply)
-        said += _role(env, apply) if database else []
+        said += _role(path, env, apply) if database else []
         print(json.dumps(said))
     except (Failure, OSError) as error:
         sys.exit(files.why(error))
@@ -51,7 +54,7 @@ def _redis(password: str, apply: bool) -> list[str]:
     """redis 7 reads \\xHH between double quotes as that byte."""
     quoted = "".join(f"\\x{byte:02x}" for byte in password.encode())
     wanted, main = f'requirepass "{quoted}"\n'.encode(), files.read(REDIS) or b""
-    if files.read(OWN) == wanted and main.endswith(INCLUDE.encode()):
+    if files.read(OWN) == wanted and main.endswith(INCLUDE.encode()) and _opens(password.encode()):
         return []
     if apply:
         group = pwd.getpwnam("redis").pw_gid
@@ -63,11 +66,25 @@ def _redis(password: str, apply: bool) -> list[str]:
     return ["redis asks for the password of .env"]
 
 
-def _role(env: Mapping[str, str], apply: bool) -> list[str]:
+def _opens(password: bytes) -> bool:
+    """Does the redis that runs take it? A run may have been killed before it was restarted."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", PORT), timeout=5) as redis:
+        redis.sendall(b"*2\r\n$4\r\nAUTH\r\n$%d\r\n%s\r\n" % (len(password), password))
+        return redis.recv(64).startswith(b"+OK")
+    return False
+
+
+def _role(path: str, env: Mapping[str, str], apply: bool) -> list[str]:
     """The role as which the application connects to the database of this host; its rights come with the migration."""
     user, password = env.get("POSTGRES_USER", ""), env.get("POSTGRES_PASSWORD", "")
-    if not (user and password) or env.get("POSTGRES_HOST") not in ("127.0.0.1", "localhost"):
+    is_ours = env.get("POSTGRES_HOST", "127.0.0.1") in ("127.0.0.1", "localhost", "::1")
+    if elsewhere(env) or not is_ours or env.get("DATABASE_URL"):
         return []
+    if not (user and password):
+        raise Failure(
+            f"{path} has no POSTGRES_USER and POSTGRES_PASSWORD, which PostgreSQL here is to know: write them into it, "
+            "then run again"
+        )
     port = env.get("POSTGRES_PORT") or "5432"
     own = {"host": "127.0.0.1", "port": port, "dbname": "postgres", "user": user, "password": password}
     if psql(own, "SELECT 1;").status == 0:

@@ -84,7 +84,10 @@ def test_a_plan_changes_nothing(bare: Host) -> None:
 
 
 def test_a_bare_host_becomes_one_that_deploy_converges(bare: Host) -> None:
-    done = bootstrap(bare)
+    careful = bare.folder / "careful"  # as on the laptop of one whose umask is 077
+    subprocess.run(["cp", "-r", str(HERE / "app"), str(careful)], check=True)
+    subprocess.run(["chmod", "-R", "go=", str(careful)], check=True)
+    done = bootstrap(bare, "--data", f"app_source={careful}")
     assert done.code == 0, done.output
     assert f"{SITE} leads to nowhere, and this host is {bare.address}" in done.output
     nothing_changes(bare)
@@ -146,6 +149,22 @@ def test_an_env_without_the_password_of_redis_is_told(bare: Host) -> None:
     bare.ssh(f"cat > {APP}/.env", input=before.decode())
 
 
+def test_lost_packages_come_back_and_the_source_of_the_host_stays(bare: Host) -> None:
+    """Somebody pulled a newer one since."""
+    app = f"{APP}/src/api/index.js"
+    newer = read(bare, app) + b"// newer\n"
+    bare.ssh(f"cat > {app}; rm -r {APP}/node_modules", input=newer.decode())
+    done = bootstrap(bare)
+    assert (done.code, done.changed) == (0, ["npm ci"]), done.output
+    assert read(bare, app) == newer
+    assert deploy(bare, *QUICK).code == 0
+
+
+def test_nginx_reads_what_a_careful_laptop_had(bare: Host) -> None:
+    assert bare.ssh(f"find {APP} -path '*/node_modules' -prune -o ! -perm -o=r ! -name '.env*' -print").stdout == ""
+    bare.ssh(f"runuser -u www-data -- ls {APP} {APP}/src")
+
+
 def test_it_comes_back_after_a_power_cut(bare: Host) -> None:
     bare.power_cycle()
     until(120, "the API", lambda: '"status":"ok"' in through_nginx(bare, "/marketplace/health-check"))
@@ -194,8 +213,15 @@ cat > config.json <<END
   "certificate": "/srv/acme/cert.pem", "privateKey": "/srv/acme/key.pem", "tlsPort": 443, "ocspResponderURL": ""}}}}
 END
 printf 'server = https://localhost:14000/dir\\nno-verify-ssl = true\\n' > /etc/letsencrypt/cli.ini
-echo "$(hostname -I | cut -d' ' -f1) {SITE}" >> /etc/hosts
+echo "127.0.1.1 {SITE}" >> /etc/hosts  # as Debian's installer does; certbot's server asks DNS
+apt-get -qq install dnsmasq-base >/dev/null 2>&1
+cp /etc/resolv.conf /srv/acme/resolv.conf
 """
+DNS = (
+    "systemd-run -q -u dns dnsmasq -k --no-hosts --resolv-file=/srv/acme/resolv.conf --listen-address=127.0.0.1 "
+    f"--bind-interfaces --address=/{SITE}/$(hostname -I | cut -d' ' -f1)"
+    " && echo nameserver 127.0.0.1 > /etc/resolv.conf"
+)
 PEBBLE = (
     "systemd-run -q -u acme -E PEBBLE_VA_NOSLEEP=1 -E PEBBLE_WFE_NONCEREJECT=0 pebble -config /srv/acme/config.json"
 )
@@ -209,6 +235,9 @@ def served(host: Host) -> str:
 
 def test_certbot_that_fails_leaves_the_certificate_that_is_there(bare: Host) -> None:
     bare.ssh("sh -e", input=ACME)
+    nothing_changes(bare)  # the name leads here by /etc/hosts alone
+    bare.ssh(DNS)
+    until(60, "DNS", lambda: bare.address in bare.ssh(f"getent -s dns ahosts {SITE}", check=False).stdout)
     before, files = served(bare), read(bare, LIVE)
     done = bootstrap(bare)  # nobody listens at port 14000
     assert done.code == 1, done.output

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,7 +45,6 @@ def test_a_port_that_is_listened_at(tmp_path: Path, family: socket.AddressFamily
 
 def test_where_the_name_leads() -> None:
     now = look(Path("/none"))
-    assert now["domain"]
     assert "leads to nowhere, and this host is" in self_signed(look(Path("/none"), "none.invalid"), "none.invalid")
     assert self_signed({**now, "own": ["192.0.2.1", "2001:db8::1"], "domain": ["2001:db8::1"]}, "a") == ""
     why = self_signed({**now, "own": ["192.0.2.1"], "domain": ["192.0.2.2", "192.0.2.2"]}, "a.example")
@@ -90,6 +91,52 @@ def test_an_env_that_is_there_is_never_written(
     with pytest.raises(SystemExit, match=r"wrote .*/own\.conf"):
         remote.bare.passwords(app_dir=str(etc), first={}, database=False, apply=True)
     assert (env.read_bytes(), env.stat().st_mtime_ns, env.stat().st_ino) == before
+
+
+@pytest.mark.parametrize(("answer", "takes"), [(b"+OK\r\n", True), (b"-WRONGPASS no\r\n", False), (None, False)])
+def test_a_redis_that_was_not_restarted(
+    etc: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, answer: bytes | None, takes: bool
+) -> None:
+    """Both files are as they must be: a run was killed before the restart, or redis did not come back."""
+    (etc / ".env").write_text("REDIS_PASSWORD=ab\n")
+    (etc / "own.conf").write_text('requirepass "\\x61\\x62"\n')
+    monkeypatch.setattr(remote.bare, "INCLUDE", f"\ninclude {etc}/own.conf\n")
+    (etc / "redis.conf").write_text(remote.bare.INCLUDE)
+    heard = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(remote.bare, "PORT", server.getsockname()[1])
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            heard.append(connection.recv(1000))
+            connection.sendall(answer or b"")
+            connection.close()
+
+        redis = threading.Thread(target=serve)
+        redis.start()
+        assert (ask(etc, capsys) == []) is takes
+        redis.join(10)
+    assert heard == [b"*2\r\n$4\r\nAUTH\r\n$2\r\nab\r\n"]
+
+
+@pytest.mark.parametrize(
+    ("env", "refused"),
+    [
+        ("", True),
+        ("POSTGRES_HOST=::1\nPOSTGRES_USER=a\n", True),
+        ("POSTGRES_HOST=db.example.org\n", False),
+        ("SUPABASE_URL=https://a.supabase.co\n", False),
+        ("DATABASE_URL=postgresql://a:b@localhost/c\n", False),
+    ],
+)
+def test_an_env_without_the_role_of_its_database(etc: Path, env: str, refused: bool) -> None:
+    (etc / ".env").write_text(f"REDIS_PASSWORD=ab\n{env}")
+    run = partial(remote.bare.passwords, app_dir=str(etc), first={}, database=True, apply=False)
+    if refused:
+        with pytest.raises(SystemExit, match="has no POSTGRES_USER and POSTGRES_PASSWORD"):
+            run()
+    else:
+        run()
 
 
 def test_an_env_without_the_password_of_redis_is_refused(etc: Path) -> None:
