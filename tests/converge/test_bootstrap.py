@@ -151,7 +151,7 @@ def test_an_env_without_the_password_of_redis_is_told(bare: Host) -> None:
 
 def test_lost_packages_come_back_and_the_source_of_the_host_stays(bare: Host) -> None:
     """Somebody pulled a newer one since."""
-    app = f"{APP}/src/api/index.js"
+    app = f"{APP}/src/integrations/whatsapp/session-pool.js"
     newer = read(bare, app) + b"// newer\n"
     bare.ssh(f"cat > {app}; rm -r {APP}/node_modules", input=newer.decode())
     done = bootstrap(bare)
