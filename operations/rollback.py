@@ -34,8 +34,8 @@ def files(undo: str, api: Api, lock_wait: int) -> Generator[Step[...]]:
         known, kept = ", ".join(own) or "none", f"keeps no files of deploy {undo or '(any)'}"
         raise BadInput(f"rollback: {host.name} {kept} of {api['app']}; it has: {known}")
     lines = [f"rollback of deploy {undo}:"]
-    if any(found["again"] for found in deploys[undo].values()):
-        lines = [f"rollback of deploy {undo}, which was a rollback itself: what it undid comes back:"]
+    if undid := next((found["undoes"] for found in deploys[undo].values()), ""):
+        lines = [f"rollback of deploy {undo}, which was the rollback of {undid}: what that had changed comes back:"]
     for file, found in deploys[undo].items():
         lines.append(f"  back as it was before: {file}")
         later = [deploy for deploy in deploys if deploy > undo and file in deploys[deploy]]

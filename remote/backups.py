@@ -4,7 +4,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from remote import Failure, dotenv, files, lock
@@ -36,15 +36,11 @@ def read(*, keys: Sequence[str]) -> dict[str, dict[str, Undone]]:
     """
     manifests = {deploy: found for deploy in files.names(BACKUPS) if (found := manifest(deploy))}
     return {
-        deploy: {
-            file: _undone(file, each, keys, [manifests[other] for other in manifests if other < deploy])
-            for file, each in found.items()
-        }
-        for deploy, found in manifests.items()
+        deploy: {file: _undone(file, each, keys) for file, each in found.items()} for deploy, found in manifests.items()
     }
 
 
-def _undone(file: str, entry: Entry, keys: Sequence[str], earlier: Sequence[Mapping[str, Entry]]) -> Undone:
+def _undone(file: str, entry: Entry, keys: Sequence[str]) -> Undone:
     kept = entry["kept"]
     old, now = ({}, {})
     if os.path.basename(file) == ".env":
@@ -52,9 +48,13 @@ def _undone(file: str, entry: Entry, keys: Sequence[str], earlier: Sequence[Mapp
     loses = [key for key in keys if now.get(key) and not old.get(key)]
     found, before = state(file), old_state(entry)
     is_changed = entry["wrote"] is not None and found not in (entry["wrote"], before)
-    undone = [each[file] for each in earlier if file in each and found == old_state(each[file])]
-    again = any(each["wrote"] == before for each in undone)
-    return {"app": entry["app"], "changed": is_changed, "is_back": found == before, "loses": loses, "again": again}
+    return {
+        "app": entry["app"],
+        "undoes": entry["undoes"],
+        "changed": is_changed,
+        "is_back": found == before,
+        "loses": loses,
+    }
 
 
 def manifest(deploy: str) -> dict[str, Entry]:
@@ -63,10 +63,17 @@ def manifest(deploy: str) -> dict[str, Entry]:
 
 
 def entry(deploy: str, found: Any) -> Entry:
-    """As it is now; the bundle before 2026-11-24 wrote `kept` alone, and later no `app`."""
+    """As it is now; the bundle before 2026-11-24 wrote `kept` alone, later no `app`, and before 2026-11-29 no
+    `undoes`."""
     is_whole = isinstance(found, dict) and "kept" in found
     known: Any = found if is_whole else {"deploy": deploy, "kept": found, "wrote": None}
-    return {"deploy": known["deploy"], "app": known.get("app", ""), "kept": known["kept"], "wrote": known["wrote"]}
+    return {
+        "deploy": known["deploy"],
+        "app": known.get("app", ""),
+        "undoes": known.get("undoes", ""),
+        "kept": known["kept"],
+        "wrote": known["wrote"],
+    }
 
 
 def state(file: str) -> str:
@@ -74,9 +81,9 @@ def state(file: str) -> str:
     return f"-> {os.readlink(file)}" if os.path.islink(file) else files.sha256(files.read(file)) or ""
 
 
-def keep(deploy: str, file: str, wrote: str, spare: str = "") -> Entry:
+def keep(deploy: str, file: str, wrote: str, undoes: str = "") -> Entry:
     """Back up what is at `file`, once per deploy, before `wrote` is there. Of older deploys of the same application the
-    newest stay, and always the one to `spare`."""
+    newest stay, and always the one that this one `undoes`."""
     folder = f"{BACKUPS}/{deploy}"
     known = manifest(deploy)
     kept: Any = known[file]["kept"] if file in known else None
@@ -90,12 +97,12 @@ def keep(deploy: str, file: str, wrote: str, spare: str = "") -> Entry:
         files.write_whole(kept, old, 0o600, like=file)  # mode, owner and ACLs too, in a folder for root alone
     files.make_private_folder(folder)
     app = lock.holder().get("app", "")
-    mine: Entry = {"deploy": deploy, "app": app, "kept": kept, "wrote": wrote}
+    mine: Entry = {"deploy": deploy, "app": app, "undoes": undoes, "kept": kept, "wrote": wrote}
     files.write_whole(f"{folder}/manifest.json", json.dumps({**known, file: mine}).encode(), 0o600)
     others = [each for each in files.names(BACKUPS) if each != deploy]  # never the one in hand, whatever the clock says
     own = [each for each in others if all(entry["app"] == app for entry in manifest(each).values())]
     for other in own[: 1 - KEEP]:
-        if other != spare:
+        if other != undoes:
             files.remove(f"{BACKUPS}/{other}/manifest.json")  # first: half of a deploy cannot be undone
             files.remove_tree(f"{BACKUPS}/{other}")
     return mine

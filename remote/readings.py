@@ -55,23 +55,24 @@ class Relation(TypedDict):
 class Entry(TypedDict):
     """`kept`: how `restore` brings the file back: the path of a copy, {"link": target} for a symlink, None for nothing.
     `wrote`: the `state` that we gave the file then; None is unknown, of the bundle before 2026-11-24. `app`: whose
-    deploy it was, by its name in pm2; empty is unknown."""
+    deploy it was, by its name in pm2; empty is unknown. `undoes`: of a rollback, the deploy that it undid."""
 
     deploy: str
     app: str
+    undoes: str
     kept: Any
     wrote: str | None
 
 
 class Undone(TypedDict):
     """What undoing a deploy of `app` means for a file: was it `changed` by somebody else since; keys that a .env
-    `loses`. `is_back`: it is as it was before. `again`: what an earlier deploy wrote, and was undone, comes back."""
+    `loses`. `is_back`: it is as it was before. `undoes`: of a rollback, the deploy that comes back."""
 
     app: str
     changed: bool
     is_back: bool
     loses: list[str]
-    again: bool
+    undoes: str
 
 
 class Applied(TypedDict):

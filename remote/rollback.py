@@ -53,7 +53,7 @@ def _put_back(deploy: str, undo: str, service: str, processes: Sequence[Process]
     entries = {file: entry for file, entry in backups.manifest(undo).items() if file in of_service}
     if entries:
         states = {file: backups.old_state(entry) for file, entry in entries.items()}
-        kept = {file: backups.keep(deploy, file, wrote=states[file], spare=undo) for file in entries}
+        kept = {file: backups.keep(deploy, file, wrote=states[file], undoes=undo) for file in entries}
         services.before_change(service, processes, kept)
     for file, entry in entries.items():
         backups.restore(file, entry)

@@ -45,14 +45,15 @@ def test_undo_the_last_and_a_named_deploy(leak_host: Host) -> None:
     assert "back as it was before: /opt/ai-admin/.env" in plan.output
     assert "the migration and the npm packages stay" in plan.output
     assert state(leak_host) == with_tokens, "the plan changes nothing"
+    last = leak_host.ssh("ls /var/backups/ai-admin-deploy").stdout.split()[-1]
 
-    assert "was a rollback itself" not in plan.output
+    assert "which was the rollback of" not in plan.output
     assert "ai-admin-api is restarted" in plan.output
 
     assert deploy(leak_host, *FAST, runbook=ROLLBACK).code == 0
     assert state(leak_host) == without_tokens
     twice = deploy(leak_host, "--dry", runbook=ROLLBACK)
-    assert "which was a rollback itself: what it undid comes back" in twice.output
+    assert f"which was the rollback of {last}: what that had changed comes back" in twice.output
     assert '"partner_token":false' in leak_host.ssh("curl -s localhost:3000/marketplace/health-check").stdout
 
     assert socket_answer(leak_host) == "0{"
@@ -64,6 +65,7 @@ def test_undo_the_last_and_a_named_deploy(leak_host: Host) -> None:
 
     assert deploy(leak_host, *FAST).code == 0
     assert deploy(leak_host, *FAST).changed == []
+    assert "was the rollback of" not in deploy(leak_host, "--dry", runbook=ROLLBACK).output, "it was a deploy"
 
 
 def test_it_needs_nothing_but_ssh_and_its_backups(leak_host: Host) -> None:

@@ -48,7 +48,9 @@ def no_note() -> None:
 
 
 def no_backup() -> None:
-    replace(backups, keep=lambda deploy, *_, **__: {"deploy": deploy, "app": "", "kept": None, "wrote": None})
+    replace(
+        backups, keep=lambda deploy, *_, **__: {"deploy": deploy, "app": "", "undoes": "", "kept": None, "wrote": None}
+    )
 
 
 def no_undo() -> None:

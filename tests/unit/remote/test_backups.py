@@ -23,12 +23,12 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "etc/F"
 
 
-FRESH = {"app": "", "changed": False, "is_back": False, "loses": [], "again": False}
+FRESH = {"app": "", "undoes": "", "changed": False, "is_back": False, "loses": []}
 
 
 def test_a_file_comes_back_with_its_bytes(file: Path) -> None:
     kept = backups.keep("1", str(file), NEW)
-    assert kept == {"deploy": "1", "app": "", "kept": f"{backups.BACKUPS}/1{file}", "wrote": NEW}
+    assert kept == {"deploy": "1", "app": "", "undoes": "", "kept": f"{backups.BACKUPS}/1{file}", "wrote": NEW}
     file.write_bytes(b"new")
     backups.restore(str(file), kept)
     assert file.read_bytes() == b"old \xff\x00"
@@ -100,7 +100,7 @@ def test_nothing_comes_back(file: Path) -> None:
 
 def test_a_backup_that_is_gone(file: Path) -> None:
     with pytest.raises(Failure, match=r"/gone is gone, so .*/etc/F cannot be put back"):
-        backups.restore(str(file), {"deploy": "1", "app": "", "kept": "/gone", "wrote": None})
+        backups.restore(str(file), {"deploy": "1", "app": "", "undoes": "", "kept": "/gone", "wrote": None})
     assert file.read_bytes() == b"old \xff\x00"
 
 
@@ -118,7 +118,7 @@ def test_manifest(file: Path) -> None:
     backups.keep("1", str(other), NEW)
     assert backups.manifest("1") == {
         str(file): kept,
-        str(other): {"deploy": "1", "app": "", "kept": None, "wrote": NEW},
+        str(other): {"deploy": "1", "app": "", "undoes": "", "kept": None, "wrote": NEW},
     }
     assert backups.manifest("2") == {}
     assert list(backups.read(keys=[])["1"]) == [str(file), str(other)]
@@ -199,7 +199,7 @@ def test_the_deploy_that_is_undone_stays(file: Path) -> None:
     """A rollback of the oldest one keeps files of its own before it reads the old ones."""
     for number in range(10, 10 + backups.KEEP):
         backups.keep(f"{number}", str(file), NEW)
-    backups.keep("99", str(file), NEW, spare="10")
+    backups.keep("99", str(file), NEW, undoes="10")
     assert "10" in backups.read(keys=[])
 
 

@@ -163,7 +163,7 @@ def test_the_notes_of_one_service_say_nothing_of_another(file: Path) -> None:
 
 
 def entry(kept: str | None, wrote: str = "") -> Entry:
-    return {"deploy": "1", "app": "", "kept": kept, "wrote": wrote}
+    return {"deploy": "1", "app": "", "undoes": "", "kept": kept, "wrote": wrote}
 
 
 def test_a_second_change_before_a_restart_keeps_the_first_backup(file: Path) -> None:

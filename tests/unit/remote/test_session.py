@@ -135,8 +135,10 @@ def test_the_notes_of_a_version_before(begin: Begin, tmp_path: Path, monkeypatch
     monkeypatch.setattr(services, "STATE", f"{tmp_path}/var/lib")
     for name in ("api", "api.started"):
         services.save_note(name, {"processes": [name]})
-    end(begin(app="shop"), json.dumps({"result": "ok", "changed": []}))
-    end(begin(app="blog"), json.dumps({"result": "ok", "changed": []}))
+    for app in ("shop", "blog"):
+        process = begin(app=app)
+        line(process)
+        end(process, json.dumps({"result": "ok", "changed": []}))
     assert names(tmp_path / "var/lib") == ["shop.json", "shop.started.json"]
     assert services.load_note("shop.started")["processes"] == ["api.started"]
 
