@@ -20,4 +20,6 @@ def first_contact(error: str, ssh: str, place: str, port: object = None, known_h
         return [f"this machine does not know the server yet: {COMPARE}:", ssh]
     if "authentication" in text or "permission denied" in text:
         return ["the server does not take this user or key: correct ssh_user or ssh_key until this lets you in:", ssh]
+    if "protocol banner" in text or "no existing session" in text:
+        return ["what answers there is not sshd, or one that is overloaded; see how far this gets:", f"{ssh} -v"]
     return []

@@ -5,6 +5,7 @@ pyinfra does not see our config.py.
 """
 
 import ast
+import logging
 import os
 import shlex
 import signal
@@ -52,6 +53,7 @@ def attend() -> None:
     if "NO_COLOR" in os.environ:
         vars(click.utils)["should_strip_ansi"] = lambda *_: True
     signal.signal(signal.SIGINT, _interrupted)
+    logging.getLogger("paramiko").addHandler(logging.NullHandler())  # else it prints the traceback of its own thread
     _check(parameters())
     cli._do_confirm = _asking(cli._do_confirm)
     cli.connect_all = _knowing(cli.connect_all)
@@ -77,17 +79,30 @@ def inventory() -> str:
 
 def _check(typed: dict[str, Any]) -> None:
     source, deploys = typed["inventory"], [each for each in typed["operations"] if each.endswith(".py")]
+    setting = next((each for each in typed["operations"] if deploys and "=" in each), "")
     usage = "type: pyinfra INVENTORY deploy.py"
     if Path(source).name in ("deploy.py", "rollback.py", "bootstrap.py"):
         raise WrongUsage(f"{source} is no inventory; {usage}")
     if source.endswith(".py") and not Path(source).exists():
         raise WrongUsage(f"there is no inventory {source}; {usage}")
+    if setting:
+        raise WrongUsage(f"{setting} is no file: a setting stands behind --data: --data {shlex.quote(setting)}")
+    if source.endswith(".py"):
+        _parse(source)
     for file in deploys:
-        tree = ast.parse(Path(file).read_text(encoding="utf-8"), file)
+        tree = _parse(file)
         if not any(isinstance(each, ast.Expr) and isinstance(each.value, ast.Call) for each in ast.walk(tree)):
             raise WrongUsage(f"{file} deploys nothing; is it an inventory? One inventory at a time; {usage}")
     if deploys and not (typed["yes"] or typed["dry"] or typed["json_output"] or sys.stdin.isatty()):
         raise WrongUsage("there is no terminal to ask on: add -y to apply, or --dry to see the plan alone")
+
+
+def _parse(file: str) -> ast.Module:
+    try:
+        return ast.parse(Path(file).read_bytes(), file)
+    except (SyntaxError, ValueError) as error:
+        line = f" line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise WrongUsage(f"{file}{line} is not valid Python: {error.args[0]}") from None
 
 
 def _shown(error: PyinfraError) -> WrappedError:

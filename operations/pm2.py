@@ -36,4 +36,4 @@ def current(api: Api) -> Generator[Step[...]]:
         host.noop("pm2: the API runs what is on disk")
         return
     channel.say([f"pm2: restart {api['app']}: {'; '.join(filter(None, [*why, now['ending']]))}"])
-    yield Step(remote.restart.restart, api=api, shadowed=now["shadowed"])
+    yield Step(remote.restart.restart, api=api, keys=KEYS)

@@ -10,13 +10,14 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from remote import Failure, files, services
+from remote import Failure, dotenv, files, services
 from remote.processes import (
     Done,
     Process,
     environment,
     holder,
     identify,
+    is_below,
     is_of_this_host,
     is_suspended,
     listens,
@@ -28,7 +29,7 @@ from remote.processes import (
 from remote.readings import Api, Running
 
 BOOT = "/etc/systemd/system/multi-user.target.wants"  # where `pm2 startup` enables a pm2-<user>.service
-ECOSYSTEM = "ecosystem.config.js"
+ECOSYSTEM = ("ecosystem.config.js", "ecosystem.config.cjs", "ecosystem.json")
 KILL_TIMEOUT = 1600  # ms, where the app has none of its own (pm2 7.0: constants.js)
 _DAEMON = re.compile(r"PM2 v\S+: God Daemon \(")  # what a daemon calls itself, before its PM2_HOME
 
@@ -122,18 +123,20 @@ def processes(app: str) -> list[Process]:
 
 def _pids(home: str, app: str) -> list[str]:
     pids = {files.read_text(f"{home}/pids/{name}") for name in files.names(f"{home}/pids") if name.endswith(".pid")}
+    daemon = files.read_text(f"{home}/pm2.pid")
+    pids |= {*files.read_text(f"/proc/{daemon}/task/{daemon}/children").split()}  # `pid_file` is wherever the app says
     return [pid for pid in sorted(pids) if _variables(pid).get("name") == app]
 
 
 def serves(app: str, port: int) -> bool:
     """Does the app hold the listening port? Another one's answer on it would prove nothing.
 
-    In cluster mode its daemon holds the port, and hands the connections on to the workers.
+    In cluster mode its daemon holds the port, and hands the connections on to the workers. Of `npm start` a child does.
     """
     pids = [process.pid for process in processes(app)]
     if any("pm2_env" in _variables(pid) for pid in pids):
         pids.append(int(files.read_text(f"{owner(app).home}/pm2.pid") or 0))
-    return any(listens(pid, port) for pid in pids)
+    return any(listens(pid, port) for pid in pids) or bool(pids and (at := holder(port)) and is_below(at, pids))
 
 
 def daemon_runs(app: str) -> bool:
@@ -174,18 +177,49 @@ def known(app: str, app_dir: str) -> dict[str, Any] | None:
     return next((each["pm2_env"] for each in apps(app, app_dir) if each["name"] == app), None)
 
 
-def ecosystem(app: str, app_dir: str) -> dict[str, list[str]]:
-    """The apps that the ecosystem file names, each with the variables that it sets. Raises Failure."""
-    file = f"{app_dir}/{ECOSYSTEM}"
-    if not os.path.exists(file):
-        raise Failure(f"{file} is not there to start it from")
+def ecosystem(app: str, app_dir: str) -> tuple[str, dict[str, dict[str, str]]]:
+    """The file that names the app, and the variables that it sets: under "", and what `--env NAME` adds under NAME.
+    Raises Failure, and where it has no such app."""
+    file = next((each for each in ECOSYSTEM if os.path.exists(f"{app_dir}/{each}")), ECOSYSTEM[0])
+    if not os.path.exists(f"{app_dir}/{file}"):
+        raise Failure(f"{app_dir}/{file} is not there to start it from")
     # pm2 7.0 takes `apps`, `pm2` or the whole, a list or a single one (lib/API.js)
-    script = f"""const c = require('./{ECOSYSTEM}'); const list = [c.apps || c.pm2 || c].flat();
-        console.log('\\n' + JSON.stringify(list.map((app) => [app.name, Object.keys(app.env || {{}})])))"""
+    script = f"""const c = require('./{file}'); const list = [c.apps || c.pm2 || c].flat();
+        const texts = (all) => Object.fromEntries(Object.entries(all || {{}}).map(([key, own]) => [key, String(own)]));
+        const sets = (app) => Object.entries(app).filter(([key]) => /^env(_|$)/.test(key));
+        const own = (app) => Object.fromEntries(sets(app).map(([key, all]) => [key.slice(4), texts(all)]));
+        console.log('\\n' + JSON.stringify(list.map((app) => [app.name, own(app)])))"""
     done = run_node(app, "node", "-e", script, cwd=app_dir)
     if done.status != 0:
-        raise Failure(f"{file} does not load: {done.line_with('Error')}")
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+        raise Failure(f"{app_dir}/{file} does not load: {done.line_with('Error')}")
+    known: dict[str, dict[str, dict[str, str]]] = dict(json.loads(done.stdout.splitlines()[-1]))
+    if app not in known:
+        raise Failure(f"{app_dir}/{file} has no app of this name")
+    return file, known[app]
+
+
+def anew(app: str, app_dir: str) -> tuple[list[str], dict[str, str]]:
+    """The command's words that start the app from its ecosystem file, and the variables that it then gets from there:
+    with `--env` as the one that runs was started (pm2 7.0 keeps no note of it). Raises Failure."""
+    file, sets = ecosystem(app, app_dir)
+    started = [_variables(process.pid) for process in processes(app)]
+
+    def is_in(name: str) -> bool:
+        return bool(sets[name]) and any(sets[name].items() <= each.items() for each in started)
+
+    name = max((each for each in sets if each and is_in(each)), key=lambda each: len(sets[each]), default="")
+    words = ["start", file, "--only", app, *(["--env", name] if name else [])]
+    return words, {**sets.get("", {}), **sets.get(name, {})}
+
+
+def hidden(app: str, app_dir: str, keys: Sequence[str]) -> list[str]:
+    """Keys that the app's first environment has with another value than its .env, and that one wins (dotenv 17).
+
+    With the same value it hides nothing: an ecosystem file may load .env itself.
+    """
+    env = dotenv.load(f"{app_dir}/.env")
+    started = [_variables(process.pid) for process in processes(app)]
+    return [key for key in keys if any(key in each and each[key] != env.get(key) for each in started)]
 
 
 def files_read_at_start(app_dir: str, packages: Sequence[str]) -> list[str]:
@@ -240,15 +274,17 @@ def read(*, api: Api, keys: Sequence[str]) -> Running:
         raise Failure(f"{env} cannot be read by {found.user}, who runs {app}: chown {found.user} {env}")
     if not running:
         return {"status": status, "stale": True, "shadowed": [], "ending": ""}
-    names = {name for process in running for name in _variables(process.pid)}
-    shadowed = [key for key in keys if key in names]
-    set_there: list[str] = []
+    shadowed = hidden(app, app_dir, keys)
     if shadowed:  # Node's 60 ms, only then
-        with suppress(Failure, OSError, ValueError):  # what cannot be read is told when it is needed
-            set_there = ecosystem(app, app_dir).get(app, [])
-    if own := [key for key in shadowed if key in set_there]:
-        which = f"{', '.join(own)} for {app}"
-        raise Failure(f"{app_dir}/{ECOSYSTEM} sets {which}, so the value of .env never counts: take it out there")
+        try:
+            words, sets = anew(app, app_dir)
+        except Failure as error:
+            which = f"pm2's own record hides {', '.join(shadowed)} of .env, so it must start {app} anew"
+            raise Failure(f"{which}, and {error}") from None
+        values = dotenv.load(env)
+        if own := [key for key in shadowed if key in sets and sets[key] != values.get(key)]:
+            which = f"{', '.join(own)} for {app}"
+            raise Failure(f"{app_dir}/{words[1]} sets {which}, so the value of .env never counts: take it out there")
     stale = services.is_stale(app, running, files_read_at_start(app_dir, api["packages"]))
     return {"status": status, "stale": stale, "shadowed": shadowed, "ending": ending(found.home, app)}
 

@@ -4,7 +4,7 @@ import os
 import pwd
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from subprocess import PIPE, Popen, TimeoutExpired
 
@@ -97,8 +97,9 @@ def identify(pid: int | str) -> Process | None:
     fields = _stat(pid)
     if not fields:
         return None
-    boot, uptime = files.read_text("/proc/sys/kernel/random/boot_id"), float(files.read_text("/proc/uptime").split()[0])
-    return Process(int(pid), f"{boot}/{pid}/{fields[19]}", time.time() - uptime + int(fields[19]) / TICKS)
+    boot = files.read_text("/proc/sys/kernel/random/boot_id")
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)  # not /proc/uptime: LXC's is the container's
+    return Process(int(pid), f"{boot}/{pid}/{fields[19]}", booted + int(fields[19]) / TICKS)
 
 
 def is_suspended(pid: int | str) -> bool:
@@ -153,6 +154,14 @@ def holder(port: int) -> str | None:
     sockets = _sockets(port)
     pids = [pid for pid in files.names("/proc") if pid.isdigit()] if sockets else []
     return next((pid for pid in pids if _holds(pid, sockets)), None)
+
+
+def is_below(pid: int | str, above: Collection[int]) -> bool:
+    """Is it one of these processes, or a child of theirs?"""
+    at = int(pid)
+    while at > 1 and at not in above:
+        at = int((_stat(at) or ["", "0"])[1])
+    return at in above
 
 
 def _sockets(port: int) -> set[str]:

@@ -18,10 +18,10 @@ LINES = 20  # of the app's error log
 HIDDEN = 6  # characters from which on a value of .env is masked in them
 
 
-def restart(deploy: str, *, api: Api, shadowed: Sequence[str], worst: int = 500) -> dict[str, float]:
+def restart(deploy: str, *, api: Api, keys: Sequence[str], worst: int = 500) -> dict[str, float]:
     """Restart it, or start it when pm2 does not know it; returns the seconds until it had proved stable.
 
-    `shadowed` is what `pm2.read` found; /health must answer below `worst` (an HTTP status).
+    It must see those `keys` of its .env as they are there by now; /health must answer below `worst` (an HTTP status).
 
     Raises Failure, with the cause and the end of the app's log.
     """
@@ -36,16 +36,15 @@ def restart(deploy: str, *, api: Api, shadowed: Sequence[str], worst: int = 500)
         # Each command of pm2 takes half a second: two are spared where its daemon runs the app, or seems to.
         seems_known = bool(pm2.processes(api["app"])) and pm2.daemon_runs(api["app"])
         is_known = seems_known or _is_known(api)
-        fresh = not is_known or bool(shadowed)
-        if fresh:
-            _check_ecosystem(api)
+        fresh = not is_known or bool(pm2.hidden(api["app"], api["app_dir"], keys))
+        words = _anew(api) if fresh else ["restart", api["app"]]
         replaced = is_known and fresh
         if replaced:
             _pm2(api, "save")  # the way back: what it runs from may not be what the ecosystem file says today
             _pm2(api, "delete", api["app"])
         fingerprint = services.fingerprint(pm2.files_read_at_start(api["app_dir"], api["packages"]))
         begun = time.monotonic()
-        fresh = _start(api, fresh, seems_known)
+        fresh = _start(api, words, seems_known)
         try:
             wait_until_stable(api, room, worst)
         except Exception as error:  # whatever it is, the old files go back
@@ -53,6 +52,11 @@ def restart(deploy: str, *, api: Api, shadowed: Sequence[str], worst: int = 500)
         if fresh:
             _pm2(api, "save")
         services.after_start(api["app"], pm2.processes(api["app"]), fingerprint)
+        if hidden := pm2.hidden(api["app"], api["app_dir"], keys):  # in cluster mode a worker inherits from its daemon
+            raise Failure(
+                f"{api['app']} runs, but pm2's daemon itself was started with {', '.join(hidden)}, which hides that of "
+                ".env: where the other apps may be restarted too, type pm2 save; pm2 kill; pm2 resurrect"
+            )
         return {"restart_seconds": round(time.monotonic() - begun, 3)}  # for bin/bench
 
 
@@ -74,21 +78,19 @@ def _is_known(api: Api) -> bool:
     return pm2.known(api["app"], api["app_dir"]) is not None
 
 
-def _check_ecosystem(api: Api) -> None:
-    """What the app is started from must load and name it, before pm2 forgets the app. Raises Failure."""
+def _anew(api: Api) -> list[str]:
+    """What it is started from must load and name it, before pm2 forgets the app. Raises Failure."""
     try:
-        known = pm2.ecosystem(api["app"], api["app_dir"])
+        return pm2.anew(api["app"], api["app_dir"])[0]
     except Failure as error:
         raise Failure(f"pm2 must start {api['app']} anew, and {error}") from None
-    if api["app"] not in known:
-        raise Failure(f"pm2 must start {api['app']} anew, and {api['app_dir']}/{pm2.ECOSYSTEM} has no app of this name")
 
 
-def _start(api: Api, fresh: bool, seemed_known: bool) -> bool:
+def _start(api: Api, words: Sequence[str], seemed_known: bool) -> bool:
     """Returns whether it was started anew, from its ecosystem file. Raises Failure."""
     for attempt in (1, 2):
-        arguments = ["start", pm2.ECOSYSTEM, "--only", api["app"]] if fresh else ["restart", api["app"]]
-        done = _pm2(api, *arguments)
+        fresh = words[0] == "start"
+        done = _pm2(api, *words)
         if done.status == 0:
             return fresh
         if done.status < 0:  # it took too long, and may still be at it
@@ -96,8 +98,7 @@ def _start(api: Api, fresh: bool, seemed_known: bool) -> bool:
         # pm2 7.0 on a busy machine: "Process with pid … already exists", and the app is down. Or another daemon than
         # that of the app.
         if attempt == 1 and not fresh and seemed_known and not _is_known(api):
-            _check_ecosystem(api)
-            fresh = True
+            words = _anew(api)
     undone = services.undo(api["app"])
     if fresh:
         _pm2(api, "resurrect")  # what it has forgotten, as it was saved

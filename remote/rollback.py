@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from remote import Failure, backups, nginx, pm2, restart, services
 from remote.processes import Process
-from remote.readings import Api, Running
+from remote.readings import Api
 
 ANY_ANSWER = 600  # an HTTP status below: the database, say, may be the reason for the rollback
 
@@ -23,7 +23,7 @@ def roll_back(deploy: str, *, undo: str, api: Api, keys: Sequence[str]) -> None:
         backups.require(entry, file)
     of_nginx = [file for file in entries if file.startswith(nginx.ETC)]
     of_api = [file for file in entries if file not in of_nginx]
-    now = _running(api, keys) if of_api else None
+    counting = _counting(api, keys) if of_api else None
     before = nginx.complaint() if of_nginx else ""
     notes = {service: services.load_note(service) for service in ("nginx", api["app"])}
     try:
@@ -32,8 +32,8 @@ def roll_back(deploy: str, *, undo: str, api: Api, keys: Sequence[str]) -> None:
         if after and not before:
             raise Failure(f"nginx refuses the files as they were before deploy {undo}, so nothing was changed: {after}")
         _put_back(deploy, undo, api["app"], pm2.processes(api["app"]), of_api)
-        if now:
-            restart.restart(deploy, api=api, shadowed=now["shadowed"], worst=ANY_ANSWER)
+        if counting is not None:
+            restart.restart(deploy, api=api, keys=counting, worst=ANY_ANSWER)
     except Exception:
         for file, entry in backups.manifest(deploy).items():
             if backups.state(file) != backups.old_state(entry):  # a restart that failed has put back what the API reads
@@ -59,8 +59,11 @@ def _put_back(deploy: str, undo: str, service: str, processes: Sequence[Process]
         backups.restore(file, entry)
 
 
-def _running(api: Api, keys: Sequence[str]) -> Running:
+def _counting(api: Api, keys: Sequence[str]) -> Sequence[str]:
+    """The keys whose values in .env are to count. Raises Failure where a restart could only do harm."""
     try:
-        return pm2.read(api=api, keys=keys)
+        pm2.read(api=api, keys=keys)
     except Failure:  # for a key that the ecosystem file sets, say: no reason to leave the files as they are
-        return pm2.read(api=api, keys=[])
+        pm2.read(api=api, keys=[])
+        return []
+    return keys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -26,6 +27,7 @@ from tests.converge.conftest import (
     read,
     refuse,
     replace,
+    verify,
     write,
 )
 from tests.rehearsal.host import Host, until
@@ -295,6 +297,76 @@ def test_a_key_that_the_ecosystem_file_sets_is_refused(host: Host) -> None:
         write(host, file, whole)
     assert converge(host).changed == RESTART
     assert "JWT_SECRET" not in environment(host)
+
+
+def of_ecosystem(host: Host, change: str, start: str) -> Iterator[None]:
+    """The API started from an ecosystem file with `change` to it (`own` is the API's part); then as it was."""
+    file = f"{APP}/ecosystem.config.js"
+    whole = read(host, file)
+    own = f"const own = module.exports.apps.find((each) => each.name === '{API}');"
+    write(host, file, f"{whole.decode()}\n{own}\n{change}\n".encode())
+    host.ssh(f"cd {APP}; pm2 delete {API}; {start} --only {API}; pm2 save")
+    yield
+    write(host, file, whole)
+    host.ssh(f"cd {APP}; pm2 delete {API}; pm2 start ecosystem.config.js --only {API}; pm2 save")
+    assert deploy(host, *QUICK).code == 0
+
+
+@pytest.fixture
+def production(host: Host) -> Iterator[None]:
+    change = "own.env = {NODE_ENV: 'development'}; own.env_production = {NODE_ENV: 'production', PORT: '3000'};"
+    yield from of_ecosystem(host, change, "JWT_SECRET=x pm2 start ecosystem.config.js --env production")
+
+
+@pytest.mark.usefixtures("production")
+def test_started_anew_it_has_the_environment_that_it_had(host: Host) -> None:
+    """`--env production`: else production would run as development, and answer /health all the same."""
+    assert {"JWT_SECRET", "NODE_ENV"} <= environment(host)
+    assert deploy(host, *QUICK).changed == RESTART
+    started = host.ssh(f"tr '\\0' '\\n' < /proc/{apps(host)[API].pid}/environ").stdout.splitlines()
+    assert "NODE_ENV=production" in started and "JWT_SECRET" not in environment(host)
+    assert deploy(host, *QUICK).changed == []
+
+
+@pytest.fixture
+def loading(host: Host) -> Iterator[None]:
+    change = f"require('{APP}/node_modules/dotenv').config({{path: '{APP}/.env'}});"
+    yield from of_ecosystem(host, change, "pm2 start ecosystem.config.js")
+
+
+@pytest.mark.usefixtures("loading")
+def test_an_ecosystem_file_that_loads_the_env(host: Host) -> None:
+    """All of .env is in the app's first environment then, and hides it from the second token on."""
+    assert "JWT_SECRET" in environment(host)
+    for own in (tokens(), tokens()):
+        done = deploy(host, *QUICK, environment=own)
+        assert done.code == 0, done.output
+        assert deploy(host, *QUICK, environment=own).changed == []
+        started = host.ssh(f"tr '\\0' '\\n' < /proc/{apps(host)[API].pid}/environ").stdout
+        assert f"YCLIENTS_PARTNER_TOKEN={own['YCLIENTS_PARTNER_TOKEN']}" in started
+        assert [row for row in verify(host).rows.items() if row[1] == "failing"] == []
+
+
+@pytest.fixture
+def wrapped(host: Host) -> Iterator[None]:
+    """As many start theirs; and with a pid file of its own."""
+    package = f"{APP}/package.json"
+    whole = read(host, package)
+    script = {"scripts": {**json.loads(whole).get("scripts", {}), "start": "node src/index.js"}}
+    write(host, package, json.dumps({**json.loads(whole), **script}).encode())
+    change = "own.script = 'npm'; own.args = 'start'; own.pid_file = '/run/own.pid';"
+    yield from of_ecosystem(host, change, "pm2 start ecosystem.config.js")
+    write(host, package, whole)
+
+
+@pytest.mark.usefixtures("wrapped")
+def test_an_app_that_npm_starts(host: Host) -> None:
+    until(30, "the API", lambda: host.ssh("curl -sf localhost:3000/health", check=False).returncode == 0)
+    own = tokens()
+    done = deploy(host, *QUICK, environment=own)
+    assert done.code == 0, done.output
+    assert deploy(host, *QUICK, environment=own).changed == []
+    assert [row for row in verify(host).rows.items() if row[1] == "failing"] == []
 
 
 def test_an_app_that_pm2_cannot_start_anew_runs_as_it_was_saved(host: Host) -> None:

@@ -122,6 +122,8 @@ HERE = package("4.8.1", "", "^4.8.1")
         (package("3.0.0", "", "^4.8.1"), {"a": "^4.8.1"}),
         (package(None, "not installed", None), {"a": "^4"}),
         (package("4.2.0", "", None), {}),
+        *((package("7.0.0-rc.3", "", wanted), {}) for wanted in ("*", "", " * ")),
+        *((package(None, "not installed", wanted), {"a": "^4"}) for wanted in ("*", "")),
     ],
 )
 def test_missing(now: Package, expected: dict[str, str]) -> None:

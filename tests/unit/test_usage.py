@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pty
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ ONE = "web = [('a.invalid', {'ssh_hostname': '127.0.0.1', 'ssh_port': 1})]\n"
 def typed(*words: str, folder: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     with copy_of_repository(ROOT, None, None) as own:
         (own / "my.py").write_text(ONE)
+        (own / "half.py").write_text(f"{ONE}web = [(\n")
         return subprocess.run(
             [PYINFRA, *(word.replace("PROJECT", str(own)) for word in words)],
             cwd=folder or own,
@@ -35,6 +38,8 @@ WRONG = {
     "the order": (("deploy.py", "my.py", "-y"), "deploy.py is no inventory; type: pyinfra INVENTORY deploy.py"),
     "two inventories": (("my.py", "inventory.py", "deploy.py", "-y"), "inventory.py deploys nothing"),
     "no such inventory": (("your.py", "deploy.py", "-y"), "there is no inventory your.py"),
+    "a setting without --data": (("my.py", "deploy.py", "--dry", "a=b"), "behind --data: --data a=b"),
+    "an inventory that is half edited": (("half.py", "deploy.py", "-y"), "half.py line 2 is not valid Python"),
     "no such host": (("your.invalid", "deploy.py", "-y"), "your.invalid has no host to work on"),
     "no such limit": (("my.py", "deploy.py", "-y", "--limit", "b.invalid"), "my.py has no host to work on"),
 }
@@ -60,6 +65,21 @@ def test_from_another_folder(tmp_path: Path, deploy: str) -> None:
     done = typed("PROJECT/deploy.py", f"PROJECT/{deploy}", "-y", folder=tmp_path)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
     assert "is no inventory" in done.stderr
+
+
+@pytest.mark.parametrize("says", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
+def test_what_answers_is_no_sshd(says: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            for _ in range(2):  # pyinfra tries once more
+                server.accept()[0].sendall(says)
+
+        threading.Thread(target=answer, daemon=True).start()
+        to = ("--data", "ssh_hostname=127.0.0.1", "--data", f"ssh_port={server.getsockname()[1]}")
+        done = typed("a.invalid", "deploy.py", "--dry", *to)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+    assert "what answers there is not sshd" in done.stderr
 
 
 def test_a_host_that_is_down_with_nobody_to_ask() -> None:

@@ -215,7 +215,11 @@ class Target:
     def processes(self) -> dict[str, Any]:
         settings = self.settings
         found: dict[str, Any] = self.program(
-            "processes.py", app=settings.api_app, port=settings.api_port, keys=rules.KEYS
+            "processes.py",
+            app=settings.api_app,
+            app_dir=settings.app_dir,
+            port=settings.api_port,
+            keys=rules.KEYS,
         )
         return found
 

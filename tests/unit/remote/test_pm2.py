@@ -18,6 +18,7 @@ import pytest
 
 from remote import Failure, pm2, services
 from remote.readings import Api
+from tests.rehearsal.host import until
 from tests.unit.remote.conftest import Start, free_port
 
 
@@ -96,6 +97,32 @@ def test_a_process_that_has_ended(start: Start, home: Path) -> None:
 def test_a_pid_file_with_something_else_in_it(home: Path, content: str) -> None:
     (home / "pids/api-0.pid").write_text(content)
     assert found("api") == []
+
+
+def test_an_app_with_a_pid_file_of_its_own(start: Start, home: Path) -> None:
+    """`pid_file` in the ecosystem file: pm2 7.0 writes it there, and not into its own folder."""
+    daemon = start("env", "name=api", "sh", "-c", "sleep 60 & echo $!; exec env name=daemon sh -c 'sleep 60; true'")
+    (home / "pm2.pid").write_text(str(daemon.pid))
+    assert daemon.stdout
+    app = int(daemon.stdout.readline())
+    until(10, "its name", lambda: found("api") == [app])
+    os.killpg(daemon.pid, signal.SIGKILL)
+
+
+SERVER = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True);"
+
+
+def test_a_child_of_the_app_holds_the_port(start: Start, home: Path) -> None:
+    """`npm start`, or another that starts Node and stays."""
+    npm = start("sh", "-c", f'{sys.executable} -S -c "{SERVER} time.sleep(60)"; true', env={"name": "api"})
+    (home / "pids/api-0.pid").write_text(str(npm.pid))
+    assert npm.stdout
+    port = int(npm.stdout.readline())
+    assert pm2.serves("api", port)
+    other = run_app(start, home, "other", "other-1.pid")
+    (home / "pids/api-0.pid").unlink()
+    assert other and not pm2.serves("other", port)
+    os.killpg(npm.pid, signal.SIGKILL)
 
 
 def test_no_pm2_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,12 +331,66 @@ def test_read_a_running_one_without_asking_pm2(start: Start, home: Path, app_dir
     time.sleep(0.06)  # by more than the clock's 20 ms younger than its files
     run_app(start, home, "api", "api-0.pid", JWT_SECRET="", APP_IDS="1", X="A=1")
     time.sleep(0.02)
+    (app_dir / "ecosystem.json").write_text('{"apps": [{"name": "api"}]}')
     assert read(app_dir) == {"status": "online", "stale": False, "shadowed": ["JWT_SECRET"], "ending": ENDING}
 
     time.sleep(0.06)
     (app_dir / "src/api/a.js").write_text("// new")
     assert read(app_dir)["stale"]
     assert not (client.parent / "called").exists()
+
+
+@pytest.mark.usefixtures("client")
+def test_a_value_that_is_the_same_hides_nothing(start: Start, home: Path, app_dir: Path) -> None:
+    """An ecosystem file may begin with `require('dotenv').config()`: started anew it would have them all again."""
+    (app_dir / "ecosystem.config.cjs").write_text(
+        "process.env.A = 'of .env'; module.exports = {apps: [{name: 'api', env: {...process.env, B: 1}}]};"
+    )
+    (app_dir / ".env").write_text("A='of .env'\nAPP_ID=2\n")
+    run_app(start, home, "api", "api-0.pid", A="of .env", APP_ID="1")
+    assert read(app_dir)["shadowed"] == ["APP_ID"]
+    (app_dir / ".env").write_text("A='of .env'\nAPP_ID=1\n")
+    assert read(app_dir)["shadowed"] == []
+
+
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize(
+    ("ecosystem", "said"),
+    [
+        (("other.js", ""), "ecosystem.config.js is not there"),
+        (("ecosystem.config.cjs", "module.exports = {"), "ecosystem.config.cjs does not load: SyntaxError"),
+        (("ecosystem.config.js", "module.exports = [{name: 'b'}];"), "ecosystem.config.js has no app of this name"),
+        (("ecosystem.json", '{"name": "api", "env_x": {"A": "a", "C": 1}}'), "ecosystem.json sets A for api"),
+    ],
+)
+def test_what_cannot_be_started_anew_is_refused_before_anything_is_changed(
+    start: Start, home: Path, app_dir: Path, ecosystem: tuple[str, str], said: str
+) -> None:
+    (app_dir / ecosystem[0]).write_text(ecosystem[1])
+    run_app(start, home, "api", "api-0.pid", A="a", C="1")
+    with pytest.raises(Failure, match=rf"/{re.escape(said)}"):
+        read(app_dir)
+
+
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        ({"NODE_ENV": "production", "X": "1"}, ["--env", "production"]),
+        ({"NODE_ENV": "production", "X": "1", "Y": "2"}, ["--env", "more"]),
+        ({"NODE_ENV": "development"}, []),
+        ({"NODE_ENV": "production"}, []),
+    ],
+)
+def test_it_is_started_anew_with_the_environment_that_it_has(
+    start: Start, home: Path, app_dir: Path, env: dict[str, str], words: list[str]
+) -> None:
+    """`pm2 start ecosystem.config.js --env production`, which pm2 7.0 keeps no note of."""
+    production = "NODE_ENV: 'production', X: 1"
+    sets = f"env: {{NODE_ENV: 'development'}}, env_production: {{{production}}}, env_more: {{{production}, Y: 2}}"
+    (app_dir / "ecosystem.config.js").write_text(f"module.exports = [{{name: 'api', {sets}}}];")
+    run_app(start, home, "api", "api-0.pid", **env)
+    assert pm2.anew("api", str(app_dir))[0] == ["start", "ecosystem.config.js", "--only", "api", *words]
 
 
 @pytest.mark.usefixtures("client")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from remote import Failure, processes
+from remote import Failure, files, processes
 from remote.processes import Done, identify, run
 from tests.unit.remote.conftest import Start, free_port
 
@@ -131,6 +131,15 @@ def test_identify(start: Start) -> None:
     child.kill()
     child.wait()
     assert identify(child.pid) is None
+
+
+def test_a_start_in_a_container_is_told_by_the_hosts_boot(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LXC's /proc/uptime is the container's; the start in /proc/<pid>/stat is not."""
+    child = start("sleep", "60")
+    real = files.read_text
+    monkeypatch.setattr(files, "read_text", lambda path: "60.0 60.0" if path == "/proc/uptime" else real(path))
+    found = identify(child.pid)
+    assert found and abs(found.started - time.time()) < 30
 
 
 def test_a_name_with_blanks_and_brackets(start: Start, tmp_path: Path) -> None:

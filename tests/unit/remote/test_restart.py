@@ -278,7 +278,8 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Api:
     monkeypatch.setattr(pm2, "daemon_runs", bool)
     monkeypatch.setattr(pm2, "serves", lambda app, port: bool(app and port))
     monkeypatch.setattr(pm2, "apps", lambda *of: [{"name": f"another in {of}", "pm2_env": {}}])
-    monkeypatch.setattr(restart, "_check_ecosystem", str)
+    monkeypatch.setattr(pm2, "anew", lambda app, _: (["start", "ecosystem.config.js", "--only", app], {}))
+    monkeypatch.setattr(pm2, "hidden", lambda *_: [])
     monkeypatch.setattr(waiting_room, "FOLDER", str(tmp_path / "room"))
     monkeypatch.setattr(waiting_room, "SOCKET", str(tmp_path / "room/api"))
     monkeypatch.setattr(waiting_room, "SIGN", str(tmp_path / "room/sign"))
@@ -297,7 +298,7 @@ def test_an_app_started_anew_after_a_failed_restart_is_saved(api: Api, monkeypat
     """Else the next boot starts what pm2 had saved before, without it."""
     client = Pm2(restarts=False)
     monkeypatch.setattr(pm2, "command", client.command)
-    restart.restart("20260101T000000Z", api=api, shadowed=[])
+    restart.restart("20260101T000000Z", api=api, keys=[])
     assert client.asked == ["restart api", "start ecosystem.config.js --only api", "save"]
 
 
@@ -309,7 +310,7 @@ def test_a_daemon_that_has_ended_is_started_by_its_unit(
     monkeypatch.setattr(pm2, "command", client.command)
     monkeypatch.setattr(pm2, "daemon_runs", lambda _: False)
     monkeypatch.setattr(restart, "run", lambda *words, **_: Done(0 if has_unit else 5, b"", " ".join(words)))
-    restart.restart("20260101T000000Z", api=api, shadowed=[])
+    restart.restart("20260101T000000Z", api=api, keys=[])
     assert ("resurrect" in client.asked) is not has_unit
 
 
@@ -330,7 +331,7 @@ def test_the_files_go_back_whatever_went_wrong(
     env.write_text("A=old\n")
     services.replace_file("1", "api", pm2.processes("api"), str(env), b"A=new\n", sha256(b"A=old\n"), 0o600)
     with pytest.raises(Failure, match="with these, it runs as before"):
-        restart.restart("20260101T000000Z", api=api, shadowed=[])
+        restart.restart("20260101T000000Z", api=api, keys=[])
     assert env.read_text() == "A=old\n"
     assert client.asked == ["restart api", "restart api"]
 
@@ -349,7 +350,7 @@ def failing_restart(api: Api, monkeypatch: pytest.MonkeyPatch, new: str = "A=new
     old = sha256(env.read_bytes())
     services.replace_file("1", "api", pm2.processes("api"), str(env), new.encode(), old, 0o600)
     with pytest.raises(Failure) as told:
-        restart.restart("20260101T000000Z", api=api, shadowed=[])
+        restart.restart("20260101T000000Z", api=api, keys=[])
     return str(told.value)
 
 
@@ -392,11 +393,24 @@ def test_pm2s_own_record_comes_back_where_the_ecosystem_file_starts_what_does_no
             raise outcomes.pop()
 
     monkeypatch.setattr(pm2, "command", client.command)
+    monkeypatch.setattr(pm2, "hidden", lambda *_: ["JWT_SECRET"])
     monkeypatch.setattr(restart, "wait_until_stable", wait)
     with pytest.raises(Failure, match="with pm2's own record of it, it runs as before"):
-        restart.restart("20260101T000000Z", api=api, shadowed=["JWT_SECRET"])
+        restart.restart("20260101T000000Z", api=api, keys=["JWT_SECRET"])
     start = "start ecosystem.config.js --only api"
     assert client.asked == ["save", "delete api", start, "delete api", "resurrect"]
+
+
+def test_what_pm2s_daemon_itself_was_started_with_is_told(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In cluster mode pm2 7.0's workers inherit from it, however often the app is started anew."""
+    env = Path(api["app_dir"]) / ".env"
+    env.write_text("A=old\n")
+    services.replace_file("1", "api", pm2.processes("api"), str(env), b"A=new\n", sha256(b"A=old\n"), 0o600)
+    monkeypatch.setattr(pm2, "command", Pm2(restarts=True).command)
+    monkeypatch.setattr(pm2, "hidden", lambda *_: ["JWT_SECRET"])
+    with pytest.raises(Failure, match=r"api runs, but pm2's daemon itself was started with JWT_SECRET.*pm2 resurrect$"):
+        restart.restart("1", api=api, keys=["JWT_SECRET"])
+    assert (services.undo("api"), env.read_text()) == ([], "A=new\n"), "it runs, so it stays"
 
 
 def test_what_an_outlived_deploy_wrote_is_not_undone(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,7 +422,7 @@ def test_what_an_outlived_deploy_wrote_is_not_undone(api: Api, monkeypatch: pyte
     monkeypatch.setattr(restart, "wait_until_stable", lambda *_: (_ for _ in ()).throw(outcomes.pop()))
     monkeypatch.setattr(pm2, "command", Pm2(restarts=True).command)
     with pytest.raises(Failure, match="its port never opened"):
-        restart.restart("20260101T000000Z", api=api, shadowed=[])
+        restart.restart("20260101T000000Z", api=api, keys=[])
     assert env.read_text() == "A=new\n"
 
 
@@ -423,5 +437,5 @@ def test_what_took_too_long_is_not_tried_again(api: Api, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(pm2, "command", command)
     with pytest.raises(Failure, match=r"pm2 could not start api: pm2 did not end within 61\.6 s"):
-        restart.restart("20260101T000000Z", api=api, shadowed=[])
+        restart.restart("20260101T000000Z", api=api, keys=[])
     assert asked == ["restart api"]

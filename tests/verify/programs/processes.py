@@ -28,8 +28,8 @@ def text(path: str, size: int = -1) -> str:
 def stat(pid: int | str) -> tuple[str, int, float]:
     """State, parent and start (seconds since the epoch) of a process."""
     fields = text(f"/proc/{pid}/stat").rpartition(") ")[2].split()
-    uptime = float(text("/proc/uptime").split()[0])
-    return fields[0], int(fields[1]), time.time() - uptime + int(fields[19]) / TICKS
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)  # /proc/uptime may be a container's
+    return fields[0], int(fields[1]), booted + int(fields[19]) / TICKS
 
 
 def environment(pid: int | str) -> tuple[dict[str, Any], bool]:
@@ -72,8 +72,10 @@ def processes(home: str) -> Iterator[tuple[str, dict[str, Any], bool]]:
     """The pids in pm2's files, each with what `environment` says. By the name in there: pm2 (7.0) writes `a_b` as
     `a-b-0.pid`. A pid file may be older than its process, and the pid may belong to another one by now."""
     names = os.listdir(f"{home}/pids") if os.path.isdir(f"{home}/pids") else []
-    for name in sorted(names):
-        pid = text(f"{home}/pids/{name}").strip()
+    daemon = text(f"{home}/pm2.pid").strip()
+    pids = {text(f"{home}/pids/{name}").strip() for name in names}
+    pids |= {*text(f"/proc/{daemon}/task/{daemon}/children").split()}  # an app may have a pid file of its own
+    for pid in sorted(pids):
         variables, cluster = environment(pid) if pid.isdigit() else ({}, False)
         if variables.get("name") == APP:
             yield pid, variables, cluster
@@ -103,11 +105,14 @@ def pm2() -> dict[str, Any]:
     owner = user(daemon) if daemon else pwd.getpwuid(os.getuid())
     home = (daemon and pm2_home(daemon)) or os.environ.get("PM2_HOME") or f"{owner.pw_dir}/.pm2"
     workers: list[dict[str, Any]] = []
+    env = text(f"{asked['app_dir']}/.env")
     for pid, variables, cluster in processes(home):
         state, _, started = stat(pid)
-        shadowed = [key for key in asked["keys"] if key in variables]
+        shadowed = [key for key in asked["keys"] if key in variables and not says(env, key, variables[key])]
         workers.append({"pid": int(pid), "started": started, "cluster": cluster, "shadowed": shadowed})
         workers[-1].update(state=state, folder=link(f"/proc/{pid}/cwd"))
+    own = {each["pid"] for each in workers}  # of `npm start` it is a child that listens
+    holders = [next((each for each in above(pid) if each in own), pid) for pid in holders]
     others = [user(each).pw_name for each in daemons if each != daemon and asks(each)]
     return {
         "daemon": daemon,
@@ -121,6 +126,12 @@ def pm2() -> dict[str, Any]:
         "saved": saved(home),
         "crashes": crashes(home),
     }
+
+
+def says(env: str, key: str, value: Any) -> bool:
+    """Has the .env this very value too? An ecosystem file may load it."""
+    line = rf"""^\s*(export\s+)?{key}\s*=\s*(['"`]?){re.escape(str(value))}\2\s*(#.*)?$"""
+    return re.search(line, env, re.MULTILINE) is not None
 
 
 def asks(daemon: int) -> bool:
