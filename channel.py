@@ -6,6 +6,7 @@ in an argument list, an environment or a file. A look or a step is one process.
 
 import getpass
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -273,7 +274,7 @@ class Channel:
 
     def _start(self) -> CommandOutput:
         """Take the lock and look; the process stays, and with it the lock, until the connection ends."""
-        who, wait = f"{getpass.getuser()}@{socket.gethostname()}", self.lock_wait
+        who, wait = f"{_user()}@{socket.gethostname()}", self.lock_wait
         begin = message(remote.session.session, who=who, app=self.app, bundle=bundle(), wait=wait, questions=self.asked)
         arguments = self.arguments()
         extract_control_arguments(arguments)
@@ -328,6 +329,13 @@ class Channel:
     def ahead(self, service: str) -> list[str]:
         """In the plan: what will change that the service must load. In the run that is written by now, and shows."""
         return [] if self.host.state.is_executing else self.planned.get(service, [])
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a CI's container may run as a number that no file knows
+        return f"uid {os.getuid()}"
 
 
 def _show_progress(host: Host, name: str) -> None:

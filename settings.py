@@ -75,7 +75,7 @@ class Settings:
     """The knobs of one host, and what each may be. Times are seconds."""
 
     app_dir: str = _text(_PATH, "an absolute path without spaces")
-    api_app: str = _text(rf"(?!nginx\Z){_WORD}", "a pm2 application's name")
+    api_app: str = _text(_WORD, "a pm2 application's name")
     api_port: int = _integer(1, 65535)
     app_source: str = _text(_SOURCE, "a git URL without a password, or a folder that begins with /, ./, ../ or ~/")
     domain: str = _text(_WORD, "a domain name")

@@ -7,10 +7,11 @@ pyinfra does not see our config.py.
 import ast
 import logging
 import os
+import select
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -56,6 +57,7 @@ def attend() -> None:
     logging.getLogger("paramiko").addHandler(logging.NullHandler())  # else it prints the traceback of its own thread
     _check(parameters())
     cli._do_confirm = _asking(cli._do_confirm)
+    vars(cli)["input"] = _answer
     cli.connect_all = _knowing(cli.connect_all)
     cli.print_run_json = _print_json
     cli.print_results = _summing_up(cli.print_results)
@@ -78,8 +80,9 @@ def inventory() -> str:
 
 
 def _check(typed: dict[str, Any]) -> None:
-    source, deploys = typed["inventory"], [each for each in typed["operations"] if each.endswith(".py")]
-    setting = next((each for each in typed["operations"] if deploys and "=" in each), "")
+    words: Sequence[str] = typed["operations"]
+    source, deploys = typed["inventory"], [each for each in words if each.endswith(".py") and words[0].endswith(".py")]
+    setting = next((each for each in words if deploys and "=" in each), "")
     usage = "type: pyinfra INVENTORY deploy.py"
     if Path(source).name in ("deploy.py", "rollback.py", "bootstrap.py"):
         raise WrongUsage(f"{source} is no inventory; {usage}")
@@ -138,6 +141,12 @@ def _asking(confirm: Callable[[str], bool]) -> Callable[[str], bool]:
         return agreed
 
     return ask
+
+
+def _answer() -> str:
+    """As `input`, and meanwhile the other hosts' sessions get their signs of life."""
+    select.select([sys.stdin], [], [])  # gevent's, as pyinfra has it
+    return input()
 
 
 def _require_the_plan_shown() -> None:

@@ -147,4 +147,4 @@ def write(
     before, after = judge(app, os.path.dirname(path), old, new)
     if after != {**before, **values}:
         raise Failure(".env: the application's own dotenv would read another value than ours, so nothing was written")
-    services.replace_file(deploy, app, pm2.processes(app), path, new, expected, 0o600, pm2.owner(app).ids)
+    services.replace_file(deploy, services.of(app), pm2.processes(app), path, new, expected, 0o600, pm2.owner(app).ids)

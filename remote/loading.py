@@ -79,7 +79,7 @@ def known(app: str, app_dir: str, packages: Sequence[str]) -> dict[str, str]:
 
 
 def _note(app: str) -> str:
-    return f"{services.STATE}/{app}.packages.json"
+    return f"{services.STATE}/{services.of(app)}.packages.json"
 
 
 def _fingerprint(app: str, app_dir: str, packages: Sequence[str]) -> str:

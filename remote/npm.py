@@ -242,7 +242,7 @@ def install(
             loading.load(app, staging, [*ranges])
         )  # what is not in it, Node finds in node_modules, as it will later
         files.give(f"{staging}/node_modules", files.owner(modules))
-        services.before_change(app, pm2.processes(app), {})
+        services.before_change(services.of(app), pm2.processes(app), {})
         for name in ranges:
             _make_folder(os.path.dirname(f"{modules}/{name}"))
             place(f"{staging}/node_modules/{name}", f"{modules}/{name}")

@@ -231,10 +231,18 @@ def files_read_at_start(app_dir: str, packages: Sequence[str]) -> list[str]:
 
 def kill_timeout(home: str, app: str) -> float:
     """Seconds that pm2 gives the app to end, before it kills it."""
-    with suppress(ValueError, TypeError, AttributeError):  # half of a list that pm2 was killed in: no reason to stop
-        saved = [each for each in json.loads(files.read(f"{home}/dump.pm2") or b"[]") if each.get("name") == app]
-        return int((saved[0].get("kill_timeout") if saved else None) or KILL_TIMEOUT) / 1000
+    with suppress(ValueError, TypeError):
+        own = next((each.get("kill_timeout") for each in saved(home) if each["name"] == app), None)
+        return int(own or KILL_TIMEOUT) / 1000
     return KILL_TIMEOUT / 1000
+
+
+def saved(home: str) -> list[dict[str, Any]]:
+    """What pm2 starts at the next boot; empty for half of a list, in which it was killed: no reason to stop."""
+    with suppress(ValueError, TypeError, AttributeError):
+        found = json.loads(files.read(f"{home}/dump.pm2") or b"[]")
+        return [each for each in found if each.get("name")]
+    return []
 
 
 def ending(home: str, app: str) -> str:
@@ -285,7 +293,7 @@ def read(*, api: Api, keys: Sequence[str]) -> Running:
         if own := [key for key in shadowed if key in sets and sets[key] != values.get(key)]:
             which = f"{', '.join(own)} for {app}"
             raise Failure(f"{app_dir}/{words[1]} sets {which}, so the value of .env never counts: take it out there")
-    stale = services.is_stale(app, running, files_read_at_start(app_dir, api["packages"]))
+    stale = services.is_stale(services.of(app), running, files_read_at_start(app_dir, api["packages"]))
     return {"status": status, "stale": stale, "shadowed": shadowed, "ending": ending(found.home, app)}
 
 

@@ -1,9 +1,10 @@
 """Restart the API under pm2, see that it stays up, and put its files back when it does not."""
 
 import http.client
+import json
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from remote import Failure, dotenv, files, loading, nginx, pm2, services
 from remote.processes import Done, run
@@ -18,7 +19,18 @@ LINES = 20  # of the app's error log
 HIDDEN = 6  # characters from which on a value of .env is masked in them
 
 
-def restart(deploy: str, *, api: Api, keys: Sequence[str], worst: int = 500) -> dict[str, float]:
+def restart(deploy: str, *, api: Api, keys: Sequence[str]) -> dict[str, float]:
+    """As `run_what_is_on_disk`. Raises Failure too where it runs, and some of `keys` stay hidden from it."""
+    seconds = run_what_is_on_disk(deploy, api=api, keys=keys)
+    if hidden := pm2.hidden(api["app"], api["app_dir"], keys):  # in cluster mode a worker inherits from its daemon
+        raise Failure(
+            f"{api['app']} runs, but pm2's daemon itself was started with {', '.join(hidden)}, which hides that of "
+            ".env: where the other apps may be restarted too, type pm2 save; pm2 kill; pm2 resurrect"
+        )
+    return {"restart_seconds": seconds}  # for bin/bench
+
+
+def run_what_is_on_disk(deploy: str, *, api: Api, keys: Sequence[str], worst: int = 500) -> float:
     """Restart it, or start it when pm2 does not know it; returns the seconds until it had proved stable.
 
     It must see those `keys` of its .env as they are there by now; /health must answer below `worst` (an HTTP status).
@@ -30,8 +42,10 @@ def restart(deploy: str, *, api: Api, keys: Sequence[str], worst: int = 500) -> 
     except Failure as error:
         raise Failure(f"{api['app']} is not restarted, for it would not come up: {error}") from None
     if pm2.serves(api["app"], api["port"]):
-        services.settle_outlived(api["app"], pm2.processes(api["app"]), deploy)
-    with open_room(api["port"], api["start_timeout"]) as room:
+        services.settle_outlived(services.of(api["app"]), pm2.processes(api["app"]), deploy)
+    # who came first waits while it ends, for a start that fails, and for the old files' own
+    longest = pm2.kill_timeout(pm2.owner(api["app"]).home, api["app"]) + api["settle_time"] + 2 * api["start_timeout"]
+    with open_room(api["port"], longest) as room, _others_stay_saved(api):
         _start_daemon(api)
         # Each command of pm2 takes half a second: two are spared where its daemon runs the app, or seems to.
         seems_known = bool(pm2.processes(api["app"])) and pm2.daemon_runs(api["app"])
@@ -51,13 +65,21 @@ def restart(deploy: str, *, api: Api, keys: Sequence[str], worst: int = 500) -> 
             raise Failure(_recover(api, room, str(error), worst, replaced)) from None
         if fresh:
             _pm2(api, "save")
-        services.after_start(api["app"], pm2.processes(api["app"]), fingerprint)
-        if hidden := pm2.hidden(api["app"], api["app_dir"], keys):  # in cluster mode a worker inherits from its daemon
-            raise Failure(
-                f"{api['app']} runs, but pm2's daemon itself was started with {', '.join(hidden)}, which hides that of "
-                ".env: where the other apps may be restarted too, type pm2 save; pm2 kill; pm2 resurrect"
-            )
-        return {"restart_seconds": round(time.monotonic() - begun, 3)}  # for bin/bench
+        services.after_start(services.of(api["app"]), pm2.processes(api["app"]), fingerprint)
+        return round(time.monotonic() - begun, 3)
+
+
+@contextmanager
+def _others_stay_saved(api: Api) -> Iterator[None]:
+    """pm2 saves its list as it is: an app that somebody deleted from it until the next boot would not come back."""
+    home = pm2.owner(api["app"]).home
+    before = pm2.saved(home)
+    try:
+        yield
+    finally:
+        now = pm2.saved(home)
+        if lost := [each for each in before if each["name"] not in [other["name"] for other in now]]:
+            files.write_whole(f"{home}/dump.pm2", json.dumps([*now, *lost], indent=2).encode(), 0o600)
 
 
 def _pm2(api: Api, *arguments: str) -> Done:
@@ -99,7 +121,7 @@ def _start(api: Api, words: Sequence[str], seemed_known: bool) -> bool:
         # that of the app.
         if attempt == 1 and not fresh and seemed_known and not _is_known(api):
             words = _anew(api)
-    undone = services.undo(api["app"])
+    undone = services.undo(services.of(api["app"]))
     if fresh:
         _pm2(api, "resurrect")  # what it has forgotten, as it was saved
     raise Failure(f"pm2 could not start {api['app']}: {done.line_with('Error')}{services.put_back(undone)}")
@@ -110,7 +132,7 @@ def _recover(api: Api, room: Door, cause: str, worst: int, replaced: bool) -> st
     one. Returns the message; nothing in it stops that."""
     hidden, undone, after, known = [*dotenv.load(f"{api['app_dir']}/.env").values()], [], "", {}
     try:
-        undone = services.undo(api["app"])
+        undone = services.undo(services.of(api["app"]))
         hidden += dotenv.load(f"{api['app_dir']}/.env").values()
     except (Failure, OSError) as error:
         after = f"\nand what it had not run yet could not be put back: {error}"

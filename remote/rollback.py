@@ -25,15 +25,15 @@ def roll_back(deploy: str, *, undo: str, api: Api, keys: Sequence[str]) -> None:
     of_api = [file for file in entries if file not in of_nginx]
     counting = _counting(api, keys) if of_api else None
     before = nginx.complaint() if of_nginx else ""
-    notes = {service: services.load_note(service) for service in ("nginx", api["app"])}
+    notes = {service: services.load_note(service) for service in ("nginx", services.of(api["app"]))}
     try:
         _put_back(deploy, undo, "nginx", nginx.workers(), of_nginx)
         after = nginx.complaint() if of_nginx else ""
         if after and not before:
             raise Failure(f"nginx refuses the files as they were before deploy {undo}, so nothing was changed: {after}")
-        _put_back(deploy, undo, api["app"], pm2.processes(api["app"]), of_api)
+        _put_back(deploy, undo, services.of(api["app"]), pm2.processes(api["app"]), of_api)
         if counting is not None:
-            restart.restart(deploy, api=api, keys=counting, worst=ANY_ANSWER)
+            restart.run_what_is_on_disk(deploy, api=api, keys=counting, worst=ANY_ANSWER)
     except Exception:
         for file, entry in backups.manifest(deploy).items():
             if backups.state(file) != backups.old_state(entry):  # a restart that failed has put back what the API reads

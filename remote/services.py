@@ -1,6 +1,6 @@
 """Services: does one run what is on disk? Our notes of what ran when, and the files' own times.
 
-A *service* is `nginx`, or an app of pm2's by its name. Before each change to its files we note its processes; after
+A *service* is `nginx`, or an app of pm2's: `of`. Before each change to its files we note its processes; after
 each restart of ours, the processes that it started, and the fingerprint of what they read.
 """
 
@@ -148,9 +148,23 @@ def put_back(undone: list[str]) -> str:
     return f"; put back as they were: {', '.join(undone)}" if undone else ""
 
 
+def of(app: str) -> str:
+    """The service that an app of pm2's is, whatever its name."""
+    return f"app-{app}"
+
+
+def noted() -> list[str]:
+    """The services of which there is a note, nginx first."""
+    found = [name.removesuffix(".json") for name in files.names(STATE) if name.endswith(".json")]
+    return sorted((name for name in found if not name.endswith((".started", ".packages"))), reverse=True)
+
+
 def take_over(app: str) -> None:
-    """The notes of versions until 2026-11, one for all apps of a host, are those of the first one deployed since."""
-    for old, new in (("api", app), ("api.started", f"{app}.started"), ("packages", f"{app}.packages")):
+    """The notes of versions before 2026-11-29, `api` for all apps of a host, become those of the first one deployed
+    since; not where they tell of a file of another's."""
+    told = {backups.entry("", each)["app"] for each in load_note("api")["files"].values()}
+    renamed = {"api": of(app), "api.started": f"{of(app)}.started", "packages": f"{of(app)}.packages"}
+    for old, new in renamed.items() if app and told <= {"", app} else ():
         if os.path.exists(f"{STATE}/{old}.json") and not os.path.exists(f"{STATE}/{new}.json"):
             os.rename(f"{STATE}/{old}.json", f"{STATE}/{new}.json")
 

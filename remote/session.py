@@ -20,6 +20,7 @@ from remote.processes import run, variable
 AUDIT = "/var/log/ai-admin-deploy.jsonl"
 AUDIT_SIZE = 1_000_000  # bytes; then it becomes .1, and .1 becomes .2
 BEAT = 5  # seconds between two signs of life of the client
+KEY = 5  # seconds for the journal to be searched
 MISSED = 6  # of them, after which it is gone: it sleeps, or the connection is dead and not closed
 
 
@@ -52,11 +53,11 @@ def session(*, who: str, app: str, bundle: str, wait: int, questions: Questions)
             backups.remove_left_overs()
             services.take_over(app)
         _print({"deploy": deploy, "readings": look(questions)})
-        key = _key(port) if port else None  # now: at the end the client would wait for it
+        key = _key(address, port) if port else None  # now: at the end the client would wait for it
         said = _heard()
         with lock.held(lock.STEP, math.inf):  # the step that may still run may be the one that loads
             if said["result"] != "ok":
-                said["put_back"] = [file for service in ("nginx", app) for file in _undo(service, deploy)]
+                said["put_back"] = [file for service in services.noted() for file in _undo(service, deploy)]
                 _print({"put_back": said["put_back"]})
             entry = {"at": began, **{name: holder[name] for name in ("deploy", "app", "who", "from")}}
             _audit({**entry, "key": key, "bundle": bundle, **said, "files": list(backups.manifest(deploy))})
@@ -82,7 +83,7 @@ def _undo(service: str, deploy: str) -> list[str]:
     try:
         return services.undo(service, deploy)
     except (Failure, OSError) as error:
-        return [f"nothing more of {service}: {files.why(error)}"]
+        return [f"nothing more of {service.removeprefix('app-')}: {files.why(error)}"]
 
 
 def _print(answer: dict[str, Any]) -> None:
@@ -90,11 +91,13 @@ def _print(answer: dict[str, Any]) -> None:
         print(wire.pack(answer), flush=True)
 
 
-def _key(port: str) -> str | None:
-    """The fingerprint of the key that this connection came with, as sshd wrote to the journal: by the client's port."""
-    match = f"Accepted publickey .* port {port} "
+def _key(address: str, port: str) -> str | None:
+    """The fingerprint of the key that this connection came with, as sshd wrote to the journal: by the client's address
+    and port. None where it came by password, say."""
+    words = ["-q", "-o", "cat", "-n", "1", "--since", "-1h", "-t", "sshd", "-t", "sshd-session"]
+    match = f"Accepted publickey .* from {re.escape(address)} port {port} "
     with suppress(Failure, OSError):  # the lock must not go for it
-        found = run("journalctl", "-q", "-o", "cat", "-n", "1", "-t", "sshd", "-t", "sshd-session", "-g", match)
+        found = run("journalctl", *words, "-g", match, timeout=KEY)
         key = re.search(rb"SHA256:\S+", found.stdout)
         return key[0].decode() if key else None
     return None

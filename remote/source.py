@@ -40,4 +40,4 @@ def write(
     running = pm2.processes(app)
     for path, content in new.items():
         file = os.path.join(app_dir, path)
-        services.replace_file(deploy, app, running, file, content, expected[path], 0o644)
+        services.replace_file(deploy, services.of(app), running, file, content, expected[path], 0o644)

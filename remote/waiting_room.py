@@ -11,6 +11,7 @@ there only while requests are held; and where the room is killed, it points to n
 
 import os
 import re
+import resource
 import socket
 import threading
 import time
@@ -26,6 +27,7 @@ SOCKET = f"{FOLDER}/{{port}}"  # the API's: another application on this host kee
 SIGN = f"{FOLDER}/{{port}}-restarts"  # there: nginx sends requests to the socket
 LEAVE = 60  # seconds for those that were let in to get their answer: nginx's own proxy_read_timeout
 HEAD = 65536  # bytes
+KNOCK = 0.1  # seconds
 
 # nginx asks once more, and finds the API: a WebSocket that was passed on from here would end with the deploy.
 ASK_AGAIN = b"HTTP/1.1 503 Ask again\r\nX-Accel-Redirect: %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -71,7 +73,12 @@ class Room:
     def _receive(self) -> None:
         with self.server:
             while self.server in select([self.server, self._over], [], [])[0]:
-                self.guests.append(_thread(self._serve, self.server.accept()[0], time.monotonic() + self.seconds))
+                try:
+                    guest = self.server.accept()[0]
+                except OSError:  # too many files are open: it knocks until others have gone
+                    time.sleep(KNOCK)
+                    continue
+                self.guests.append(_thread(self._serve, guest, time.monotonic() + self.seconds))
 
     def close(self) -> None:
         """Nobody comes in any more, but whoever has knocked."""
@@ -151,6 +158,9 @@ def _attend(control: socket.socket, port: int, seconds: float) -> NoReturn:
             os.dup2(null, number)
         os.closerange(3, control.fileno())
         os.closerange(control.fileno() + 1, 65536)
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # each guest takes two; sshd's sessions begin with 1024
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         try:
             room = Room(port, seconds)
         except OSError as error:

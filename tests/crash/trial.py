@@ -93,7 +93,7 @@ def _wrong(work: Work, folder: Path, *allowed: States) -> list[str]:
             kept = [entry["kept"] for file, entry in backups.manifest(FIRST).items() if file.endswith(path)]
             if not any(_as_kept(each) == old[path] for each in kept):
                 found.append(f"{path} is new, and there is no backup of the old one: {kept}")
-            notes = [file for service in ("api", "nginx") for file in services.load_note(service)["files"]]
+            notes = [file for service in ("app-api", "nginx") for file in services.load_note(service)["files"]]
             if not any(file.endswith(path) for file in notes):
                 found.append(f"{path} is new, and no note says that it is not loaded")
     return found
@@ -107,7 +107,7 @@ def _guarded(work: Work, folder: Path, old: States, new: States) -> list[str]:
     """What the session of the deploy does: nothing has loaded these files."""
     if not work.is_noted and not work.is_loaded:
         return []
-    done = struck(lambda: [services.undo(service, FIRST) for service in ("nginx", "api")])
+    done = struck(lambda: [services.undo(service, FIRST) for service in ("nginx", "app-api")])
     now = states(work, folder)
     loaded = [new, *(_mixed(old, new, service) for service in ("app/", "etc/"))] if work.is_loaded else []
     return [] if now in [old, *loaded] and not done.failure else [f"not put back: {done.failure or now}"]

@@ -204,7 +204,7 @@ def has_all(folder: Path) -> None:
     has_sources(folder)
     has_site(folder)
     write_all(folder, BEFORE)
-    for service in ("api", "nginx"):
+    for service in ("app-api", "nginx"):
         services.after_start(service, RUNNING, "")
 
 
@@ -213,7 +213,7 @@ ALL = ("app/.env", "app/src/routes.js", "app/src/pool.js", "etc/available", "etc
 
 def roll_back(_: Path, deploy: str) -> None:
     replace(pm2, read=lambda **_: {"status": "online", "stale": False, "shadowed": []})
-    replace(restart, restart=lambda *_, **__: services.after_start("api", RUNNING, ""))
+    replace(restart, run_what_is_on_disk=lambda *_, **__: services.after_start("app-api", RUNNING, ""))
     replace(nginx, reload=lambda *_, **__: services.after_start("nginx", RUNNING, ""))
     rollback.roll_back(deploy, undo=BEFORE, api=API, keys=[])
 
@@ -236,7 +236,7 @@ def has_written(folder: Path) -> None:
 
 
 def undo(*_: object) -> None:
-    services.undo("api", FIRST)
+    services.undo("app-api", FIRST)
 
 
 def theirs(folder: Path) -> list[str]:
@@ -299,12 +299,12 @@ def restore(*_: object) -> None:
 
 
 def after_start(*_: object) -> None:
-    services.after_start("api", RUNNING, "fingerprint")
+    services.after_start("app-api", RUNNING, "fingerprint")
 
 
 def believes(folder: Path) -> list[str]:
     """Without our note of the start the service is taken for stale, never the other way round."""
-    written, started = folder / "state/api.json", folder / "state/api.started.json"
+    written, started = folder / "state/app-api.json", folder / "state/app-api.started.json"
     return [] if written.exists() or started.exists() else ["no note is left that the file was written"]
 
 
@@ -322,7 +322,7 @@ WORKS = {
     "backups.keep": Work(has_full_backups, keep, ("etc/F",), check=kept),
     "backups.restore": Work(has_kept, restore, ("etc/F", "etc/L", "etc/N")),
     "services.undo": Work(has_written, undo, ("app/.env", *SOURCES), check=theirs),
-    "services.after_start": Work(has_written, after_start, ("state/api.json",), check=believes),
+    "services.after_start": Work(has_written, after_start, ("state/app-api.json",), check=believes),
     "rollback.roll_back": Work(has_all, roll_back, ALL, is_loaded=True),
     "rollback.roll_back, refused": Work(
         has_all, refused_rollback, ALL, is_loaded=True, passing="rollback.roll_back", again=write_all

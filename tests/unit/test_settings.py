@@ -15,7 +15,7 @@ DEFAULTS = {
 
 BAD: dict[str, list[Any]] = {
     "app_dir": ["", "opt/ai-admin", "/opt/ai admin", "/opt/$(id)", "/opt/a\n", "/", None],
-    "api_app": ["", "-x", "a b", "a;b", "a\n", "nginx", 3],
+    "api_app": ["", "-x", "a b", "a;b", "a\n", 3],
     "api_port": [0, 65536, -1, "3000", 3000.0, True, None],
     "app_source": [
         *("ai-admin", "--upload-pack=x", "ext::sh -c x", "http://a.example/x", "https://a.example", "/a\nb", None),

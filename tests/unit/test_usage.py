@@ -53,6 +53,11 @@ def test_wrong_usage_is_one_line_and_2(what: str) -> None:
     assert [each for each in done.stderr.splitlines() if "pyinfra error" in each and line in each], done.stderr
 
 
+def test_what_is_run_on_the_host_is_no_file_of_ours() -> None:
+    done = typed("@local", "exec", "--", "A=b", "echo", "/none/job.py")
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+
+
 def test_our_own_lines_name_no_place_in_our_source() -> None:
     done = typed("@local", "deploy.py", "--dry", "--data", "api_prot=1")
     assert done.returncode == 1

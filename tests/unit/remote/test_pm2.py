@@ -397,7 +397,7 @@ def test_it_is_started_anew_with_the_environment_that_it_has(
 def test_read_one_that_we_started(start: Start, home: Path, app_dir: Path) -> None:
     run_app(start, home, "api", "api-0.pid")
     files = pm2.files_read_at_start(str(app_dir), ["p"])
-    services.after_start("api", pm2.processes("api"), services.fingerprint(files))
+    services.after_start("app-api", pm2.processes("api"), services.fingerprint(files))
     assert not read(app_dir)["stale"]
     (app_dir / "src/api/new.js").write_text("")
     assert read(app_dir)["stale"]

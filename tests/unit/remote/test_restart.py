@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import socket
 import sys
@@ -329,7 +330,7 @@ def test_the_files_go_back_whatever_went_wrong(
     monkeypatch.setattr(restart, "wait_until_stable", wait)
     env = tmp_path / ".env"
     env.write_text("A=old\n")
-    services.replace_file("1", "api", pm2.processes("api"), str(env), b"A=new\n", sha256(b"A=old\n"), 0o600)
+    services.replace_file("1", "app-api", pm2.processes("api"), str(env), b"A=new\n", sha256(b"A=old\n"), 0o600)
     with pytest.raises(Failure, match="with these, it runs as before"):
         restart.restart("20260101T000000Z", api=api, keys=[])
     assert env.read_text() == "A=old\n"
@@ -348,7 +349,7 @@ def failing_restart(api: Api, monkeypatch: pytest.MonkeyPatch, new: str = "A=new
     env = Path(api["app_dir"]) / ".env"
     env.write_text("A=old-secret\n")
     old = sha256(env.read_bytes())
-    services.replace_file("1", "api", pm2.processes("api"), str(env), new.encode(), old, 0o600)
+    services.replace_file("1", "app-api", pm2.processes("api"), str(env), new.encode(), old, 0o600)
     with pytest.raises(Failure) as told:
         restart.restart("20260101T000000Z", api=api, keys=[])
     return str(told.value)
@@ -362,7 +363,7 @@ def test_what_waits_for_another_app_stays(api: Api, tmp_path: Path, monkeypatch:
     source.write("2", app="shop", app_dir=str(tmp_path), contents={"other.js": "new"}, expected={"other.js": None})
     assert "put back as they were" in failing_restart(api, monkeypatch)
     assert other.read_text() == "new"
-    assert services.undo("shop") == [str(other)], "its way back was lost"
+    assert services.undo("app-shop") == [str(other)], "its way back was lost"
 
 
 def test_old_and_new_values_are_masked(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,23 +402,50 @@ def test_pm2s_own_record_comes_back_where_the_ecosystem_file_starts_what_does_no
     assert client.asked == ["save", "delete api", start, "delete api", "resurrect"]
 
 
+def test_an_app_that_pm2_is_to_start_at_the_next_boot_stays_saved(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`pm2 delete` without a save; what pm2 saves for us is its list, without that app."""
+    dump, other = tmp_path / "pm2/dump.pm2", {"name": "monitor", "env": {"A": "1"}}
+    dump.parent.mkdir()
+    dump.write_text(json.dumps([{"name": "api"}, other]))
+    monkeypatch.setattr(pm2, "owner", lambda _: pm2.Owner("root", str(dump.parent), ""))
+
+    def command(app: str, app_dir: str, *arguments: str) -> Done:
+        del app, app_dir
+        if arguments == ("save",):
+            dump.write_text('[{"name": "api", "new": 1}]')
+        assert arguments != ("resurrect",) or "monitor" not in dump.read_text(), "it would be started now"
+        return Done(0, b"", "")
+
+    monkeypatch.setattr(pm2, "command", command)
+    monkeypatch.setattr(pm2, "hidden", lambda *_: ["JWT_SECRET"])
+    restart.run_what_is_on_disk("1", api=api, keys=["JWT_SECRET"])
+    assert json.loads(dump.read_text()) == [{"name": "api", "new": 1}, other]
+    dump.write_text(json.dumps([{"name": "api"}, other]))
+    failing_restart(api, monkeypatch)
+    assert json.loads(dump.read_text())[1:] == [other]
+
+
 def test_what_pm2s_daemon_itself_was_started_with_is_told(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """In cluster mode pm2 7.0's workers inherit from it, however often the app is started anew."""
     env = Path(api["app_dir"]) / ".env"
     env.write_text("A=old\n")
-    services.replace_file("1", "api", pm2.processes("api"), str(env), b"A=new\n", sha256(b"A=old\n"), 0o600)
+    services.replace_file("1", "app-api", pm2.processes("api"), str(env), b"A=new\n", sha256(b"A=old\n"), 0o600)
     monkeypatch.setattr(pm2, "command", Pm2(restarts=True).command)
     monkeypatch.setattr(pm2, "hidden", lambda *_: ["JWT_SECRET"])
     with pytest.raises(Failure, match=r"api runs, but pm2's daemon itself was started with JWT_SECRET.*pm2 resurrect$"):
         restart.restart("1", api=api, keys=["JWT_SECRET"])
-    assert (services.undo("api"), env.read_text()) == ([], "A=new\n"), "it runs, so it stays"
+    assert (services.undo("app-api"), env.read_text()) == ([], "A=new\n"), "it runs, so it stays"
 
 
 def test_what_an_outlived_deploy_wrote_is_not_undone(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was killed before its restart; the API has been started since, and has served for weeks."""
     env = Path(api["app_dir"]) / ".env"
     env.write_text("A=old\n")
-    services.replace_file("1", "api", [Process(9, "boot/9/api", 0.0)], str(env), b"A=new\n", sha256(b"A=old\n"), 0o600)
+    services.replace_file(
+        "1", "app-api", [Process(9, "boot/9/api", 0.0)], str(env), b"A=new\n", sha256(b"A=old\n"), 0o600
+    )
     outcomes = [Failure("its port never opened")]
     monkeypatch.setattr(restart, "wait_until_stable", lambda *_: (_ for _ in ()).throw(outcomes.pop()))
     monkeypatch.setattr(pm2, "command", Pm2(restarts=True).command)

@@ -131,32 +131,35 @@ def test_cut_off(begin: Begin, said: str) -> None:
 
 
 def test_the_notes_of_a_version_before(begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until 2026-11 all apps of a host had one, named api; what it says counts still."""
+    """Until 2026-11-29 all apps of a host had one, named api; what it says counts still, for whose it is."""
     monkeypatch.setattr(services, "STATE", f"{tmp_path}/var/lib")
+    kept = {"deploy": "1", "app": "shop", "undoes": "", "kept": None, "wrote": None}
     for name in ("api", "api.started"):
-        services.save_note(name, {"processes": [name]})
-    for app in ("shop", "blog"):
+        services.save_note(name, {"processes": [name], "files": {"/a": kept} if name == "api" else {}})
+    for app in ("blog", "", "shop", "api"):  # an empty one: of one operation alone
         process = begin(app=app)
         line(process)
         end(process, json.dumps({"result": "ok", "changed": []}))
-    assert names(tmp_path / "var/lib") == ["shop.json", "shop.started.json"]
-    assert services.load_note("shop.started")["processes"] == ["api.started"]
+    assert names(tmp_path / "var/lib") == ["app-shop.json", "app-shop.started.json"]
+    assert services.load_note("app-shop.started")["processes"] == ["api.started"]
 
 
-@pytest.mark.parametrize(("result", "back"), [("ok", False), ("failed", True), ("cut off", True)])
+@pytest.mark.parametrize("app", ["api", ""], ids=["all", "one operation alone"])
+@pytest.mark.parametrize("result", ["ok", "failed", "cut off"])
 def test_what_no_service_has_loaded_is_put_back(
-    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: str, back: bool
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: str, app: str
 ) -> None:
     """A token that the API does not survive, and a client that dies before the restart."""
     monkeypatch.setattr(services, "STATE", f"{tmp_path}/var/lib")
     env = tmp_path / "env"
     env.write_text("A=1\n")
-    process = begin()
+    back = result != "ok"
+    process = begin(app=app)
     deploy = line(process)["deploy"]
     running = [Process(1, "boot/1/1", 0)]
     other = tmp_path / "other"
-    services.replace_file("1", "api", running, str(other), b"of an earlier deploy", None, 0o600)
-    services.replace_file(deploy, "api", running, str(env), b"A=2\n", sha256(b"A=1\n"), 0o600)
+    services.replace_file("1", "app-api", running, str(other), b"of an earlier deploy", None, 0o600)
+    services.replace_file(deploy, "app-api", running, str(env), b"A=2\n", sha256(b"A=1\n"), 0o600)
     with held(lock.STEP, 0):  # a step that is still running may be the one that loads it
         assert process.stdin and process.stdout
         process.stdin.write(b"" if result == "cut off" else json.dumps({"result": result, "changed": []}).encode())
@@ -281,7 +284,7 @@ def test_what_cannot_be_put_back_is_told(begin: Begin, tmp_path: Path, monkeypat
     deploy = line(process)["deploy"]
     env = tmp_path / "env"
     env.write_text("A=1\n")
-    services.replace_file(deploy, "api", [Process(1, "boot/1/1", 0)], str(env), b"A=2\n", sha256(b"A=1\n"), 0o600)
+    services.replace_file(deploy, "app-api", [Process(1, "boot/1/1", 0)], str(env), b"A=2\n", sha256(b"A=1\n"), 0o600)
     Path(f"{backups.BACKUPS}/{deploy}{env}").unlink()
     assert process.stdin
     process.stdin.close()
