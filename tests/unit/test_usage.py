@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import socket
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -92,6 +94,22 @@ def test_a_host_that_is_down_with_nobody_to_ask() -> None:
     done = typed("@local,a.invalid", "deploy.py", "--dry", "--data", "ssh_hostname=127.0.0.1", "--data", "ssh_port=1")
     assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
     assert "there is no terminal to ask whether to go on: add -y" in done.stderr
+
+
+BEATS = """
+from gevent import monkey; monkey.patch_all()
+import gevent, terminal
+gevent.spawn(lambda: [gevent.sleep(0.01), print("alive", flush=True)])
+print(terminal._answer())
+"""
+
+
+def test_sessions_live_while_their_operator_reads_a_question() -> None:
+    """pyinfra asks about a failed host; the others' sessions end where nothing comes for 30 s."""
+    with subprocess.Popen([sys.executable, "-c", BEATS], cwd=ROOT, stdin=PIPE, stdout=PIPE, text=True) as asking:
+        assert asking.stdin and asking.stdout
+        assert select.select([asking.stdout], [], [], 30)[0], "nothing else ran"
+        assert asking.communicate("yes\n")[0] == "alive\nyes\n"
 
 
 @pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])

@@ -116,7 +116,7 @@ def test_a_session(begin: Begin, journal: Path, tmp_path: Path) -> None:
         **{"key": "SHA256:AbC+/123", "bundle": "1.0-3-gabc"},
         **{"result": "ok", "changed": ["nginx: Ключ"], "files": [f"{tmp_path}/F"]},
     }
-    assert "port 50000 " in (journal / "asked").read_text()
+    assert r"from 192\.0\.2\.1 port 50000 " in (journal / "asked").read_text(), "others had that port before"
     assert (tmp_path / "audit.jsonl").stat().st_mode & 0o777 == 0o640
     with held("deploy.lock", 0) as mine:
         assert mine is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import signal
 import socket
 import struct
@@ -156,6 +157,29 @@ def test_many_guests_and_long_answers(path: Path) -> None:
         time.sleep(0.1)
         room.let_in()
         assert [answer.result(30) for answer in answers] == [b"api:" + each for each in said]
+
+
+def test_more_guests_than_a_session_may_have_open_files(path: Path) -> None:
+    """sshd's sessions begin with 1024, and each guest takes two."""
+    few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    port, open_now = free_port(), len([*Path("/proc/self/fd").iterdir()])
+    with ThreadPoolExecutor(60) as pool, api(port):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + 40, most))
+        try:
+            room = open_room(port, 30)
+            door = room.__enter__()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (few, most))
+        answers = [pool.submit(ask, path, GET) for _ in range(60)]
+        until(30, "all to wait", lambda: len(waiting(path)) >= 60)
+        door.let_in()
+        assert [answer.result(30) for answer in answers] == [b"api:" + GET] * 60
+        room.__exit__(None, None, None)
+
+
+def waiting(path: Path) -> list[Path]:
+    """What the room's process has open."""
+    return [*Path(f"/proc/{path.with_name('sign').readlink().parts[2]}/fd").iterdir()]
 
 
 def test_a_websocket_is_sent_back_to_nginx(path: Path) -> None:
