@@ -132,7 +132,8 @@ def _grants(file: Sequence[Statement], now: Applied) -> tuple[list[str], list[st
     """For the roles that may not use a table of the file's: a line that says so, and the statements."""
     said: dict[str, list[str]] = {}
     grants = []
-    for table in [each.table for each in file if isinstance(each.node, ast.CreateStmt)]:
+    made = [thing for each in file if isinstance(each.node, (ast.CreateStmt, ast.RenameStmt)) for thing in each.things]
+    for table in [thing.name for thing in made if thing.kind == "table"]:
         found = _find(now, table)
         for role in now["roles"] if found is None else found["denied"]:
             said.setdefault(role, []).append(table)
