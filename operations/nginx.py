@@ -150,11 +150,20 @@ def _wanted(files: Mapping[str, bytes], site: Site) -> tuple[dict[str, bytes], l
         file: _with(_through_the_room(text, passing), file, [each for each in additions if each.directive.file == file])
         for file, text in bare.items()
     }
-    lines = [each.line for each in additions]
-    lines += [f"nginx: {each.place}: `proxy_pass {each.args[0]}` becomes {TO_API}" for each in passing.values()]
+    was = {file: _stripped(text(whole)) for file, whole in own.items()}
+    lines = [each.line for each in additions if _stripped(each.body) not in was[each.directive.file]]
+    for number, passed in passing.items():
+        line = _through_the_room(bare[passed.file], {number: passed}).splitlines()[number - 1]
+        if line not in own[passed.file].splitlines():
+            lines.append(f"nginx: {passed.place}: `proxy_pass {passed.args[0]}` becomes {TO_API}")
     gone = [file for file in own if wanted[file] == bare[file] != own[file]]
     lines += [f"nginx: our block in {file} goes: the site has all that it was for" for file in gone]
+    lines = lines or [f"nginx: our block in {file} is written anew" for file in own if wanted[file] != own[file]]
     return wanted, [*lines, *_passed_over(files, site)]
+
+
+def _stripped(text: str) -> str:
+    return "\n".join(line.strip() for line in text.strip().splitlines())
 
 
 def _not_served_yet(now: Configuration, site: Site) -> bytes:

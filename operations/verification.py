@@ -22,7 +22,8 @@ def _verify(state: State, host: Host) -> bool:
     del state  # pyinfra passes it, and the host, only to a function that names both
     source = terminal.inventory()
     source = str(Path(source).resolve()) if Path(source).exists() else source  # `@local` is not a path
-    done = subprocess.run([sys.executable, "-m", "tests.verify", source, "--limit", host.name], cwd=ROOT)
+    words = [word for each in terminal.parameters()["data"] for word in ("--data", each)]
+    done = subprocess.run([sys.executable, "-m", "tests.verify", source, "--limit", host.name, *words], cwd=ROOT)
     return done.returncode in (0, PENDING)
 
 

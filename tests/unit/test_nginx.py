@@ -673,3 +673,16 @@ def test_another_site_does_not_stand_in_for_it() -> None:
         )
         change = nginx.desired(fact(None, links={}, others={"/etc/nginx/conf.d/own.conf": site}), OURS)
         assert change and change.lines[0] == "nginx: write the whole site a.example"
+
+
+def test_only_what_differs_is_told() -> None:
+    """A line of one of our blocks was deleted by hand; the other, and the operator's line, are as they should be."""
+    whole = made(fact(inside(b"    location /own/ {", b"        proxy_pass http://localhost:3000;", HOST, b"    }")))
+    assert whole.count(b"# ai-admin-deploy: was") == 1
+    line = next(each for each in whole.splitlines(keepends=True) if b"X-Real-IP" in each)
+    change = nginx.desired(fact(whole.replace(line, b"", 1)), OURS)
+    assert change and change.new == whole
+    assert len(change.lines) == 1 and "our block in" in change.lines[0], change.lines
+    spaced = whole.replace(b"    # >>> ", b"     # >>> ", 1)
+    again = nginx.desired(fact(spaced), OURS)
+    assert again and (again.new, again.lines) == (whole, [f"nginx: our block in {ENABLED} is written anew"])

@@ -65,6 +65,7 @@ def parser() -> Parser:
         "inventory", nargs="?", default="inventory.py", type=_inventory, help="as for pyinfra; default: production's"
     )
     made.add_argument("--limit", metavar="HOST", action="append", default=[], help="a host, group or pattern of it")
+    made.add_argument("--data", metavar="KEY=VALUE", action="append", default=[], help="as for pyinfra: for this run")
     made.add_argument("--json", metavar="FILE", type=_new_file, help="also write everything that was checked")
     made.add_argument("--junit", metavar="FILE", type=_new_file, help="also write JUnit's XML, for a CI")
     made.add_argument("--html", metavar="FILE", type=_new_file, help="also write one page to send to someone")
@@ -95,7 +96,8 @@ def main() -> int:
         if arguments.drift:
             from tests.verify import drift
 
-            return drift.find(arguments.inventory, targets(arguments.inventory, arguments.limit))
+            hosts = targets(arguments.inventory, arguments.limit, arguments.data)
+            return drift.find(arguments.inventory, hosts, arguments.data)
         return verify(arguments)
     except BadInput as error:
         print(f"verify: {error}", file=sys.stderr)
@@ -110,7 +112,7 @@ def _stopped(number: int, frame: object) -> NoReturn:
 
 def started(arguments: argparse.Namespace) -> list[Target]:
     """The hosts, each being connected to by now. Raises BadInput."""
-    hosts = targets(arguments.inventory, arguments.limit)
+    hosts = targets(arguments.inventory, arguments.limit, arguments.data)
     for target in hosts:
         target.start()
     return hosts
@@ -161,7 +163,8 @@ def verify(arguments: argparse.Namespace) -> int:
     if wanting := [name for name, table in verification.tables.items() if table.wants_deploy]:
         from tests.verify.drift import unchanged
 
-        for name in unchanged(arguments.inventory, wanting):  # "deploy" is no remedy where it would do nothing
+        # "deploy" is no remedy where it would do nothing
+        for name in unchanged(arguments.inventory, wanting, arguments.data):
             verification.tables[name].without_deploy()
     for target, table in zip(hosts, tables, strict=True):
         target.backend.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from tests.verify.target import ROOT, Target
 SAME, FAILED, DIFFERS = 0, 1, 3
 
 
-def _planned(inventory: str, names: list[str]) -> subprocess.CompletedProcess[str]:
+def _planned(inventory: str, names: list[str], data: Sequence[str]) -> subprocess.CompletedProcess[str]:
     pyinfra = str(Path(sys.executable).with_name("pyinfra"))
     limits = [option for name in names for option in ("--limit", name)]
+    limits += [option for each in data for option in ("--data", each)]
     return subprocess.run(
         [pyinfra, inventory, str(ROOT / "deploy.py"), *limits, "--dry", "--json"],
         capture_output=True,
@@ -28,9 +30,9 @@ def _planned(inventory: str, names: list[str]) -> subprocess.CompletedProcess[st
     )
 
 
-def unchanged(inventory: str, names: list[str]) -> set[str]:
+def unchanged(inventory: str, names: list[str], data: Sequence[str] = ()) -> set[str]:
     """The hosts on which deploy would change nothing; none where no plan can be made."""
-    done = _planned(inventory, names)
+    done = _planned(inventory, names, data)
     if done.returncode or not done.stdout.strip():
         return set()
     return {*names} - {name for each in _plan(done.stdout) for name in each["hosts_with_change"]}
@@ -42,10 +44,10 @@ def _plan(printed: str) -> list[dict[str, Any]]:
     return found
 
 
-def find(inventory: str, hosts: list[Target]) -> int:
+def find(inventory: str, hosts: list[Target], data: Sequence[str] = ()) -> int:
     """Print each difference, and return the exit code."""
     names = [host.name for host in hosts]
-    done = _planned(inventory, names)
+    done = _planned(inventory, names, data)
     if done.returncode or not done.stdout.strip():
         print(f"{done.stderr.rstrip()}\nverify: pyinfra could not plan the deploy; see above", file=sys.stderr)
         return FAILED

@@ -1,4 +1,4 @@
-"""Reads an inventory with pyinfra itself: `python -m tests.verify.hosts INVENTORY [LIMIT…]` prints its hosts as JSON.
+"""Reads an inventory with pyinfra itself, and prints its hosts as JSON; its one argument is `read`'s as JSON.
 
 So whatever pyinfra 3.10 accepts means the same to `bin/verify` as to `pyinfra INVENTORY deploy.py`: every form of
 inventory, group data, config.py, and the global arguments (`_sudo`, `_env`, …) with pyinfra's own precedence. It runs
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from tests.verify.backend import LAUNCH
 
 with patch.object(monkey, "patch_all"):  # reading an inventory has no use for gevent's sockets: 0.08 s less
     from pyinfra_cli.inventory import make_inventory
-    from pyinfra_cli.util import exec_file
+    from pyinfra_cli.util import exec_file, parse_cli_arg
 
 PYTHON = StringCommand("python3", "-I", "-S", "-c", QuoteString(LAUNCH))
 MARK = "-- the program begins --"
@@ -42,16 +43,17 @@ SKIPPING = StringCommand("python3", "-I", "-S", "-c", QuoteString(SKIP + LAUNCH)
 ATTEMPTS = 3  # how often sudo asks for a password by default (`passwd_tries`)
 
 
-def read(inventory: str, limits: list[str]) -> list[Host]:
-    """The hosts, as `pyinfra INVENTORY --limit … deploy.py` has them in this folder. Raises BadInput."""
+def read(inventory: str, limits: list[str], data: Sequence[str] = ()) -> list[Host]:
+    """The hosts, as `pyinfra INVENTORY --limit … --data … deploy.py` has them in this folder. Raises BadInput."""
     state, config = State(), Config()
     state.cwd = str(Path.cwd())
     ctx_state.set(state)
     ctx_config.set(config)
+    override = {key: parse_cli_arg(value) for key, _, value in (each.partition("=") for each in data)}
     try:
         if Path("config.py").exists():
             exec_file(str(Path("config.py").absolute()))
-        found = make_inventory(inventory, cwd=state.cwd)
+        found = make_inventory(inventory, cwd=state.cwd, override_data=override)
         ctx_inventory.set(found)
         state.init(found, config)
     except Exception as error:  # the operator's own code may raise anything
@@ -135,9 +137,9 @@ def main() -> int:
     """Print the hosts, or what is wrong with them."""
     with os.fdopen(os.dup(1), "w") as answer:
         os.dup2(2, 1)  # what an inventory prints is for the operator
-        inventory, *limits = sys.argv[1:]
+        inventory, limits, data = json.loads(sys.argv[1])
         try:
-            json.dump([describe(host) for host in read(inventory, limits)], answer)
+            json.dump([describe(host) for host in read(inventory, limits, data)], answer)
         except BadInput as error:
             json.dump(str(error), answer)
     return 0

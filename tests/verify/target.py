@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from copy import copy
 from dataclasses import dataclass, field
@@ -351,11 +352,11 @@ def _database(ca: str) -> dict[str, str]:
     return {"PSQL": "runuser -u postgres -- psql -d postgres"}
 
 
-def targets(inventory: str, limits: list[str]) -> list[Target]:
-    """The hosts of an inventory, as pyinfra reads it: see hosts.py. Raises BadInput."""
+def targets(inventory: str, limits: list[str], data: Sequence[str] = ()) -> list[Target]:
+    """The hosts of an inventory, as pyinfra reads it with these `--data`: see hosts.py. Raises BadInput."""
     # At once: Ctrl-C while it imports pyinfra would be a traceback
     main = "import signal; signal.signal(2, signal.SIG_DFL); from tests.verify.hosts import main; main()"
-    command = [sys.executable, "-c", main, inventory, *limits]
+    command = [sys.executable, "-c", main, json.dumps([inventory, limits, data])]
     done = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8")
     if done.returncode:
         raise BadInput(f"{inventory} cannot be read; see above")
