@@ -139,7 +139,7 @@ def test_limit(bundle: Path, limits: list[str], names: list[str]) -> None:
 def test_data_of_a_run_is_that_of_the_verification_after_it(bundle: Path) -> None:
     """`--data verify=true --data api_port=3001`: else the other application of the host is verified, and ready."""
     write(bundle, {"inventory.py": GROUPS})
-    [target] = targets("inventory.py", ["db1*"], ["api_port=3001", "domain=b.example", "outbound=[]"])
+    [target] = map(made, hosts.read("inventory.py", ["db1*"], ["api_port=3001", "domain=b.example", "outbound=[]"]))
     assert (target.settings.api_port, target.settings.domain, list(target.settings.outbound)) == (3001, "b.example", [])
 
 
