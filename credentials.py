@@ -10,6 +10,7 @@ They leave this machine in one way only: over ssh, on the standard input of a pr
 
 import io
 import os
+import re
 import shlex
 import subprocess
 import threading
@@ -250,7 +251,9 @@ def _parsed(text: str, source: str) -> dict[str, str]:
         if binding.error or (binding.key and binding.value is None):  # a line that is only a token, say
             whole = binding.original.string  # python-dotenv counts from the empty lines before it
             line = binding.original.line + whole[: len(whole) - len(whole.lstrip())].count("\n")
-            raise BadInput(f"{source}: line {line} is not KEY=value; fix it or comment it out")
+            is_open = re.search(r"""=\s*(['"])(?!.*\1)""", whole) is not None
+            why = "has a quote that is not closed" if is_open else "is not KEY=value"
+            raise BadInput(f"{source}: line {line} {why}; fix it or comment it out")
         if binding.key:
             values[binding.key] = binding.value or ""
     return values

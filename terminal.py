@@ -233,11 +233,14 @@ def _tell_in_short(state: State) -> None:
         changed = _changed(state, host) if is_bare else channel.changed
         host.log(f"changed: {', '.join(changed) or nothing}")
         if channel.pending:
-            host.log(f"pending: {', '.join(channel.pending)}; fill in .env in this folder when it comes, and run again")
+            it_comes = "it comes" if len(channel.pending) == 1 else "they come"
+            host.log(f"pending: {', '.join(channel.pending)}; fill in .env in this folder when {it_comes}; run again")
         if has_failed:
             host.log("failed: its red lines above say why, and what to do")
         else:
             words = ["pyinfra", inventory(), "deploy.py"] if is_bare else ["bin/verify", inventory()]
+            if "verify=true" in parameters()["data"]:
+                continue
             host.log(f"next: {shlex.join([*words, '--limit', host.name])}")
 
 

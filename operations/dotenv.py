@@ -47,9 +47,9 @@ def changes(now: Secrets, values: Mapping[str, str]) -> Changes:
         elif name in values and not right:
             if why := malformed(name, values[name]):
                 raise BadInput(f"{name}: your value {why}; leave it out until you have the right one")
-            change[name] = "added" if key["kind"] == "absent" else "replaced"
+            change[name] = "is added" if key["kind"] == "absent" else "is replaced"
         elif name == JWT_SECRET and not right:
-            change[name] = "made" if key["kind"] == "absent" else f"made anew, the old one is {key['kind']}"
+            change[name] = "is made" if key["kind"] == "absent" else f"is made anew, the old one is {key['kind']}"
         elif not right:
             pending.append(name)
     return Changes(change, once, pending)

@@ -249,7 +249,7 @@ def ending(home: str, app: str) -> str:
     """How its processes end when pm2 (7.0) restarts it: by SIGINT, and after `kill_timeout` by SIGKILL."""
     seconds = kill_timeout(home, app)
     ends = re.findall(rf"App \[{re.escape(app)}:\d+\] exited .* signal \[(\w+)\]", files.tail(f"{home}/pm2.log"))
-    how = "the last time only the kill ended it" if ends[-1:] == ["SIGKILL"] else "then it is killed"
+    how = "and the last time it had to be killed" if ends[-1:] == ["SIGKILL"] else "then it is killed"
     return f"it has {seconds:g} s (kill_timeout) to end what it has begun, {how}"
 
 

@@ -117,7 +117,7 @@ def test_verification_at_the_end_of_a_run(deployed: Host) -> None:
         assert f"\n{deployed.name}: " in done.stdout and "Nginx WebSocket" in done.stdout
     deployed.ssh("systemctl enable -q nginx")
     done = subprocess.run(
-        [*command, "--data", "outbound=nowhere.rehearsal.test:1"],
+        [*command, "--data", 'outbound=["nowhere.rehearsal.test:1"]'],
         cwd=ROOT,
         env=without_secrets(),
         capture_output=True,

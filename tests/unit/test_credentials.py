@@ -77,16 +77,17 @@ def test_values_are_taken_as_they_stand(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line"),
+    ("text", "said"),
     [
-        ("A=1\nnot a key\n", 2),
-        ("\n\n# c\n\n\nnot a key\n", 6),
-        (f"{APP_ID}: 5\n", 1),
-        (f"A=1\r\n{APP_ID}='open hunter2\r\nB=2\r\n", 2),
+        ("A=1\nnot a key\n", "2 is not KEY=value"),
+        ("\n\n# c\n\n\nnot a key\n", "6 is not KEY=value"),
+        (f"{APP_ID}: 5\n", "1 is not KEY=value"),
+        (f"A=1\r\n{APP_ID}='open hunter2\r\nB=2\r\n", "2 has a quote that is not closed"),
+        (f'{APP_ID}="open hunter2', "1 has a quote that is not closed"),
     ],
 )
-def test_a_bad_line_is_named_by_number(tmp_path: Path, text: str, line: int) -> None:
-    assert f".env: line {line} is not KEY=value" in refused(tmp_path, text)
+def test_a_bad_line_is_named_by_number(tmp_path: Path, text: str, said: str) -> None:
+    assert f".env: line {said}" in refused(tmp_path, text)
 
 
 def test_not_utf8(tmp_path: Path) -> None:

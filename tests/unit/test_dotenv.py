@@ -28,7 +28,7 @@ def decide(key: str, kind: str, *, wanted: bool, equal: bool = False, times: int
 
 @pytest.mark.parametrize(("key", "kind"), list(itertools.product(KEYS, KINDS)))
 def test_the_operators_value_wins(key: str, kind: str) -> None:
-    assert decide(key, kind, wanted=True) == ("added" if kind == "absent" else "replaced", False, False)
+    assert decide(key, kind, wanted=True) == ("is added" if kind == "absent" else "is replaced", False, False)
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -47,10 +47,10 @@ def test_a_token_that_the_operator_lacks(key: str, kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "why"),
     [
-        ("absent", "made"),
-        ("empty", "made anew, the old one is empty"),
-        ("placeholder", "made anew, the old one is placeholder"),
-        ("weak", "made anew, the old one is weak"),
+        ("absent", "is made"),
+        ("empty", "is made anew, the old one is empty"),
+        ("placeholder", "is made anew, the old one is placeholder"),
+        ("weak", "is made anew, the old one is weak"),
         ("set", None),
     ],
 )
