@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from subprocess import PIPE
 
@@ -79,8 +80,9 @@ def test_what_answers_is_no_sshd(says: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
-            for _ in range(2):  # pyinfra tries once more
-                server.accept()[0].sendall(says)
+            with suppress(OSError):  # it is closed
+                while True:  # pyinfra tries once more
+                    server.accept()[0].sendall(says)
 
         threading.Thread(target=answer, daemon=True).start()
         to = ("--data", "ssh_hostname=127.0.0.1", "--data", f"ssh_port={server.getsockname()[1]}")
