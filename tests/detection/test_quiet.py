@@ -5,9 +5,13 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
+import socket
 import stat
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -130,6 +134,45 @@ def test_a_dotenv_for_the_group_of_who_runs_the_api_is_no_alarm(ver: Host, sound
     """As `root:app 0640` where app runs it."""
     del sound
     found = verified_while(ver, "chmod 640 $app/.env; restart", "chmod 600 $app/.env; restart", tmp_path)
+    assert found.code == 0, found.output
+
+
+@contextmanager
+def forwarded(address: str, target: str) -> Iterator[None]:
+    """80 and 443 of an address of this machine lead to the host, as behind a CDN or an address translation."""
+
+    def serve(guest: socket.socket, port: int) -> None:
+        with guest, suppress(OSError), socket.create_connection((target, port)) as there:
+            back = threading.Thread(target=copy, args=(there, guest))
+            back.start()
+            copy(guest, there)
+            back.join()
+
+    def copy(source: socket.socket, to: socket.socket) -> None:
+        with suppress(OSError):
+            while piece := source.recv(65536):
+                to.sendall(piece)
+            to.shutdown(socket.SHUT_WR)
+
+    def receive(server: socket.socket, port: int) -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(server.accept()[0], port)).start()
+
+    with ExitStack() as servers:
+        for port in (80, 443):
+            server = servers.enter_context(socket.create_server((address, port)))
+            threading.Thread(target=receive, args=(server, port), daemon=True).start()
+            servers.callback(server.shutdown, socket.SHUT_RDWR)
+        yield
+
+
+@pytest.mark.slow
+def test_a_site_behind_address_translation_is_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
+    """ "Set the A record to the host's address" would take it off its CDN."""
+    del sound
+    with forwarded(ver.gateway, ver.address):
+        found = verify(ver, tmp_path, inventory=altered(tmp_path, verify_address=ver.gateway))
     assert found.code == 0, found.output
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import subprocess
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import rules
 from settings import Settings
 from tests.rehearsal.story import ROOT
-from tests.verify.checks import is_another_major, lasting
+from tests.verify.checks import STRUCTURE, is_another_major, lasting, own_files, timeouts
 from tests.verify.hosts import PYTHON
 from tests.verify.target import PROGRAMS, Target
 
@@ -169,3 +170,46 @@ def test_a_key_that_another_name_ends_with_is_not_glued(tmp_path: Path, text: st
     program, question = (PROGRAMS / "dotenv.js").read_text(), json.dumps({**asked, "placeholder": rules.PLACEHOLDER})
     done = subprocess.run(["node", "-e", program, question], capture_output=True, text=True)
     assert json.loads(done.stdout)["keys"][key]["kind"] == kind
+
+
+# --- nginx's structure, and the page's files
+
+
+def structure(configuration: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the host's own shell makes of it."""
+    nginx = tmp_path / "nginx"
+    nginx.write_text(f"#!/bin/sh\ncat {tmp_path}/conf\n")
+    nginx.chmod(0o755)
+    (tmp_path / "conf").write_text(configuration)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return subprocess.run(["sh", "-c", STRUCTURE], capture_output=True, text=True).stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("inside", "seconds"),
+    [
+        ("location /socket.io/ { proxy_read_timeout 5s; }", [5]),
+        ("location /socket.io/ {\n  proxy_read_timeout 3600s; # or 5s\n}", [3600]),
+        ("location /a { proxy_read_timeout 1s; } location /socket.io/ { proxy_pass http://x; }", [60]),
+        ("proxy_read_timeout 2m;\nlocation ^~ /socket.io/ { # proxy_read_timeout 1s;\n}", [120]),
+        ('location /a { return 200 "} { it\'s"; }\nlocation ~ ^/socket\\.io/ { proxy_read_timeout 500ms; }', [0.5]),
+        ("add_header A 'a { \" b'; location /socket.io/ { set $a ${b}c; proxy_read_timeout 90; }", [90]),
+        ('location = /socket.io/ {\n  proxy_set_header X "#{";\n  proxy_read_timeout\n    7s;\n}', [7]),
+    ],
+)
+def test_timeouts(inside: str, seconds: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = f"# configuration file /etc/nginx/nginx.conf:\nhttp {{\n  server {{\n{inside}\n}}\n}}\n"
+    assert timeouts(structure(whole, tmp_path, monkeypatch)) == seconds
+
+
+def test_only_structure_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = structure("http { auth_basic_user_file /x; proxy_set_header Key 'hunter2'; }", tmp_path, monkeypatch)
+    assert "hunter2" not in "".join(found)
+
+
+def test_the_files_of_a_page() -> None:
+    page = """<script src="/socket.io/socket.io.js"></script><script>let src = 'none.js'</script>
+        <SCRIPT type=module src=app.js></SCRIPT><link rel="stylesheet" href="css/a.css?v=1"><link rel=icon href=/i.png>
+        <script src="https://cdn.example/x.js"></script><script src='//cdn.example/y.js'></script>"""
+    paths = ["/socket.io/socket.io.js", "/marketplace/app.js", "/marketplace/css/a.css?v=1"]
+    assert own_files(page, "/marketplace/onboarding") == paths

@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import re
 from typing import Any
+from urllib.parse import urljoin
 
 from testinfra.host import Host
 
 from tests.verify.target import Answer, Answers, needs
 
+# of nginx -T, without what a comment, a text or a variable may hold: only its structure is sent
+STRUCTURE = r"""nginx -T 2>/dev/null | sed -E 's/(^|[[:space:];{}])#.*/\1/' | tr '\n' ' ' |
+sed -E "s/\"([^\"\\]|\\.)*\"/_/g; s/'([^'\\]|\\.)*'/_/g; s/\\$\{[^}]*\}/_/g" |
+grep -oE '[^;{}]*[{]|[}]|proxy_read_timeout[^;{}]*;'"""
+UNITS = {"ms": 0.001, "s": 1, "": 1, "m": 60, "h": 3600, "d": 86400}
 ENGINE = '0{"sid":'  # how Engine.IO answers a handshake
 
 
@@ -32,6 +38,31 @@ def running_secrets(answers: dict[str, Answers]) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError):
         return None
     return environment if found.status == 200 and isinstance(environment, dict) else None
+
+
+def own_files(page: str, path: str) -> list[str]:
+    """The paths of the scripts and styles that a page at `path` loads from its own site."""
+    scripts = re.findall(r"""<script\b[^>]*\ssrc\s*=\s*["']?([^"'\s>]+)""", page, re.IGNORECASE)
+    links = [each for each in re.findall(r"<link\b[^>]*>", page, re.IGNORECASE) if "stylesheet" in each.lower()]
+    styles = [found[1] for each in links if (found := re.search(r"""\shref\s*=\s*["']?([^"'\s>]+)""", each))]
+    inside = [each for each in (*scripts, *styles) if not re.match(r"//|[\w+.-]+:", each)]
+    return list(dict.fromkeys(urljoin(path, each) for each in inside))[:20]
+
+
+def timeouts(structure: list[str]) -> list[float]:
+    """Of nginx's tokens that open or close a block, or set `proxy_read_timeout`: the seconds in force in locations of
+    /socket.io/."""
+    found, blocks = [], [("", 60.0)]
+    for token in structure:
+        given = re.match(r"\s*proxy_read_timeout\s+(\d+)(\w*)", token)
+        if token.rstrip().endswith("{"):
+            blocks.append((token, blocks[-1][1]))
+        elif given:
+            blocks[-1] = (blocks[-1][0], int(given[1]) * UNITS.get(given[2], 1))
+        elif token.strip() == "}" and len(blocks) > 1:
+            name, seconds = blocks.pop()
+            found += [seconds] if re.search(r"location.*/socket\\?\.io", name) else []
+    return found
 
 
 def major(version: str) -> int:

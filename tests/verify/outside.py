@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import re
+import secrets
 import socket
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import requests
@@ -16,6 +19,7 @@ from requests.adapters import HTTPAdapter
 from settings import Settings
 
 TIMEOUT = 5  # seconds
+NONE: Mapping[str, str] = MappingProxyType({})
 PATH = "/marketplace/onboarding?verification=1"
 PORT_TIMEOUT = 1  # seconds; a firewall may drop the packets
 # Of IPv6, on a machine without, or whose router does not answer there.
@@ -37,12 +41,15 @@ class Seen:
 
 @dataclass(frozen=True)
 class Outside:
-    """`page` and `redirect` (of http) by the address that was asked. `port`: open, closed, or not tried."""
+    """`page`, `redirect` (of http) and `paths` (by question) by the address that was asked, and by it the `mark` that
+    its page was asked with. `port`: open, closed, or not tried."""
 
     addresses: list[str]
     ssh_addresses: list[str]
     page: dict[str, Seen]
     redirect: dict[str, Seen]
+    paths: dict[str, dict[str, Seen]]
+    marks: dict[str, str]
     port: str
 
 
@@ -57,13 +64,18 @@ class _Named(HTTPAdapter):
         super().init_poolmanager(*args, server_hostname=self.name, assert_hostname=self.name, **kwargs)
 
 
-def look(settings: Settings, ssh_address: str) -> Outside:
+def look(settings: Settings, ssh_address: str, questions: Mapping[str, Mapping[str, Any]]) -> Outside:
     """`ssh_address` is empty for this machine itself, where a firewall's rules for the world cannot be seen."""
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(16) as pool:
         reached = pool.submit(_resolve, ssh_address)
         named = settings.verify_address.split(",") if settings.verify_address else [settings.domain]
         addresses = [found for each in named for found in _resolve(each)]  # an address becomes as `ip` writes it
-        pages = {each: pool.submit(ask_page, settings, each) for each in addresses}
+        marks = {each: secrets.token_hex(8) for each in addresses}
+        pages = {each: pool.submit(ask_page, settings, each, marks[each]) for each in addresses}
+        paths = {
+            each: {name: pool.submit(ask, settings, each, question) for name, question in questions.items()}
+            for each in addresses
+        }
         plain = {each: pool.submit(_get, settings, "http", each, PATH) for each in addresses}
         port = _port(reached.result(), settings.api_port)
         return Outside(
@@ -71,12 +83,19 @@ def look(settings: Settings, ssh_address: str) -> Outside:
             reached.result(),
             {each: page.result() for each, page in pages.items()},
             {each: page.result() for each, page in plain.items()},
+            {each: {name: found.result() for name, found in asked.items()} for each, asked in paths.items()},
+            marks,
             port,
         )
 
 
-def ask_page(settings: Settings, address: str) -> Seen:
-    return _get(settings, "https", address, PATH.partition("?")[0])
+def ask_page(settings: Settings, address: str, mark: str = "1") -> Seen:
+    return _get(settings, "https", address, f"{PATH.partition('=')[0]}={mark}")
+
+
+def ask(settings: Settings, address: str, question: Mapping[str, Any]) -> Seen:
+    """As the host asks itself: see QUESTIONS."""
+    return _get(settings, "https", address, question["path"], question.get("headers", {}))
 
 
 def _resolve(name: str) -> list[str]:
@@ -99,12 +118,12 @@ def _port(addresses: list[str], port: int) -> str:
     return "open" if "open" in states else "closed" if states else "not tried"
 
 
-def _get(settings: Settings, scheme: str, address: str, path: str) -> Seen:
+def _get(settings: Settings, scheme: str, address: str, path: str, headers: Mapping[str, str] = NONE) -> Seen:
     with requests.Session() as session:
         session.trust_env = False  # neither a proxy nor a ~/.netrc may interfere
         session.mount("https://", _Named(settings.domain))
         session.verify = settings.verify_ca or True
-        session.headers.update({"Host": settings.domain, "User-Agent": BROWSER})
+        session.headers.update({"Host": settings.domain, "User-Agent": BROWSER, **headers})
         place = f"[{address}]" if ":" in address else address
         try:
             response = session.get(f"{scheme}://{place}{path}", timeout=TIMEOUT, allow_redirects=False, stream=True)
@@ -113,9 +132,8 @@ def _get(settings: Settings, scheme: str, address: str, path: str) -> Seen:
             return Seen(failed="certificate", why=why[1] if why else "TLS fails")
         except requests.RequestException as error:
             return _failure(error, ":" in address)
-        headers = response.headers
-        kind = headers.get("Content-Type", "").split(";")[0]
-        return Seen(response.status_code, kind, headers.get("Location", ""))
+        kind = response.headers.get("Content-Type", "").split(";")[0]
+        return Seen(response.status_code, kind, response.headers.get("Location", ""))
 
 
 def _failure(error: requests.RequestException, six: bool) -> Seen:

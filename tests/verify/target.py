@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from copy import copy
 from dataclasses import dataclass, field
@@ -61,6 +61,8 @@ for _prefix in ("/api/", "/auth/", "/callback/", "/webhook/"):
     _path = f"{_prefix}verification/none"  # no route of the application has it
     QUESTIONS[f"{_prefix} GET"] = {"path": _path}
     QUESTIONS[f"{_prefix} query"] = {"path": _path, "long": "query"}
+_asked = ("socket", "upgrade", "/api/ GET", "/auth/ GET", "/callback/ GET", "/webhook/ GET")
+FROM_OUTSIDE = {name: QUESTIONS[name] for name in _asked}
 QUESTIONS["/webhook/ POST"] = {"path": "/webhook/verification/none", "method": "POST", "json": 20_000}  # bytes
 
 
@@ -241,11 +243,14 @@ class Target:
     @property
     def answers(self) -> dict[str, Answers]:
         """By the name of the question."""
+        return self.ask(QUESTIONS)
+
+    def ask(self, questions: Mapping[str, Mapping[str, Any]]) -> dict[str, Answers]:
         settings = self.settings
         found = self.program(
             "http.py",
             timeout=40,
-            questions=QUESTIONS,
+            questions=questions,
             port=settings.api_port,
             domain=settings.domain,
             address=self.site_address,
@@ -316,7 +321,7 @@ class Target:
     @property
     def outside(self) -> Outside:
         """What the world sees of the site."""
-        found: Outside = self._once("outside", lambda: look(self.settings, self.address))
+        found: Outside = self._once("outside", lambda: look(self.settings, self.address, FROM_OUTSIDE))
         return found
 
     @property

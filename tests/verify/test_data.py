@@ -84,7 +84,7 @@ def lacks(target: Target) -> str:
     return target.sql(f"{LACKS};", columns=" ".join(COLUMNS)).strip()
 
 
-@component("database", "see that PostgreSQL runs, and that DATABASE_URL names the right database")
+@component("database", "systemctl start postgresql (of a database elsewhere: correct DATABASE_URL, and deploy)")
 def test_database_has_the_companies(target: Target) -> None:
     found = lacks(target)
     assert found.startswith(("complete", "without ")), f"the table companies cannot be read: {found[:150]}"
@@ -109,6 +109,10 @@ def _migration(target: Target) -> str:
     done = target.host.run("cat %s", f"{target.settings.app_dir}/migrations/{MIGRATION}")
     text = done.stdout if done.succeeded else MIGRATION_COPY.read_text(encoding="utf-8")
     return " ".join(re.sub("--.*", "", text).split())
+
+
+def made_columns(target: Target) -> dict[str, str]:
+    return _columns(_migration(target))
 
 
 def _columns(migration: str) -> dict[str, str]:
@@ -140,7 +144,7 @@ def test_database_has_all_that_the_migration_makes(target: Target) -> None:
 @component("database", "ALTER TABLE … ALTER COLUMN … TYPE … USING …; deploy does not convert values")
 def test_columns_have_their_types(target: Target) -> None:
     found = {each[1]: each[2:] for each in _has(target) if each[0] == "column"}
-    wanted = {name: type_ for name, type_ in _columns(_migration(target)).items() if type_ in CATEGORIES}
+    wanted = {name: type_ for name, type_ in made_columns(target).items() if type_ in CATEGORIES}
     wrong = [
         f"{name} is {found[name][1]} and must be {type_}"
         for name, type_ in wanted.items()

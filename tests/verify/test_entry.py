@@ -9,7 +9,7 @@ from contract import Contract
 from rules import ROUTES
 from tests.verify.plugin import Seen, Unfit, component, needs
 from tests.verify.target import HERE, Target
-from tests.verify.test_data import lacks
+from tests.verify.test_data import lacks, made_columns
 
 # What only the entry's real values could satisfy: a foreign key, a check constraint.
 UNKNOWN = ("23503", "23514")
@@ -35,7 +35,7 @@ def test_the_entry_can_write_its_salon(target: Target, contract: Contract, doten
     if error is None:
         seen(f"takes the {len(upsert.columns)} columns that the entry route writes")
         return
-    state, message = error[1], error[2]
+    state, message = error[1], error[2].replace(",", ", ")
     if state == LOCKED:
         pid, _, seconds = (target.sql(HOLDER).splitlines() or ["|"])[0].partition("|")
         needs(pid, "a transaction held companies for 5 s, and has ended since")
@@ -43,7 +43,10 @@ def test_the_entry_can_write_its_salon(target: Target, contract: Contract, doten
         raise Unfit(f"the insert of {upsert.place} waits: a transaction holds companies for {seconds} s", statement)
     needs(state not in UNKNOWN, f"whether the database takes a real salon: {message}")
     columns = re.search(r"COLUMN NAME: +(\S+)", said)
-    statement = _statement(state, columns[1] if columns else "", upsert.key, dotenv["role"])
+    column = columns[1] if columns else ""
+    comes = {f"companies.{each}" for each in column.split(",")} <= {*made_columns(target)}
+    needs(state != "42703" or not comes, f"the migration makes {column.replace(',', ', ')}, and has not been applied")
+    statement = _statement(state, column, upsert.key, dotenv["role"])
     raise Unfit(
         f"the insert of {upsert.place} fails, so no salon gets in: {message}",
         f'{target.psql_by_hand} -c "{statement}"' if statement else "ask the application's developers",
@@ -54,7 +57,8 @@ def _statement(state: str, column: str, key: tuple[str, ...], role: str) -> str:
     """What would mend it, by PostgreSQL's error code; empty where it is not ours to say."""
     on = "ALTER TABLE companies"
     if state == "42703":  # undefined_column
-        added = [f"ADD COLUMN {each} {'timestamptz' if each.endswith('_at') else 'text'}" for each in column.split(",")]
+        of_time = {True: "timestamptz", False: "text"}
+        added = [f"ADD COLUMN IF NOT EXISTS {each} {of_time[each.endswith('_at')]}" for each in column.split(",")]
         return f"{on} {', '.join(added)}"
     if state == "23502":  # not_null_violation
         return f"{on} ALTER COLUMN {column} DROP NOT NULL"

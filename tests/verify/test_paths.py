@@ -8,7 +8,7 @@ import pytest
 from testinfra.host import Host
 
 from settings import Settings
-from tests.verify.checks import ENGINE, is_landing_page, through_nginx
+from tests.verify.checks import ENGINE, STRUCTURE, is_landing_page, through_nginx, timeouts
 from tests.verify.plugin import DEPLOY, PASS_ON, Unfit, component, needs
 from tests.verify.target import QUESTIONS, Answer, Answers
 from tests.verify.test_site import RELOAD
@@ -77,31 +77,14 @@ def _answered(site: Answer, direct: Answer, landing: bool) -> tuple[str, str]:
 
 
 IDLE = 30  # seconds; socket.io's server pings every 25
-UNITS = {"ms": 0.001, "s": 1, "": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @component("nginx", "remove `proxy_read_timeout` from nginx's `location` for /socket.io/ (60 s is the default)")
 def test_nginx_keeps_an_idle_websocket(host: Host) -> None:
     """To wait for it would take half a minute: it is read in the configuration, of which only the structure is sent."""
-    structure = r"^[^#\"]*[{}]|^[^#\"]*proxy_read_timeout[^;]*;"
-    lines = host.run("nginx -T 2>/dev/null | grep -oE %s", structure).stdout.splitlines()
-    short = [seconds for seconds in _timeouts(lines) if seconds < IDLE]
+    lines = host.run(STRUCTURE).stdout.splitlines()
+    short = [seconds for seconds in timeouts(lines) if seconds < IDLE]
     assert not short, f"nginx ends a WebSocket that was idle for {short[0]:g} s, and socket.io's pings are rarer"
-
-
-def _timeouts(lines: list[str]) -> list[float]:
-    """Those in force in locations of /socket.io/."""
-    found, blocks = [], [("", 60.0)]
-    for line in lines:
-        given = re.search(r"proxy_read_timeout\s+(\d+)(\w*)", line)
-        if line.rstrip().endswith("{"):
-            blocks.append((line, blocks[-1][1]))
-        if given:
-            blocks[-1] = (blocks[-1][0], int(given[1]) * UNITS.get(given[2], 1))
-        if line.rstrip().endswith("}") and len(blocks) > 1:
-            name, seconds = blocks.pop()
-            found += [seconds] if re.search(r"location.*/socket\\?\.io", name) else []
-    return found
 
 
 @component("nginx", f"leave one `server` in that upstream, end the other copy; {RELOAD}")
@@ -110,7 +93,7 @@ def test_nginx_asks_one_api(host: Host, settings: Settings) -> None:
     parts = r"(upstream\s[^{]*\{|server\s[^;{]*;|\})"
     lines = host.run("nginx -T 2>/dev/null | sed 's/#.*//' | grep -oE %s", parts).stdout.splitlines()
     for name, servers in _upstreams(lines).items():
-        if any(each.endswith(f":{settings.api_port}") for each in servers):
+        if f"127.0.0.1:{settings.api_port}" in servers:
             assert len(servers) < 2, f"nginx divides the requests of upstream {name} between {' and '.join(servers)}"
 
 

@@ -94,10 +94,19 @@ def test_secret_is_not_public(dotenv: dict[str, Any]) -> None:
 PRIVATE = "chown {user} {app_dir}/.env && chmod 600 {app_dir}/.env && {pm2} restart {app} (so it counts as loaded)"
 
 
+LOST = "on your machine: pyinfra INVENTORY rollback.py, or put it back from your own backup; then deploy"
+
+
+@component("jwt_secret", LOST)
+def test_dotenv_is_there(host: Host, settings: Settings) -> None:
+    assert host.file(settings.dotenv).exists, f"{settings.dotenv} is missing"
+
+
 @component("jwt_secret", PRIVATE)
 def test_dotenv_is_private(host: Host, pm2: Pm2, settings: Settings) -> None:
     """The group of whoever runs the API may read it: `root:app 0640` is common."""
     file = host.file(settings.dotenv)
+    needs(file.exists, ".env is missing")
     own = host.user(pm2.user).group == file.group
     assert file.mode & (0o037 if own else 0o077) == 0, f".env can be read by other users: mode {file.mode:o}"
 

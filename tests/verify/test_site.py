@@ -11,11 +11,11 @@ import pytest
 from testinfra.host import Host
 
 from settings import Settings
-from tests.verify.checks import ENGINE, is_landing_page, lasting, through_nginx
-from tests.verify.outside import BROWSER, PATH, Outside, ask_page
+from tests.verify.checks import ENGINE, is_landing_page, lasting, own_files, through_nginx
+from tests.verify.outside import BROWSER, PATH, Outside, ask, ask_page
 from tests.verify.outside import Seen as Answered
 from tests.verify.plugin import DEPLOY, PASS_ON, Seen, Unfit, component, needs
-from tests.verify.target import Answers, Target
+from tests.verify.target import FROM_OUTSIDE, Answers, Target
 
 RENEW = "certbot renew && systemctl reload nginx"
 OBTAIN = "certbot --nginx -n -d {domain}"
@@ -42,7 +42,15 @@ def test_dns_points_to_the_host(host: Host, outside: Outside, settings: Settings
 
 def _foreign(host: Host, outside: Outside) -> list[str]:
     own = {*re.findall(r"inet6? ([^/ ]+)", host.check_output("ip -o address")), *outside.ssh_addresses}
-    return [address for address in outside.addresses if address not in own]
+    foreign = [address for address in outside.addresses if address not in own]
+    return [address for address in foreign if not _arrives(host, outside.marks[address])] if foreign else []
+
+
+def _arrives(host: Host, mark: str) -> bool:
+    """What was asked at that address came to this host's nginx, through a CDN or an address translation."""
+    named = r"s/^[^#]*access_log[ \t]*\(\/[^ ;]*\).*/\1/p"
+    logs = f"$(nginx -T 2>/dev/null | sed -n '{named}' | sort -u) /var/log/nginx/access.log"
+    return bool(host.run(f"tail -qc 300000 {logs} 2>/dev/null | grep -qF {mark}").succeeded)
 
 
 def _from_outside(host: Host, outside: Outside) -> None:
@@ -120,6 +128,29 @@ def test_page_answers_the_same_from_outside(
         found = ask_page(settings, address) if was_held else first
         assert (found.status, found.type) == (inside.status, inside.type), (
             f"the same page answers {inside.status} on the host and {found.status} from outside"
+        )
+
+
+ALLOW = f"remove `allow` and `deny` from its location in nginx, and let what stands before nginx pass it; {RELOAD}"
+
+
+@component("nginx", ALLOW)
+@pytest.mark.parametrize("question", FROM_OUTSIDE)
+def test_paths_answer_the_same_from_outside(
+    host: Host, outside: Outside, answers: dict[str, Answers], settings: Settings, question: str
+) -> None:
+    """A location may be for the host itself alone."""
+    _from_outside(host, outside)
+    inside = through_nginx(host, answers, question)
+    path = FROM_OUTSIDE[question]["path"].partition("?")[0]
+    for address, asked in outside.paths.items():
+        needs(outside.page[address].status, "https fails from outside")
+        first = asked[question]
+        same = (first.status, first.type) == (inside.status, inside.type)
+        found = first if same else ask(settings, address, FROM_OUTSIDE[question])  # limited, or while nginx held it
+        what = "an upgrade to WebSocket" if question == "upgrade" else path
+        assert (found.status, found.type) == (inside.status, inside.type), (
+            f"{what} answers {inside.status} on the host and {found.status or found.why} from outside"
         )
 
 
@@ -262,6 +293,21 @@ def test_onboarding_page_may_run_its_scripts(host: Host, answers: dict[str, Answ
         files = any(word in ("'self'", "*", "https:") or "." in word for word in allowed)
         forbidden = [each for each in scripts if not (files if "src=" in each else inline)]
         assert not forbidden, f"the page's Content-Security-Policy forbids its own scripts: {'; '.join(policy).strip()}"
+
+
+@component(
+    "html", "deploy the application again, with the file below public/; and have nginx pass its path to the API"
+)
+def test_onboarding_page_has_its_files(host: Host, target: Target, answers: dict[str, Answers]) -> None:
+    page = through_nginx(host, answers, "onboarding")
+    needs(page.status == 200, "the page does not answer")
+    files = own_files(page.body, "/marketplace/onboarding")
+    paths = [path for path in files if not path.startswith("/socket.io/")]  # which has checks of its own
+    found = target.ask({path: {"path": path} for path in paths}) if paths else {}
+    for path, both in found.items():
+        assert both.site.status == 200 and both.site.type != "text/html", (
+            f"{path}, which the page loads, answers {both.site.status} {both.site.type} through nginx"
+        )
 
 
 # --- WebSocket: the server, then through nginx
