@@ -78,7 +78,7 @@ if not is_whole and (is_first or lacks(f"{app}/package.json")):  # else the sour
         )
         server.shell(
             name="Application is read by nginx",  # the laptop's modes may be those of a careful umask
-            commands=[f"find {app} ! -name '.env*' ! -type l -exec chmod u=rwX,go=rX {{}} +"],
+            commands=[f"chmod go+rx {app}; [ ! -d {app}/public ] || chmod -R u=rwX,go=rX {app}/public"],
         )
 if not is_whole:
     server.shell(name="npm ci", commands=[f"umask 022; cd {app} && npm ci --omit=dev --no-audit --no-fund"])

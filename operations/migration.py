@@ -82,11 +82,15 @@ def plan(now: Applied) -> Plan:
     run, lines = [], _said(now, gone, is_new)
     for statement in file if gone or is_new else ():
         missing = [thing for thing in statement.things if not there[thing]]
-        if fresh or statement.repeats() or statement.things[:1] == missing[:1] != []:
+        is_run = fresh or statement.repeats() or statement.things[:1] == missing[:1] != []
+        is_made = fresh or (is_run and isinstance(statement.node, ast.CreateStmt))  # with all its columns
+        for thing in missing if not is_made else ():
+            if thing.alone and _find(now, thing.relation):
+                run.append(statement._replace(sql=thing.alone))
+        if is_run:
             run.append(statement)
         elif not statement.things:
             lines.append(f"{statement} is not run again: whether it ran before is not known")
-        run += [statement._replace(sql=thing.alone) for thing in missing if thing.alone and statement not in run]
     after = {id(statement): _afterwards(statement, now) for statement in run}
     for statement in run:
         if rows := _rows(statement, now) if statement.locks_long() else 0:

@@ -11,18 +11,22 @@ from channel import Channel, Step
 from facts.look import ask
 from remote.readings import Package
 
-ANY = "* "  # as a package.json's whole range: any version to npm 9, to node-semver any but a prerelease
+ANY = ("", "*")  # in a package.json: any version to npm 9, to node-semver any but a prerelease
 
 
 def missing(now: Mapping[str, Package], ranges: Mapping[str, str]) -> dict[str, str]:
     """What to install, each in its range: that of the application's package.json, else the one in `ranges`."""
-    wanted = {name: (package["range"] or "").strip(ANY) or ranges[name] for name, package in now.items()}
+    wanted = {name: ranges[name] if _is_open(package) else package["range"] or "" for name, package in now.items()}
     return {name: wanted[name] for name, package in now.items() if not _fits(package, wanted[name])}
 
 
 def _fits(package: Package, wanted: str) -> bool:
-    is_any = package["range"] is not None and not package["range"].strip(ANY)
+    is_any = package["range"] is not None and _is_open(package)
     return not package["cause"] and (is_any or satisfies(package["version"], wanted))
+
+
+def _is_open(package: Package) -> bool:
+    return (package["range"] or "").strip() in ANY
 
 
 def satisfies(version: str | None, wanted: str) -> bool:

@@ -1,6 +1,6 @@
 """The API under pm2: it runs what is on disk, and stays up."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 
 from pyinfra.api.operation import operation
 from pyinfra.context import host
@@ -9,8 +9,10 @@ import remote.pm2
 import remote.restart
 from channel import Channel, Step
 from facts.look import ask
+from remote.pm2 import NEVER
 from remote.readings import Api, Running
 from rules import KEYS
+from settings import BadInput
 
 
 def reasons(now: Running, planned: Sequence[str]) -> list[str]:
@@ -25,6 +27,12 @@ def reasons(now: Running, planned: Sequence[str]) -> list[str]:
     if now["shadowed"]:
         why.append(f"pm2's own record hides {', '.join(now['shadowed'])} of .env")
     return [*why, *planned]
+
+
+def check(now: Running, changing: Iterable[str], app: str) -> None:
+    """Raises BadInput where a key that .env is to get is the ecosystem file's to say."""
+    if own := [key for key in changing if key in now["fixed"]]:
+        raise BadInput(f"pm2: the ecosystem file sets {', '.join(own)} for {app}, {NEVER}")
 
 
 @operation()

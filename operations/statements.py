@@ -40,7 +40,7 @@ SHORT = 80  # characters
 
 class Thing(NamedTuple):
     """`kind`: table, column, index, trigger, constraint, function or type. `type`: a column's, as pg_type has it.
-    `alone`: for a column of a new table, the statement that makes it where the table is there."""
+    `alone`: for a column of a new table, or one that is converted later, what makes it where the table is there."""
 
     kind: str
     relation: str
@@ -55,8 +55,9 @@ class Thing(NamedTuple):
         """Is it this one, or on this table? An empty `relation` is any."""
         if kind == "table" and _alike(self.relation, name):
             return True
-        is_there = not relation or _alike(self.relation, relation)
-        return self.kind == kind and is_there and _alike(self.name, name)
+        schema = self.relation.rpartition(".")[0] if kind == "index" else ""  # it is in that of its table
+        own = f"{schema}.{self.name}" if schema else self.name
+        return self.kind == kind and (not relation or _alike(self.relation, relation)) and _alike(own, name)
 
 
 class Statement(NamedTuple):
@@ -77,8 +78,9 @@ class Statement(NamedTuple):
         node = self.node
         if self.things:
             return bool(getattr(node, "replace", False))
-        if isinstance(node, ast.AlterTableStmt):
-            return node.cmds[0].subtype not in ONCE
+        if isinstance(node, ast.AlterTableStmt):  # of what makes a column, another statement has the thing by now
+            part = node.cmds[0]
+            return bool(part.missing_ok) if part.subtype == AlterTableType.AT_AddColumn else part.subtype not in ONCE
         safe = (ast.CommentStmt, ast.GrantStmt, ast.VariableSetStmt)
         return isinstance(node, safe) or bool(getattr(node, "if_not_exists", False))
 
@@ -125,24 +127,24 @@ def _without_what_goes(found: list[Statement]) -> tuple[Statement, ...]:
         for before, each in enumerate(found[:at] if gone else ()):
             left = [thing for thing in each.things if any(thing.is_one_of(*what) for what in gone)]
             found[before] = each._replace(things=[thing for thing in each.things if thing not in left])
-            statement.things.extend(new for thing in left for new in _became(statement.node, thing))
+            statement.things.extend(new for thing in left for new in _became(statement.node, thing, each.sql))
     return tuple(found)
 
 
 def _gone(node: ast.Node, table: str) -> Iterator[tuple[str, str, str]]:
     """Kind, relation and name of what is not there any more after it, at least not as it was."""
     match node:
-        case ast.DropStmt(objects=objects, removeType=kind):
+        case ast.DropStmt(objects=objects, removeType=kind) if kind in KINDS:
             for each in objects:
                 names = _names(each)
                 parts = 1 if kind == ObjectType.OBJECT_TRIGGER else len(names)  # before a trigger's stands its table
-                yield KINDS.get(kind, ""), ".".join(names[:-parts]), ".".join(names[-parts:])
+                yield KINDS[kind], ".".join(names[:-parts]), ".".join(names[-parts:])
         case ast.AlterTableStmt(cmds=(ast.AlterTableCmd(subtype=kind, name=str(name)),)) if kind in PARTS:
             yield PARTS[kind], table, name
-        case ast.RenameStmt(renameType=kind, subname=str(name)):
-            yield KINDS.get(kind, ""), table, name
-        case ast.RenameStmt(renameType=kind) | ast.AlterObjectSchemaStmt(objectType=kind):
-            yield KINDS.get(kind, ""), "", table or ".".join(_names(node.object))
+        case ast.RenameStmt(renameType=kind, subname=str(name)) if kind in KINDS:
+            yield KINDS[kind], table, name
+        case ast.RenameStmt(renameType=kind) | ast.AlterObjectSchemaStmt(objectType=kind) if kind in KINDS:
+            yield KINDS[kind], "", table or ".".join(_names(node.object))
 
 
 def _names(node: Any) -> list[str]:
@@ -150,15 +152,15 @@ def _names(node: Any) -> list[str]:
     return [each.sval for each in getattr(node, "objname", None) or getattr(node, "names", None) or node]
 
 
-def _became(node: ast.Node, thing: Thing) -> Iterator[Thing]:
-    """What the statement made of this one."""
+def _became(node: ast.Node, thing: Thing, sql: str) -> Iterator[Thing]:
+    """What the statement made of this one, which that SQL makes."""
     match node:
         case ast.RenameStmt(renameType=kind, newname=name) if KINDS.get(kind) == thing.kind:
             schema = thing.name.rpartition(".")[0]
             name = f"{schema}.{name}" if schema else name
             yield thing._replace(name=name, relation=name if thing.kind == "table" else thing.relation, alone="")
         case ast.AlterTableStmt(cmds=(ast.AlterTableCmd(def_=ast.ColumnDef(typeName=ast.TypeName() as to)),)):
-            yield thing._replace(type=_type(to), alone="")
+            yield thing._replace(type=_type(to), alone=thing.alone or sql)
 
 
 def _refused(text: str, place: int, why: str) -> BadInput:
@@ -224,9 +226,8 @@ def _things(node: ast.Node, table: str) -> Iterator[Thing]:
 
 
 def _alike(one: str, other: str) -> bool:
-    """The same name, where one of the two may lack its schema."""
-    is_bare = "." not in one or "." not in other
-    return one == other or (is_bare and one.rpartition(".")[2] == other.rpartition(".")[2])
+    """The same name; one without a schema is public's."""
+    return one.removeprefix("public.") == other.removeprefix("public.")
 
 
 def _name(relation: ast.RangeVar) -> str:

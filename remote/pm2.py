@@ -30,6 +30,8 @@ from remote.readings import Api, Running
 
 BOOT = "/etc/systemd/system/multi-user.target.wants"  # where `pm2 startup` enables a pm2-<user>.service
 ECOSYSTEM = ("ecosystem.config.js", "ecosystem.config.cjs", "ecosystem.json")
+NEVER = "so the value of .env never counts: take it out there"
+PROBE = "ai-admin-deploy"  # what no key is set to
 KILL_TIMEOUT = 1600  # ms, where the app has none of its own (pm2 7.0: constants.js)
 _DAEMON = re.compile(r"PM2 v\S+: God Daemon \(")  # what a daemon calls itself, before its PM2_HOME
 
@@ -107,7 +109,8 @@ def _variables(pid: int | str) -> Mapping[str, Any]:
     """What a process was started with. In cluster mode a worker gets it as JSON (7.0: lib/God/ClusterMode.js)."""
     found: dict[str, Any] = dict(line.partition("=")[::2] for line in environment(pid))
     with suppress(ValueError):
-        found.update(json.loads(found.get("pm2_env", "{}")))
+        record = json.loads(found.get("pm2_env", "{}"))
+        found.update({key: own if isinstance(own, str) else json.dumps(own) for key, own in record.items()})
     return found
 
 
@@ -177,14 +180,16 @@ def known(app: str, app_dir: str) -> dict[str, Any] | None:
     return next((each["pm2_env"] for each in apps(app, app_dir) if each["name"] == app), None)
 
 
-def ecosystem(app: str, app_dir: str) -> tuple[str, dict[str, dict[str, str]]]:
+def ecosystem(app: str, app_dir: str, keys: Sequence[str] = ()) -> tuple[str, dict[str, dict[str, str]]]:
     """The file that names the app, and the variables that it sets: under "", and what `--env NAME` adds under NAME.
-    Raises Failure, and where it has no such app."""
+    Those of `keys` that it takes from its own environment, as from a .env that it loads, are PROBE. Raises Failure, and
+    where it has no such app."""
     file = next((each for each in ECOSYSTEM if os.path.exists(f"{app_dir}/{each}")), ECOSYSTEM[0])
     if not os.path.exists(f"{app_dir}/{file}"):
         raise Failure(f"{app_dir}/{file} is not there to start it from")
     # pm2 7.0 takes `apps`, `pm2` or the whole, a list or a single one (lib/API.js)
-    script = f"""const c = require('./{file}'); const list = [c.apps || c.pm2 || c].flat();
+    script = f"""for (const key of {json.dumps([*keys])}) process.env[key] = '{PROBE}';
+        const c = require('./{file}'); const list = [c.apps || c.pm2 || c].flat();
         const texts = (all) => Object.fromEntries(Object.entries(all || {{}}).map(([key, own]) => [key, String(own)]));
         const sets = (app) => Object.entries(app).filter(([key]) => /^env(_|$)/.test(key));
         const own = (app) => Object.fromEntries(sets(app).map(([key, all]) => [key.slice(4), texts(all)]));
@@ -198,10 +203,10 @@ def ecosystem(app: str, app_dir: str) -> tuple[str, dict[str, dict[str, str]]]:
     return file, known[app]
 
 
-def anew(app: str, app_dir: str) -> tuple[list[str], dict[str, str]]:
-    """The command's words that start the app from its ecosystem file, and the variables that it then gets from there:
-    with `--env` as the one that runs was started (pm2 7.0 keeps no note of it). Raises Failure."""
-    file, sets = ecosystem(app, app_dir)
+def anew(app: str, app_dir: str, keys: Sequence[str] = ()) -> tuple[list[str], dict[str, str]]:
+    """The command's words that start the app from its ecosystem file, and the variables that it then gets from there,
+    see `ecosystem`: with `--env` as the one that runs was started (pm2 7.0 keeps no note of it). Raises Failure."""
+    file, sets = ecosystem(app, app_dir, keys)
     started = [_variables(process.pid) for process in processes(app)]
 
     def is_in(name: str) -> bool:
@@ -281,20 +286,24 @@ def read(*, api: Api, keys: Sequence[str]) -> Running:
     if is_another and os.path.exists(env) and run("test", "-r", env, user=found.user).status != 0:
         raise Failure(f"{env} cannot be read by {found.user}, who runs {app}: chown {found.user} {env}")
     if not running:
-        return {"status": status, "stale": True, "shadowed": [], "ending": ""}
+        return {"status": status, "stale": True, "shadowed": [], "fixed": [], "ending": ""}
     shadowed = hidden(app, app_dir, keys)
-    if shadowed:  # Node's 60 ms, only then
+    sets: dict[str, str] = {}
+    present = [key for key in keys if any(key in _variables(process.pid) for process in running)]
+    if present:  # Node's 60 ms, only then
         try:
-            words, sets = anew(app, app_dir)
+            words, sets = anew(app, app_dir, present)
         except Failure as error:
             which = f"pm2's own record hides {', '.join(shadowed)} of .env, so it must start {app} anew"
-            raise Failure(f"{which}, and {error}") from None
-        values = dotenv.load(env)
-        if own := [key for key in shadowed if key in sets and sets[key] != values.get(key)]:
-            which = f"{', '.join(own)} for {app}"
-            raise Failure(f"{app_dir}/{words[1]} sets {which}, so the value of .env never counts: take it out there")
+            if shadowed:
+                raise Failure(f"{which}, and {error}") from None
+    fixed = [key for key in present if sets.get(key, PROBE) != PROBE]
+    values = dotenv.load(env)
+    if own := [key for key in shadowed if key in fixed and sets[key] != values.get(key)]:
+        raise Failure(f"{app_dir}/{words[1]} sets {', '.join(own)} for {app}, {NEVER}")
     stale = services.is_stale(services.of(app), running, files_read_at_start(app_dir, api["packages"]))
-    return {"status": status, "stale": stale, "shadowed": shadowed, "ending": ending(found.home, app)}
+    how = ending(found.home, app)
+    return {"status": status, "stale": stale, "shadowed": shadowed, "fixed": fixed, "ending": how}
 
 
 def _told(pid: str) -> str:

@@ -212,7 +212,7 @@ ALL = ("app/.env", "app/src/routes.js", "app/src/pool.js", "etc/available", "etc
 
 
 def roll_back(_: Path, deploy: str) -> None:
-    replace(pm2, read=lambda **_: {"status": "online", "stale": False, "shadowed": []})
+    replace(pm2, read=lambda **_: {"status": "online", "stale": False, "shadowed": [], "fixed": []})
     replace(restart, run_what_is_on_disk=lambda *_, **__: services.after_start("app-api", RUNNING, ""))
     replace(nginx, reload=lambda *_, **__: services.after_start("nginx", RUNNING, ""))
     rollback.roll_back(deploy, undo=BEFORE, api=API, keys=[])

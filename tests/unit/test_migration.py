@@ -75,25 +75,38 @@ def test_what_is_temporary_is_not_looked_for() -> None:
 @pytest.mark.parametrize(
     ("later", "left"),
     [
-        ("DROP TABLE a.t", []),
-        ("DROP TABLE t, u", []),
-        ("ALTER TABLE a.t SET SCHEMA b", []),
-        ("DROP INDEX a.i; DROP TRIGGER g ON a.t", ["table a.t", "a.t.x", "a.t.y", "constraint c"]),
-        ("ALTER TABLE a.t DROP COLUMN x, DROP CONSTRAINT c", ["table a.t", "a.t.y", "index i", "trigger g"]),
-        ("ALTER TABLE a.t RENAME x TO z", ["table a.t", "a.t.y", "constraint c", "index i", "trigger g", "a.t.z"]),
+        ("DROP TABLE t", []),
+        ("DROP TABLE public.t, u", []),
+        ("ALTER TABLE t SET SCHEMA b", []),
+        ("DROP INDEX i; DROP TRIGGER g ON t", ["table t", "t.x", "t.y", "constraint c"]),
+        ("ALTER TABLE public.t DROP COLUMN x, DROP CONSTRAINT c", ["table t", "t.y", "index i", "trigger g"]),
+        ("ALTER TABLE t RENAME x TO z", ["table t", "t.y", "constraint c", "index i", "trigger g", "t.z"]),
         (
-            "ALTER TABLE a.t RENAME CONSTRAINT c TO d",
-            ["table a.t", "a.t.x", "a.t.y", "index i", "trigger g", "constraint d"],
+            "ALTER TABLE t RENAME CONSTRAINT c TO d",
+            ["table t", "t.x", "t.y", "index i", "trigger g", "constraint d"],
         ),
-        ("ALTER INDEX i RENAME TO j", ["table a.t", "a.t.x", "a.t.y", "constraint c", "trigger g", "index j"]),
-        ("ALTER TABLE a.t RENAME TO u", ["table a.u"]),
-        ("DROP TRIGGER g ON b.t", ["table a.t", "a.t.x", "a.t.y", "constraint c", "index i", "trigger g"]),
+        ("ALTER INDEX public.i RENAME TO j", ["table t", "t.x", "t.y", "constraint c", "trigger g", "index j"]),
+        ("ALTER TABLE t RENAME TO u", ["table u"]),
+        *(
+            (line, ["table t", "t.x", "t.y", "constraint c", "index i", "trigger g"])
+            for line in (
+                *("DROP TRIGGER g ON b.t", "DROP TABLE b.t", "DROP INDEX b.i", "ALTER TABLE b.t DROP COLUMN x"),
+                *("DROP EXTENSION citext", "DROP SCHEMA IF EXISTS b", "ALTER EXTENSION citext SET SCHEMA b"),
+                *("DROP CAST (text AS int)", "DROP PUBLICATION p", "ALTER PUBLICATION p RENAME TO q"),
+                *(
+                    "DROP EVENT TRIGGER e",
+                    "ALTER SERVER s RENAME TO r",
+                    "DROP LANGUAGE plperl",
+                    "DROP AGGREGATE a(int)",
+                ),
+            )
+        ),
     ],
 )
 def test_what_the_file_itself_undoes_is_not_looked_for(later: str, left: list[str]) -> None:
     """Else each deploy would say that it lacks, and that of a column try to make it again."""
-    made = """CREATE TABLE a.t (x int, y int); ALTER TABLE a.t ADD CONSTRAINT c UNIQUE (x); CREATE INDEX i ON a.t (x);
-        CREATE TRIGGER g BEFORE UPDATE ON a.t EXECUTE FUNCTION f();"""
+    made = """CREATE TABLE t (x int, y int); ALTER TABLE t ADD CONSTRAINT c UNIQUE (x); CREATE INDEX i ON t (x);
+        CREATE TRIGGER g BEFORE UPDATE ON t EXECUTE FUNCTION f();"""
     found = [str(thing) for statement in statements(f"{made} {later};") for thing in statement.things]
     assert found == left
 
@@ -103,6 +116,24 @@ def test_a_type_that_the_file_changes_is_the_last_one() -> None:
     now = database(file)
     now["relations"]["companies"]["columns"]["a"] = ("text", "S")
     assert plan(now).adopted
+
+
+def test_a_half_applied_file_that_converts_a_column() -> None:
+    file = """ALTER TABLE companies ADD x text; CREATE INDEX i ON companies (x);
+        ALTER TABLE companies ALTER COLUMN x TYPE varchar(64);"""
+    now = database(file)
+    now["relations"]["companies"]["columns"]["x"] = ("varchar", "S")
+    assert plan(now).statements == ["CREATE INDEX i ON companies (x)"]
+    now = database(f"{file} ALTER TABLE companies DROP COLUMN IF EXISTS old;", "CREATE INDEX i ON companies (x);")
+    assert plan(now).statements[:1] == ["ALTER TABLE companies ADD x text"]
+
+
+def test_a_column_that_is_converted_and_is_not_there_is_made_first() -> None:
+    file = "CREATE TABLE IF NOT EXISTS t (id int, a text); ALTER TABLE t ALTER COLUMN a TYPE varchar(10);"
+    old = database(file, "CREATE TABLE t (id int);")
+    add, convert = "ALTER TABLE t ADD COLUMN a text", "ALTER TABLE t ALTER COLUMN a TYPE varchar(10)"
+    assert [*plan(old).statements][:2] == [add, convert]
+    assert add not in plan(database(file)).statements, "the table is made with it"
 
 
 @pytest.mark.parametrize("made", ["CREATE TYPE {}e AS ENUM ('x')", "CREATE DOMAIN {}e AS text"])

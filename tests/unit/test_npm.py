@@ -123,6 +123,8 @@ HERE = package("4.8.1", "", "^4.8.1")
         (package(None, "not installed", None), {"a": "^4"}),
         (package("4.2.0", "", None), {}),
         *((package("7.0.0-rc.3", "", wanted), {}) for wanted in ("*", "", " * ")),
+        (package("6.17.16", "", "7.*"), {"a": "7.*"}),
+        (package("4.7.1", "", "4.7.*"), {}),
         *((package(None, "not installed", wanted), {"a": "^4"}) for wanted in ("*", "")),
     ],
 )

@@ -1,10 +1,11 @@
 import pytest
 
-from operations.pm2 import reasons
+from operations.pm2 import check, reasons
 from remote.readings import Running
 from rules import APP_ID, JWT_SECRET
+from settings import BadInput
 
-CONVERGED: Running = {"status": "online", "stale": False, "shadowed": [], "ending": ""}
+CONVERGED: Running = {"status": "online", "stale": False, "shadowed": [], "fixed": [], "ending": ""}
 
 
 def test_converged_needs_no_restart() -> None:
@@ -14,16 +15,19 @@ def test_converged_needs_no_restart() -> None:
 @pytest.mark.parametrize(
     ("now", "why"),
     [
-        ({"status": "online", "stale": True, "shadowed": [], "ending": ""}, ["it is older than its files"]),
         (
-            {"status": "suspended", "stale": False, "shadowed": [], "ending": ""},
+            {"status": "online", "stale": True, "shadowed": [], "fixed": [], "ending": ""},
+            ["it is older than its files"],
+        ),
+        (
+            {"status": "suspended", "stale": False, "shadowed": [], "fixed": [], "ending": ""},
             ["it is suspended by a signal (SIGSTOP)"],
         ),
-        ({"status": "errored", "stale": True, "shadowed": [], "ending": ""}, ["pm2 says errored"]),
-        ({"status": "unknown", "stale": True, "shadowed": [], "ending": ""}, ["pm2 says unknown"]),
-        ({"status": "no daemon", "stale": True, "shadowed": [], "ending": ""}, ["pm2 says no daemon"]),
+        ({"status": "errored", "stale": True, "shadowed": [], "fixed": [], "ending": ""}, ["pm2 says errored"]),
+        ({"status": "unknown", "stale": True, "shadowed": [], "fixed": [], "ending": ""}, ["pm2 says unknown"]),
+        ({"status": "no daemon", "stale": True, "shadowed": [], "fixed": [], "ending": ""}, ["pm2 says no daemon"]),
         (
-            {"status": "online", "stale": False, "shadowed": [JWT_SECRET, APP_ID], "ending": ""},
+            {"status": "online", "stale": False, "shadowed": [JWT_SECRET, APP_ID], "fixed": [], "ending": ""},
             ["pm2's own record hides JWT_SECRET, YCLIENTS_APP_ID of .env"],
         ),
     ],
@@ -35,5 +39,12 @@ def test_what_pm2_says(now: Running, why: list[str]) -> None:
 def test_changes_ahead_count() -> None:
     """In the plan nothing is written yet, and the restart must be in it."""
     assert reasons(CONVERGED, ["packages will change"]) == ["packages will change"]
-    stale: Running = {"status": "online", "stale": True, "shadowed": [], "ending": ""}
+    stale: Running = {"status": "online", "stale": True, "shadowed": [], "fixed": [], "ending": ""}
     assert reasons(stale, [".env will change"]) == ["it is older than its files", ".env will change"]
+
+
+def test_a_value_that_the_ecosystem_file_sets_is_refused_in_the_plan() -> None:
+    now: Running = {**CONVERGED, "fixed": [JWT_SECRET]}
+    check(now, [APP_ID], "api")
+    with pytest.raises(BadInput, match="the ecosystem file sets JWT_SECRET for api, so the value"):
+        check(now, [APP_ID, JWT_SECRET], "api")

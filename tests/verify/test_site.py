@@ -295,9 +295,7 @@ def test_onboarding_page_may_run_its_scripts(host: Host, answers: dict[str, Answ
         assert not forbidden, f"the page's Content-Security-Policy forbids its own scripts: {'; '.join(policy).strip()}"
 
 
-@component(
-    "html", "deploy the application again, with the file below public/; and have nginx pass its path to the API"
-)
+@component("html", "deploy the application again, with the file below public/; and have nginx pass its path to the API")
 def test_onboarding_page_has_its_files(host: Host, target: Target, answers: dict[str, Answers]) -> None:
     page = through_nginx(host, answers, "onboarding")
     needs(page.status == 200, "the page does not answer")

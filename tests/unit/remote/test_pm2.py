@@ -332,7 +332,13 @@ def test_read_a_running_one_without_asking_pm2(start: Start, home: Path, app_dir
     run_app(start, home, "api", "api-0.pid", JWT_SECRET="", APP_IDS="1", X="A=1")
     time.sleep(0.02)
     (app_dir / "ecosystem.json").write_text('{"apps": [{"name": "api"}]}')
-    assert read(app_dir) == {"status": "online", "stale": False, "shadowed": ["JWT_SECRET"], "ending": ENDING}
+    assert read(app_dir) == {
+        "status": "online",
+        "stale": False,
+        "shadowed": ["JWT_SECRET"],
+        "fixed": [],
+        "ending": ENDING,
+    }
 
     time.sleep(0.06)
     (app_dir / "src/api/a.js").write_text("// new")
@@ -351,6 +357,30 @@ def test_a_value_that_is_the_same_hides_nothing(start: Start, home: Path, app_di
     assert read(app_dir)["shadowed"] == ["APP_ID"]
     (app_dir / ".env").write_text("A='of .env'\nAPP_ID=1\n")
     assert read(app_dir)["shadowed"] == []
+
+
+@pytest.mark.usefixtures("client")
+def test_what_the_ecosystem_file_says_itself(start: Start, home: Path, app_dir: Path) -> None:
+    """The plan refuses a new value for it; what follows .env is none of these."""
+    sets = "A: 'old', APP_ID: process.env.APP_ID, JWT_SECRET: 'same'"
+    (app_dir / "ecosystem.config.js").write_text(f"module.exports = [{{name: 'api', env: {{{sets}}}}}];")
+    (app_dir / ".env").write_text("A=old\nAPP_ID=1\nJWT_SECRET=same\n")
+    run_app(start, home, "api", "api-0.pid", A="old", APP_ID="1")
+    found = read(app_dir)
+    assert (found["shadowed"], found["fixed"]) == ([], ["A"])
+    (app_dir / "ecosystem.config.js").write_text("module.exports = {")
+    assert read(app_dir)["fixed"] == [], "it is not needed now"
+
+
+@pytest.mark.usefixtures("client")
+def test_numbers_of_cluster_mode(start: Start, home: Path, app_dir: Path) -> None:
+    """pm2 7.0 passes them as JSON."""
+    (app_dir / "ecosystem.json").write_text('{"name": "api", "env": {"APP_ID": 18289}, "env_x": {"PORT": 3000}}')
+    (app_dir / ".env").write_text("APP_ID=18289\n")
+    record = json.dumps({"name": "api", "APP_ID": 18289, "PORT": 3000, "A": True})
+    run_app(start, home, "api", "api-0.pid", pm2_env=record)
+    assert pm2.hidden("api", str(app_dir), ["APP_ID"]) == []
+    assert pm2.anew("api", str(app_dir))[0][-2:] == ["--env", "x"]
 
 
 @pytest.mark.usefixtures("client")
@@ -405,7 +435,7 @@ def test_read_one_that_we_started(start: Start, home: Path, app_dir: Path) -> No
 
 @pytest.mark.usefixtures("home")
 def test_read_without_a_daemon(app_dir: Path, client: Path) -> None:
-    assert read(app_dir) == {"status": "no daemon", "stale": True, "shadowed": [], "ending": ""}
+    assert read(app_dir) == {"status": "no daemon", "stale": True, "shadowed": [], "fixed": [], "ending": ""}
     assert not (client.parent / "called").exists()  # pm2's command would start one
 
 
@@ -419,8 +449,8 @@ def test_read_one_that_does_not_run(home: Path, app_dir: Path, client: Path, mon
     monkeypatch.setattr(pm2, "daemon_runs", bool)
     monkeypatch.setenv("JWT_SECRET", "of the operator's shell")
     client.write_text(LIST)
-    assert read(app_dir) == {"status": "errored", "stale": True, "shadowed": [], "ending": ""}
-    assert read(app_dir, "nobody") == {"status": "unknown", "stale": True, "shadowed": [], "ending": ""}
+    assert read(app_dir) == {"status": "errored", "stale": True, "shadowed": [], "fixed": [], "ending": ""}
+    assert read(app_dir, "nobody") == {"status": "unknown", "stale": True, "shadowed": [], "fixed": [], "ending": ""}
     called = (client.parent / "called").read_text()
     assert called.startswith("jlist\n")
     assert f"PM2_HOME={home}" in called

@@ -427,6 +427,15 @@ def test_an_app_that_pm2_is_to_start_at_the_next_boot_stays_saved(
     assert json.loads(dump.read_text())[1:] == [other]
 
 
+def test_what_pm2s_record_of_an_app_that_did_not_run_hides_is_freed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only its process shows it: the app was stopped, and `pm2 restart` gave it the old value again."""
+    client, shown = Pm2(restarts=True), [[], [], ["JWT_SECRET"], ["JWT_SECRET"], []]
+    monkeypatch.setattr(pm2, "command", client.command)
+    monkeypatch.setattr(pm2, "hidden", lambda *_: shown.pop(0))
+    restart.restart("1", api=api, keys=["JWT_SECRET"])
+    assert client.asked == ["restart api", "save", "delete api", "start ecosystem.config.js --only api", "save"]
+
+
 def test_what_pm2s_daemon_itself_was_started_with_is_told(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """In cluster mode pm2 7.0's workers inherit from it, however often the app is started anew."""
     env = Path(api["app_dir"]) / ".env"
