@@ -161,7 +161,7 @@ def test_lost_packages_come_back_and_the_source_of_the_host_stays(bare: Host) ->
 
 
 def test_nginx_reads_what_a_careful_laptop_had(bare: Host) -> None:
-    bare.ssh(f"runuser -u www-data -- find {APP}/public -type f -exec cat {{}} + > /dev/null")
+    bare.ssh(f"cd /; runuser -u www-data -- find {APP}/public -type f -exec cat {{}} + > /dev/null")
     assert bare.ssh(f"stat -c %a {APP}/package.json").stdout.strip() == "600", "what is not for it stays as it was"
 
 
