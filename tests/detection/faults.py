@@ -507,10 +507,10 @@ FAULTS = [
         person=True,
     ),
     Fault(
-        "a path is only for the host itself",
-        "edit $site 's,location .*/auth/ [{],& allow 127.0.0.1; deny all;,'; reload",
+        "paths are only for the host itself",
+        "edit $site 's,location .*/(api|auth|callback|webhook)/ [{],& allow 127.0.0.1; deny all;,'; reload",
         "back $site; reload",
-        each("paths_answer_the_same_from_outside", "/auth/ GET"),
+        each("paths_answer_the_same_from_outside", "/api/ GET", "/auth/ GET", "/callback/ GET", "/webhook/ GET"),
         ("Nginx WebSocket",),
         "/auth/verification/none answers 404 on the host and 403 from outside",
         "remove `allow` and `deny`",
@@ -1231,7 +1231,7 @@ FAULTS = [
         ("the_entry_can_write_its_salon",),
         ("Database",),
         "no salon gets in: no column name",
-        'psql -d postgres -c "ALTER TABLE companies ADD COLUMN name text"',
+        'psql -d postgres -c "ALTER TABLE companies ADD COLUMN IF NOT EXISTS name text"',
     ),
     Fault(
         "a column that the entry does not write must not be empty",
