@@ -222,7 +222,9 @@ def _telling_of_a_stop(run_ops: Callable[..., None]) -> Callable[..., None]:
 
 
 def _tell_in_short(state: State) -> None:
-    is_bare = "bootstrap.py" in map(os.path.basename, parameters()["operations"])
+    typed = parameters()
+    is_bare = "bootstrap.py" in map(os.path.basename, typed["operations"])
+    is_verified = "verify=true" in typed["data"]
     logger.info("--> In short:")
     for host in filter(state.is_host_in_limit, state.inventory):
         channel, has_failed = Channel.of(host), host in state.failed_hosts
@@ -237,10 +239,8 @@ def _tell_in_short(state: State) -> None:
             host.log(f"pending: {', '.join(channel.pending)}; fill in .env in this folder when {it_comes}; run again")
         if has_failed:
             host.log("failed: its red lines above say why, and what to do")
-        else:
+        elif not is_verified:
             words = ["pyinfra", inventory(), "deploy.py"] if is_bare else ["bin/verify", inventory()]
-            if "verify=true" in parameters()["data"]:
-                continue
             host.log(f"next: {shlex.join([*words, '--limit', host.name])}")
 
 

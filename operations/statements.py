@@ -20,8 +20,11 @@ SERIAL = {"smallserial": "int2", "serial": "int4", "bigserial": "int8", "serial2
 SERIAL |= {"serial4": "int4", "serial8": "int8"}
 TEMPORARY = (("t", None), ("p", "pg_temp"))  # relpersistence, schema: gone with the session, so nothing to look for
 ONCE = (AlterTableType.AT_DropColumn, AlterTableType.AT_DropConstraint, AlterTableType.AT_AddConstraint)
-PARTS = {AlterTableType.AT_DropColumn: "column", AlterTableType.AT_DropConstraint: "constraint"}
-PARTS |= {AlterTableType.AT_AlterColumnType: "column"}
+PARTS = {
+    AlterTableType.AT_DropColumn: "column",
+    AlterTableType.AT_AlterColumnType: "column",
+    AlterTableType.AT_DropConstraint: "constraint",
+}
 KINDS = {
     ObjectType.OBJECT_TABLE: "table",
     ObjectType.OBJECT_VIEW: "table",

@@ -207,7 +207,7 @@ def anew(app: str, app_dir: str, keys: Sequence[str] = ()) -> tuple[list[str], d
     """The command's words that start the app from its ecosystem file, and the variables that it then gets from there,
     see `ecosystem`: with `--env` as the one that runs was started (pm2 7.0 keeps no note of it). Raises Failure."""
     file, sets = ecosystem(app, app_dir, keys)
-    started = [_variables(process.pid) for process in processes(app)]
+    started = _started(app)
 
     def is_in(name: str) -> bool:
         return bool(sets[name]) and any(sets[name].items() <= each.items() for each in started)
@@ -222,9 +222,16 @@ def hidden(app: str, app_dir: str, keys: Sequence[str]) -> list[str]:
 
     With the same value it hides nothing: an ecosystem file may load .env itself.
     """
-    env = dotenv.load(f"{app_dir}/.env")
-    started = [_variables(process.pid) for process in processes(app)]
+    return _hidden(_started(app), dotenv.load(f"{app_dir}/.env"), keys)
+
+
+def _hidden(started: Sequence[Mapping[str, str]], env: Mapping[str, str], keys: Sequence[str]) -> list[str]:
     return [key for key in keys if any(key in each and each[key] != env.get(key) for each in started)]
+
+
+def _started(app: str) -> list[Mapping[str, str]]:
+    """What each of its processes was started with."""
+    return [_variables(process.pid) for process in processes(app)]
 
 
 def files_read_at_start(app_dir: str, packages: Sequence[str]) -> list[str]:
@@ -287,9 +294,9 @@ def read(*, api: Api, keys: Sequence[str]) -> Running:
         raise Failure(f"{env} cannot be read by {found.user}, who runs {app}: chown {found.user} {env}")
     if not running:
         return {"status": status, "stale": True, "shadowed": [], "fixed": [], "ending": ""}
-    shadowed = hidden(app, app_dir, keys)
-    sets: dict[str, str] = {}
-    present = [key for key in keys if any(key in _variables(process.pid) for process in running)]
+    started, values, sets = _started(app), dotenv.load(env), dict[str, str]()
+    shadowed = _hidden(started, values, keys)
+    present = [key for key in keys if any(key in each for each in started)]
     if present:  # Node's 60 ms, only then
         try:
             words, sets = anew(app, app_dir, present)
@@ -298,7 +305,6 @@ def read(*, api: Api, keys: Sequence[str]) -> Running:
             if shadowed:
                 raise Failure(f"{which}, and {error}") from None
     fixed = [key for key in present if sets.get(key, PROBE) != PROBE]
-    values = dotenv.load(env)
     if own := [key for key in shadowed if key in fixed and sets[key] != values.get(key)]:
         raise Failure(f"{app_dir}/{words[1]} sets {', '.join(own)} for {app}, {NEVER}")
     stale = services.is_stale(services.of(app), running, files_read_at_start(app_dir, api["packages"]))

@@ -23,9 +23,11 @@ def restart(deploy: str, *, api: Api, keys: Sequence[str]) -> dict[str, float]:
     """As `run_what_is_on_disk`. Raises Failure too where it runs, and some of `keys` stay hidden from it."""
     was_hidden = pm2.hidden(api["app"], api["app_dir"], keys)
     seconds = run_what_is_on_disk(deploy, api=api, keys=keys)
-    if not was_hidden and pm2.hidden(api["app"], api["app_dir"], keys):  # by pm2's record of an app that did not run
+    hidden = pm2.hidden(api["app"], api["app_dir"], keys)
+    if hidden and not was_hidden:  # by pm2's record of an app that did not run
         seconds = run_what_is_on_disk(deploy, api=api, keys=keys)
-    if hidden := pm2.hidden(api["app"], api["app_dir"], keys):  # in cluster mode a worker inherits from its daemon
+        hidden = pm2.hidden(api["app"], api["app_dir"], keys)
+    if hidden:  # in cluster mode a worker inherits from its daemon
         raise Failure(
             f"{api['app']} runs, but pm2's daemon itself was started with {', '.join(hidden)}, which hides that of "
             ".env: where the other apps may be restarted too, type pm2 save; pm2 kill; pm2 resurrect"

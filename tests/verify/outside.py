@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import requests
@@ -19,7 +18,6 @@ from requests.adapters import HTTPAdapter
 from settings import Settings
 
 TIMEOUT = 5  # seconds
-NONE: Mapping[str, str] = MappingProxyType({})
 PATH = "/marketplace/onboarding?verification=1"
 PORT_TIMEOUT = 1  # seconds; a firewall may drop the packets
 # Of IPv6, on a machine without, or whose router does not answer there.
@@ -95,7 +93,7 @@ def ask_page(settings: Settings, address: str, mark: str = "1") -> Seen:
 
 def ask(settings: Settings, address: str, question: Mapping[str, Any]) -> Seen:
     """As the host asks itself: see QUESTIONS."""
-    return _get(settings, "https", address, question["path"], question.get("headers", {}))
+    return _get(settings, "https", address, question["path"], question.get("headers"))
 
 
 def _resolve(name: str) -> list[str]:
@@ -118,12 +116,12 @@ def _port(addresses: list[str], port: int) -> str:
     return "open" if "open" in states else "closed" if states else "not tried"
 
 
-def _get(settings: Settings, scheme: str, address: str, path: str, headers: Mapping[str, str] = NONE) -> Seen:
+def _get(settings: Settings, scheme: str, address: str, path: str, headers: Mapping[str, str] | None = None) -> Seen:
     with requests.Session() as session:
         session.trust_env = False  # neither a proxy nor a ~/.netrc may interfere
         session.mount("https://", _Named(settings.domain))
         session.verify = settings.verify_ca or True
-        session.headers.update({"Host": settings.domain, "User-Agent": BROWSER, **headers})
+        session.headers.update({"Host": settings.domain, "User-Agent": BROWSER, **(headers or {})})
         place = f"[{address}]" if ":" in address else address
         try:
             response = session.get(f"{scheme}://{place}{path}", timeout=TIMEOUT, allow_redirects=False, stream=True)

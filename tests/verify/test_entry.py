@@ -57,8 +57,8 @@ def _statement(state: str, column: str, key: tuple[str, ...], role: str) -> str:
     """What would mend it, by PostgreSQL's error code; empty where it is not ours to say."""
     on = "ALTER TABLE companies"
     if state == "42703":  # undefined_column
-        of_time = {True: "timestamptz", False: "text"}
-        added = [f"ADD COLUMN IF NOT EXISTS {each} {of_time[each.endswith('_at')]}" for each in column.split(",")]
+        types = {each: "timestamptz" if each.endswith("_at") else "text" for each in column.split(",")}
+        added = [f"ADD COLUMN IF NOT EXISTS {each} {type_}" for each, type_ in types.items()]
         return f"{on} {', '.join(added)}"
     if state == "23502":  # not_null_violation
         return f"{on} ALTER COLUMN {column} DROP NOT NULL"
