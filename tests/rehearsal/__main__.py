@@ -13,7 +13,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="bin/rehearse", description="A disposable Debian 13 host that looks like production."
     )
-    made.add_argument("-n", "--name", default="main", help="which host (up to six at once)")
+    made.add_argument("-n", "--name", default="main", help="which host (up to twelve at once)")
     made.add_argument(
         "--bare", default="", choices=("bookworm", "trixie"), help="up, reset: a Debian with nothing on it"
     )
@@ -40,12 +40,13 @@ def main() -> int:
             host.down()
         case "status":
             for each in known():
-                print(f"{each.name:<10} {each.address:<14} {'up' if each.is_up else 'dead (bin/rehearse down)'}")
+                state = "up" if each.is_up else f"dead ({each.typed('down')})"
+                print(f"{each.name:<10} {each.address:<14} {state}")
             if not known():
                 print("no rehearsal host; start one: bin/rehearse up")
         case "ssh":
             if not host.is_up:
-                raise SystemExit(f"rehearse: {host.name} is not up: bin/rehearse up")
+                raise SystemExit(f"rehearse: {host.name} is not up: {host.typed('up')}")
             sys.stdout.flush()
             os.execvp("ssh", [*host.ssh_command(), *arguments.cmd])
         case _:

@@ -90,6 +90,10 @@ class Host:
     def ssh_config(self) -> Path:
         return self.folder / "ssh_config"
 
+    def typed(self, command: str) -> str:
+        """What a person types for this host."""
+        return f"bin/rehearse {'' if self.name == 'main' else f'-n {self.name} '}{command}"
+
     @property
     def is_up(self) -> bool:
         return bool(self.processes())

@@ -132,7 +132,7 @@ def run(host: Host) -> int:
             return 1
     code = subprocess.run([sys.executable, "-m", "tests.verify", INVENTORY, "--limit", host.name], cwd=ROOT).returncode
     print(
-        f"\n{time.monotonic() - started:.0f} s in all; the host stays up: bin/rehearse ssh, bin/rehearse down",
+        f"\n{time.monotonic() - started:.0f} s in all; the host stays up: {host.typed('ssh')}, {host.typed('down')}",
         file=sys.stderr,
     )
     return code

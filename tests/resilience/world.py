@@ -21,6 +21,7 @@ from tests.rehearsal.story import INVENTORY, ROOT, Deployed, copy_of_repository,
 KEYS = re.compile(rb"^(YCLIENTS_PARTNER_TOKEN|YCLIENTS_APP_ID|JWT_SECRET)=.*\n?", re.MULTILINE)
 QUIET = 180  # seconds for the host to finish what it began
 PATIENCE = 120  # seconds for a site that comes back
+LONGEST = 300  # seconds after which a run hangs
 FAST = ("--data", "settle_time=1", "--data", "lock_timeout=1")
 
 # One answer per line: what the site says, and what the database holds.
@@ -88,7 +89,10 @@ class World:
                 stderr=output,
                 stdin=subprocess.DEVNULL,
             )
+            deadline = time.monotonic() + LONGEST
             while client.poll() is None:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(self._end(client))
                 if meanwhile and (stopped := self._stopped(client.pid)):
                     try:
                         meanwhile(Moment(step, client.pid, stopped, sessions))
@@ -100,6 +104,16 @@ class World:
             until(QUIET, "the host to finish what it began", lambda: not self.busy())
             output.seek(0)
             return Ran(client.returncode, output.read())
+
+    def _end(self, client: subprocess.Popen[bytes]) -> str:
+        """Of a run that hangs: kill its client and wake what has stopped. Returns the states that they were in."""
+        states = {pid: _state(pid) for pid in (client.pid, *self._programs())}
+        client.kill()
+        for pid, state in states.items():
+            if state == "T":
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+        return f"a run that has not ended after {LONGEST} s: its client and its programs on the host are {states}"
 
     def _stopped(self, client: int) -> int | None:
         """The client, or a program of ours on the host, that has stopped itself."""
