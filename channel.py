@@ -1,7 +1,7 @@
 """How the host's half (`remote/`) gets to the host and back, and what the laptop knows of each host meanwhile.
 
 Modules and input go together over standard input, as one line. So nothing runs unless all of it came, and no secret is
-in an argument list, an environment or a file. A look or a step is one process.
+in an argument list, an environment or a file. A step is one process, and so is a session, which looks.
 """
 
 import getpass
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import unified_diff
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, Self, cast
 
@@ -178,7 +178,7 @@ class Channel:
     `app`: which is deployed, by its name in pm2; empty where an operation is used alone. `asked` are the arguments by
     noun that a look must answer for, `answers` what the last look found. `planned`: by service, what will change in
     what it reads, for the plan alone. `plan` names it, `reasons` are its lines by operation. `pending`: what waits for
-    the operator. `session`: what ends it, while it holds the lock.
+    the operator. `session` is there while it holds the lock.
     """
 
     host: Host
@@ -194,7 +194,7 @@ class Channel:
     reasons: dict[str, list[str]] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
-    session: Callable[[str], list[str]] | None = None
+    session: "Session | None" = None
 
     @classmethod
     def of(cls, host: Host) -> Self:
@@ -230,14 +230,14 @@ class Channel:
     def end(self, result: str) -> None:
         """The host writes its audit line, puts back what nothing has loaded, and lets go of the lock."""
         if self.session:
-            for file in self.session(json.dumps({"result": result, "changed": self.changed})):
+            for file in self.session.close({"result": result, "changed": self.changed}):
                 self.say([f"put back, as nothing has loaded it yet: {file}"])
             self.session = None
 
     def _ask(self, takes_lock: bool) -> dict[str, Any]:
         name = self.host.name
         try:
-            output = self._start() if takes_lock else self._run()
+            output = self._start() if takes_lock else self.session.look(self.asked) if self.session else self._run()
         except (SSHException, EOFError, OSError, UnicodeDecodeError) as error:
             why = f"no answer for {TIMEOUT} s" if isinstance(error, TimeoutError) else str(error) or "closed"
             raise HostUnfit(f"the connection to {name} was lost ({why}); run again") from None
@@ -290,15 +290,13 @@ class Channel:
         return output
 
     def _open(self, command: str, begin: str) -> tuple[int, CommandOutput]:
-        stdin, stdout, stderr, end = _streams(self.host, command)
-        stdin.write(begin.encode())
-        stdin.flush()
-        if line := stdout.readline():
-            self.session = partial(_close, stdin, stdout, end, gevent.spawn(_show_life, stdin))
+        session = Session(*_streams(self.host, command))
+        if line := session.ask(begin):
+            self.session = session
             if not any(isinstance(each, _AtTheEnd) for each in self.host.state.callback_handlers):
                 self.host.state.add_callback_handler(_AtTheEnd())
-            return 0, CommandOutput([OutputLine("stdout", _text(line))])
-        return 1, CommandOutput([OutputLine("stderr", line) for line in _text(stderr.read()).splitlines()])
+            return 0, CommandOutput([OutputLine("stdout", line)])
+        return 1, CommandOutput([OutputLine("stderr", line) for line in _text(session.stderr.read()).splitlines()])
 
     def say(self, lines: list[str], service: str = "", what: str = "") -> None:
         """What changes, a line each, in the plan and in the run. In the plan: `what` the service will have to load."""
@@ -356,26 +354,49 @@ def _said(output: CommandOutput) -> list[str]:
 LOST = (OSError, EOFError, SSHException, subprocess.TimeoutExpired, ValueError, IndexError)
 
 
-def _show_life(stdin: Any) -> None:
-    """Without it the host ends the deploy: a connection may be dead and not closed, and this laptop asleep."""
-    with suppress(*LOST):
-        while True:
-            gevent.sleep(remote.session.BEAT)
-            stdin.write(b"\n")
-            stdin.flush()
+@dataclass
+class Session:
+    """The program on the host that holds the lock: its standard streams, and what ends its input and waits for it."""
 
+    stdin: Any
+    stdout: Any
+    stderr: Any
+    end: Callable[[], None]
+    life: gevent.Greenlet = field(default_factory=gevent.Greenlet)
 
-def _close(stdin: Any, stdout: Any, end: Callable[[], None], life: gevent.Greenlet, said: str) -> list[str]:
-    """The host then writes its audit line and lets go of the lock. Returns the files that it has put back."""
-    # The lock was another's, the connection is gone, or the host still waits for a step.
-    life.kill()
-    with suppress(*LOST):
-        stdin.write(said.encode())
-        stdin.flush()
-        end()
-        back: list[str] = wire.unpack(_text(stdout.read()).split()[-1])["put_back"]
-        return back
-    return []
+    def ask(self, line: str) -> str:
+        """The line that it answers; empty where it has ended."""
+        self.life.kill()  # a sign of life in the middle of the line would cut it
+        self.stdin.write(line.encode())
+        self.stdin.flush()
+        answer = _text(self.stdout.readline())
+        self.life = gevent.spawn(self._show_life)
+        return answer
+
+    def look(self, questions: dict[str, Any]) -> CommandOutput:
+        with gevent.Timeout(TIMEOUT, TimeoutError):
+            line = self.ask(f"{wire.pack({'questions': questions})}\n")
+        return CommandOutput([OutputLine("stdout", line) if line else OutputLine("stderr", remote.step.ENDED)])
+
+    def _show_life(self) -> None:
+        """Without it the host ends the deploy: a connection may be dead and not closed, and this laptop asleep."""
+        with suppress(*LOST):
+            while True:
+                gevent.sleep(remote.session.BEAT)
+                self.stdin.write(b"\n")
+                self.stdin.flush()
+
+    def close(self, said: dict[str, Any]) -> list[str]:
+        """The host then writes its audit line and lets go of the lock. Returns the files that it has put back."""
+        # The lock was another's, the connection is gone, or the host still waits for a step.
+        self.life.kill()
+        with suppress(*LOST):
+            self.stdin.write(f"{wire.pack(said)}\n".encode())
+            self.stdin.flush()
+            self.end()
+            back: list[str] = wire.unpack(_text(self.stdout.read()).split()[-1])["put_back"]
+            return back
+        return []
 
 
 class _AtTheEnd(BaseStateCallback):

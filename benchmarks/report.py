@@ -170,7 +170,8 @@ Ansible's playbook changes nothing on a host that deploy.py made (all are checke
 {table(["job", *peers], busy)}
 
 Token arrival holds the API's restart and the wait until it has proved stable (by far the most of it: pm2's 1.6 s to end
-the old process, its start, 5 s of `settle_time`; Ansible's handler waits as long).
+the old process, its start, and 1 s, or 5 s of `settle_time` where it wrote to its error log; the handler of Ansible's
+playbook has the same rule).
 Without it deploy.py takes {self.without_wait():.2f} s.
 First converge: from the pristine rehearsal host, npm's cache warm. In both jobs Ansible, with and without Mitogen, was
 run {min(FEW, times)} times.

@@ -25,7 +25,8 @@ packages = {
 # GET /marketplace/health-check is temporary by the requirements: False removes it again
 health_check = True
 
-# After a restart: seconds until the port must answer, then seconds that the process must stay the same
+# After a restart: seconds until the port must answer, then seconds that the process must stay the same (one is enough
+# where it is the first one, and nothing was written to its error log)
 start_timeout = 30
 settle_time = 5
 

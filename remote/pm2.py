@@ -131,6 +131,14 @@ def _pids(home: str, app: str) -> list[str]:
     return [pid for pid in sorted(pids) if _variables(pid).get("name") == app]
 
 
+def error_logs(app: str) -> dict[str, int]:
+    """How long its error logs are, in bytes; empty where that says nothing: it does not run, or logs to no file."""
+    with suppress(OSError):
+        paths = [str(_variables(process.pid).get("pm_err_log_path")) for process in processes(app)]
+        return {path: os.path.getsize(path) for path in paths} if all(map(os.path.isfile, paths)) else {}
+    return {}
+
+
 def serves(app: str, port: int) -> bool:
     """Does the app hold the listening port? Another one's answer on it would prove nothing.
 

@@ -110,7 +110,8 @@ class Configuration(TypedDict):
 class Api(TypedDict):
     """`app` is its name in pm2. It must load a change of `packages`.
 
-    Seconds: `start_timeout` until the port must answer, `settle_time` that the process must then stay the same.
+    Seconds: `start_timeout` until the port must answer, `settle_time` that the process must then stay the same, at
+    most (`remote.restart.SURE`).
     """
 
     app: str

@@ -3,8 +3,9 @@
 import http.client
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
 
 from remote import Failure, dotenv, files, loading, nginx, pm2, services
 from remote.processes import Done, run
@@ -17,6 +18,8 @@ GONE = 1  # seconds without a process after which pm2 is asked whether it has gi
 HEALTH = 5  # seconds for an answer
 LINES = 20  # of the app's error log
 HIDDEN = 6  # characters from which on a value of .env is masked in them
+SURE = 1  # seconds of an app that nothing speaks against; by then pm2 (7.0: min_uptime) too takes a start for good
+UNKNOWN: Mapping[str, int] = MappingProxyType({})
 
 
 def restart(deploy: str, *, api: Api, keys: Sequence[str]) -> dict[str, float]:
@@ -62,10 +65,10 @@ def run_what_is_on_disk(deploy: str, *, api: Api, keys: Sequence[str], worst: in
             _pm2(api, "save")  # the way back: what it runs from may not be what the ecosystem file says today
             _pm2(api, "delete", api["app"])
         fingerprint = services.fingerprint(pm2.files_read_at_start(api["app_dir"], api["packages"]))
-        begun = time.monotonic()
+        begun, logs = time.monotonic(), pm2.error_logs(api["app"])
         fresh = _start(api, words, seems_known)
         try:
-            wait_until_stable(api, room, worst)
+            wait_until_stable(api, room, worst, logs)
         except Exception as error:  # whatever it is, the old files go back
             raise Failure(_recover(api, room, str(error), worst, replaced)) from None
         if fresh:
@@ -184,8 +187,9 @@ def health(port: int, worst: int = 500) -> str:
     return "" if status < worst else f"/health answers {status}"
 
 
-def wait_until_stable(api: Api, room: Door, worst: int = 500) -> None:
-    """Returns when the app is up: its port answers /health below `worst`, and its processes stay the same.
+def wait_until_stable(api: Api, room: Door, worst: int = 500, logs: Mapping[str, int] = UNKNOWN) -> None:
+    """Returns when the app is up: its port answers /health below `worst`, and again when its processes have stayed the
+    same for `settle_time`; for SURE where they are the first, and its error logs are still `logs`, as before its start.
 
     Who waits is let in at the first answer; but once the app has ended, only when it has proved stable.
 
@@ -210,7 +214,9 @@ def wait_until_stable(api: Api, room: Door, worst: int = 500) -> None:
         if running and answered is None and pm2.serves(api["app"], api["port"]):
             wrong = health(api["port"], worst)
             cause, answered = (wrong, None) if wrong else (cause, time.monotonic())
-        is_stable = answered is not None and time.monotonic() - answered >= api["settle_time"]
+        is_stable = answered is not None and _is_proved(api, time.monotonic() - answered, ended, logs)
+        if is_stable and (wrong := health(api["port"], worst)):
+            cause, answered, is_stable = f"at first it answered; then {wrong}", None, False
         if (is_stable or (answered is not None and not ended)) and room.let_in():
             nginx.retry_upstreams(api["port"], api["start_timeout"])
         if is_stable:
@@ -223,6 +229,13 @@ def wait_until_stable(api: Api, room: Door, worst: int = 500) -> None:
             seen = time.monotonic()
         time.sleep(AGAIN)
     raise Failure(cause)
+
+
+def _is_proved(api: Api, seconds: float, ended: int, logs: Mapping[str, int]) -> bool:
+    """Has it been up for long enough? An app that is about to end has mostly said so, or has ended before."""
+    if seconds >= api["settle_time"]:
+        return True
+    return seconds >= SURE and not ended and len(logs) > 0 and pm2.error_logs(api["app"]) == logs
 
 
 def _given_up(api: Api) -> bool:

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from remote import Failure, backups, files, lock, services, step, wire
+from remote import Failure, backups, files, lock, pm2, services, step, wire
 from remote.look import Questions, look, require_root
 from remote.processes import run, variable
 
@@ -25,10 +25,11 @@ MISSED = 6  # of them, after which it is gone: it sleeps, or the connection is d
 
 
 def session(*, who: str, app: str, bundle: str, wait: int, questions: Questions) -> None:
-    """Take the lock for a deploy of `app`, look, and stay as long as the client does; then write down what it said.
+    """Take the lock for a deploy of `app`, look, and stay as long as the client does: it sends `{"questions": …}` for
+    each further look, and at its end `{"result": …, "changed": …}`, which is written down.
 
-    Prints one line: `{"deploy": id, "readings": …}`; or `{"locked": its holder}` when somebody still deploys after
-    `wait` seconds; or `{"busy": true}` while a step of a deploy, whose connection was cut, still runs.
+    Prints a line for each look: `{"deploy": id, "readings": …}`. Or one alone: `{"locked": its holder}` when somebody
+    still deploys after `wait` seconds; `{"busy": true}` while a step of a deploy, whose connection was cut, still runs.
 
     A deploy that was cut off or failed may have written what no service has loaded yet, and what none may survive: at
     some later restart the site would be down. So that is put back, and printed at the end: `{"put_back": files}`; not
@@ -54,7 +55,9 @@ def session(*, who: str, app: str, bundle: str, wait: int, questions: Questions)
             services.take_over(app)
         _print({"deploy": deploy, "readings": look(questions)})
         key = _key(address, port) if port else None  # now: at the end the client would wait for it
-        said = _heard()
+        while "questions" in (said := _heard()):
+            pm2.owner.cache_clear()  # the app may be another daemon's by now
+            _print({"deploy": deploy, "readings": look(said["questions"])})
         with lock.held(lock.STEP, math.inf):  # the step that may still run may be the one that loads
             if said["result"] != "ok":
                 said["put_back"] = [file for service in services.noted() for file in _undo(service, deploy)]
@@ -65,17 +68,18 @@ def session(*, who: str, app: str, bundle: str, wait: int, questions: Questions)
 
 
 def _heard() -> dict[str, Any]:
-    """What the client says of the deploy when that ends; `cut off` where it is gone, or gives no sign of life."""
+    """The client's next line that is more than a sign of life; `cut off` where it is gone, or gives none."""
     said, missed = b"", 0
-    while missed < MISSED:  # in pieces: after a pause of this whole machine one of them is over, not all
+    while missed < MISSED and not said.endswith(b"\n"):
+        # In pieces: after a pause of this whole machine one of them is over, not all.
         if not select.select([0], [], [], BEAT)[0]:
             missed += 1
         elif piece := os.read(0, 65536):
-            said, missed = said + piece, 0
+            said, missed = (said + piece).lstrip(b"\n"), 0
         else:
             break
-    with suppress(ValueError):  # nothing but line feeds, its signs of life, or half of it
-        return dict(json.loads(said))
+    with suppress(ValueError):  # nothing, or half of it
+        return dict(wire.unpack(said))
     return {"result": "cut off", "changed": []}
 
 

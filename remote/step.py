@@ -15,6 +15,7 @@ from remote import Failure, files, wire
 from remote.lock import DEPLOY, STEP, held, holder
 
 WAIT = 45  # seconds
+ENDED = "the host has ended this deploy, for it heard nothing from here any more; run again"
 
 
 def outlive_the_client() -> None:
@@ -36,7 +37,7 @@ def step(*, function: str, deploy: str, arguments: Mapping[str, Any]) -> None:
                 raise Failure("a step of an earlier deploy still runs on the host; run again in a minute")
             with held(DEPLOY, 0) as unwatched:
                 if unwatched is not None or holder().get("deploy") != deploy:
-                    raise Failure("the host has ended this deploy, for it heard nothing from here any more; run again")
+                    raise Failure(ENDED)
             result = getattr(importlib.import_module(module), name)(deploy, **arguments)
     except Exception as error:
         _print(files.why(error), sys.stderr)

@@ -254,8 +254,10 @@ def test_an_app_that_ends_again_and_again_is_given_up(host: Host, index: str) ->
 
 @pytest.mark.slow
 def test_crash_after_the_first_answer_is_noticed(host: Host, index: str) -> None:
-    write(host, INDEX, f"{index}\nsetTimeout(() => process.exit(1), 1500);\n")
-    output = refuse(host, "--data", "settle_time=3", "--data", "start_timeout=12")
+    """It has said on its error log that something is wrong, so a second is not enough."""
+    dies = "console.error('no connection'); setTimeout(() => process.exit(1), 2500)"
+    write(host, INDEX, f"{index}\nsetTimeout(() => {{ {dies}; }}, 200);\n")
+    output = refuse(host, "--data", "settle_time=5", "--data", "start_timeout=12")
     assert "it answered, then ended and was started again" in output
 
 

@@ -23,7 +23,7 @@ from paramiko import SSHClient
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra_cli.main import main
 
-from channel import Channel
+from channel import Session
 from remote import wire
 from tests.rehearsal.host import Host
 from tests.resilience.world import sshd_sessions
@@ -63,21 +63,21 @@ def _kill_sshd(connector: SSHConnector) -> None:
 
 
 class Struck:
-    """Standard input of a program on the host. If it is the step's, the strike comes: `cut` in the middle of what is
-    sent, `sshd` when all is. It may have been started before (`channel._Ahead`): what is first written decides.
+    """Standard input of a program on the host. If what is written is the step's, the strike comes: `cut` in the middle,
+    `sshd` when all is sent. The program may have been started before (`channel._Ahead`), or be a session, which gets a
+    line for each look, and line feeds as signs of life.
     """
 
     def __init__(self, stdin: Any, connector: SSHConnector) -> None:
         self.stdin, self.connector, self.channel = stdin, connector, getattr(stdin, "channel", None)
-        self.is_struck: bool | None = None
+        self.is_struck = False
 
     def write(self, data: bytes) -> None:
-        is_first = self.is_struck is None
-        self.is_struck = steps == STEP if is_first else self.is_struck
+        self.is_struck = steps == STEP and data.strip() != b""
         if not self.is_struck:
             self.stdin.write(data)
             return
-        if is_first and KIND.startswith("pause"):  # a session is told later how its deploy ended
+        if KIND.startswith("pause") and b" " in data:  # a look of a session changes nothing
             modules, call = data.split()
             sources = wire.unpack(modules)
             sources["remote"] += PAUSE.replace("NUMBER", KIND.removeprefix("pause"))
@@ -133,7 +133,7 @@ connect, exec_command = SSHConnector.connect, SSHClient.exec_command
 SSHConnector.connect = _connect  # type: ignore[method-assign, assignment]
 SSHClient.exec_command = _exec_command  # type: ignore[method-assign, assignment]
 SSHConnector.run_shell_command = _with_fault(SSHConnector.run_shell_command)  # type: ignore[method-assign]
-Channel._open = _with_fault(Channel._open)  # type: ignore[method-assign]
+Session.ask = _with_fault(Session.ask)  # type: ignore[method-assign]
 sys.argv = ["pyinfra", *sys.argv[3:]]
 try:
     main()

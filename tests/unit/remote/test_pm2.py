@@ -241,6 +241,18 @@ def test_daemon_runs(start: Start, home: Path, node: Path) -> None:
     assert pm2.daemon_runs("api")
 
 
+@pytest.mark.parametrize("instances", [1, 2])
+def test_its_error_logs(start: Start, home: Path, tmp_path: Path, instances: int) -> None:
+    logs = [str(tmp_path / f"error-{number}.log") for number in range(instances)]
+    for number, log in enumerate(logs):
+        Path(log).write_text("ab")
+        run_app(start, home, "api", f"api-{number}.pid", pm_err_log_path=log)
+    assert pm2.error_logs("api") == dict.fromkeys(logs, 2)
+    Path(logs[-1]).unlink()
+    assert pm2.error_logs("api") == {}, "a log that is taken away, or /dev/null, is silent whatever is said"
+    assert pm2.error_logs("of nobody") == {}
+
+
 def test_files_read_at_start(app_dir: Path) -> None:
     read = pm2.files_read_at_start(str(app_dir), ["p", "@s/q"])
     modules = ("node_modules/.package-lock.json", "node_modules/p/package.json", "node_modules/@s/q/package.json")

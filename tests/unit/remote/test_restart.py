@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -190,8 +190,8 @@ class Door:
         return True
 
 
-def wait_until_stable(door: Door | None = None) -> None:
-    restart.wait_until_stable(STABLE, cast(RoomDoor, door or Door()))
+def wait_until_stable(door: Door | None = None, logs: Mapping[str, int] = restart.UNKNOWN) -> None:
+    restart.wait_until_stable(STABLE, cast(RoomDoor, door or Door()), logs=logs)
 
 
 STABLE: Api = {
@@ -236,6 +236,36 @@ def test_a_worker_that_ends_again_and_again(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(Failure, match="it answered, then ended and was started again; it ended 10 times"):
         wait_until_stable()
     assert 15 <= clock.now < 16  # not start_timeout, 20
+
+
+@pytest.mark.parametrize(
+    ("before", "grows_at", "ends_at", "least"),
+    [
+        ({"/log": 7}, 99.0, 99.0, restart.SURE),
+        ({"/log": 7}, 0.5, 99.0, 5.0),  # it said something
+        ({"/log": 6}, 99.0, 99.0, 5.0),  # and that was before it answered
+        ({"/log": 7}, 99.0, 0.5, 5.5),  # a worker has ended
+        ({}, 99.0, 99.0, 5.0),  # it logs to no file
+    ],
+)
+def test_a_second_is_enough_where_nothing_speaks_against_it(
+    monkeypatch: pytest.MonkeyPatch, before: dict[str, int], grows_at: float, ends_at: float, least: float
+) -> None:
+    clock = Clock()
+    workers(clock, monkeypatch, lambda now: now > ends_at)
+    monkeypatch.setattr(pm2, "error_logs", lambda _: {"/log": 8 if clock.now > grows_at else 7} if before else {})
+    wait_until_stable(logs=before)
+    assert least <= clock.now < least + 0.2
+
+
+def test_health_is_asked_again_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its processes live on, and do not answer any more."""
+    clock = Clock()
+    workers(clock, monkeypatch, bool)
+    monkeypatch.setattr(restart, "health", lambda *_: "/health answers 503" if clock.now > 3 else "")
+    with pytest.raises(Failure, match="/health answers 503"):
+        wait_until_stable()
+    assert 20 <= clock.now < 26
 
 
 def test_the_answer_of_another_process_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,8 +352,7 @@ def test_the_files_go_back_whatever_went_wrong(
     client, outcomes = Pm2(restarts=True), [error]
     monkeypatch.setattr(pm2, "command", client.command)
 
-    def wait(api: Api, room: RoomDoor, worst: int = 500) -> None:
-        del api, room, worst
+    def wait(*_: object) -> None:
         if outcomes:
             raise outcomes.pop()
 

@@ -22,8 +22,8 @@ from tests.rehearsal.host import until
 from tests.unit.remote.conftest import Start, names
 
 # argv: the folder of it all, and session's arguments as JSON
-DRIVER = """import contextlib, json, os, sys, time
-from remote import backups, lock, services, session, step
+DRIVER = """import contextlib, json, os, sys, time, types
+from remote import backups, lock, pm2, services, session, step
 folder, held = sys.argv[1], lock.held
 @contextlib.contextmanager
 def pausing(name, wait):
@@ -36,6 +36,8 @@ lock.FOLDER, backups.BACKUPS, session.AUDIT = f"{folder}/var/run", f"{folder}/va
 services.STATE = f"{folder}/var/lib"
 session.AUDIT_SIZE, session.BEAT, step.WAIT = 1000, float(sys.argv[3]), 0.1
 session.require_root = lambda: None
+pm2._running = lambda: [pm2.Owner("root", open(f"{folder}/home").read(), "")]
+sys.modules["remote.whose"] = types.SimpleNamespace(read=lambda: pm2.owner("api").home)
 session.session(**json.loads(sys.argv[2]))
 """
 JOURNALCTL = """#!/bin/sh
@@ -87,6 +89,11 @@ def line(process: subprocess.Popen[bytes]) -> Any:
     return wire.unpack(said)
 
 
+def told(result: str, *changed: str) -> str:
+    """What a client says at its end."""
+    return f"{wire.pack({'result': result, 'changed': changed})}\n"
+
+
 def end(process: subprocess.Popen[bytes], said: str = "") -> None:
     stdout, stderr = process.communicate(said.encode(), timeout=20)
     assert (process.returncode, stderr) == (0, b"")
@@ -106,7 +113,7 @@ def test_a_session(begin: Begin, journal: Path, tmp_path: Path) -> None:
     (tmp_path / "F").touch()
     backups.keep(answer["deploy"], f"{tmp_path}/F", "")
 
-    end(process, json.dumps({"result": "ok", "changed": ["nginx: Ключ"]}))
+    end(process, told("ok", "nginx: Ключ"))
 
     (entry,) = begin.audit()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", entry["at"])
@@ -122,12 +129,39 @@ def test_a_session(begin: Begin, journal: Path, tmp_path: Path) -> None:
         assert mine is not None
 
 
-@pytest.mark.parametrize("said", ["", '{"result": "o', "\x00"])
+@pytest.mark.parametrize("said", ["", told("ok")[:-9], "\x00", "{}\n"])
 def test_cut_off(begin: Begin, said: str) -> None:
     process = begin()
     line(process)
     end(process, said)
     assert [(entry["result"], entry["changed"]) for entry in begin.audit()] == [("cut off", [])]
+
+
+def test_it_looks_again_when_it_is_asked(begin: Begin, tmp_path: Path) -> None:
+    """Signs of life before and after a question are none."""
+    process = begin()
+    deploy = line(process)["deploy"]
+    assert process.stdin
+    for text in ("1", "2"):
+        (tmp_path / "a.js").write_text(text)
+        questions = {"source": {"app_dir": str(tmp_path), "paths": ["a.js"], "mention": "x"}}
+        process.stdin.write(f"\n\n{wire.pack({'questions': questions})}\n\n".encode())
+        process.stdin.flush()
+        assert line(process) == {"deploy": deploy, "readings": {"source": {"a.js": text}}}
+    end(process, told("ok", "A"))
+    assert [(entry["result"], entry["changed"]) for entry in begin.audit()] == [("ok", ["A"])]
+
+
+def test_a_look_finds_anew_whose_pm2_it_is(begin: Begin, tmp_path: Path) -> None:
+    process = begin()
+    line(process)
+    assert process.stdin
+    for home in ("/root/.pm2", "/home/app/.pm2"):
+        (tmp_path / "home").write_text(home)
+        process.stdin.write(f"{wire.pack({'questions': {'whose': {}}})}\n".encode())
+        process.stdin.flush()
+        assert line(process)["readings"] == {"whose": home}
+    end(process, told("ok"))
 
 
 def test_the_notes_of_a_version_before(begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +173,7 @@ def test_the_notes_of_a_version_before(begin: Begin, tmp_path: Path, monkeypatch
     for app in ("blog", "", "shop", "api"):  # an empty one: of one operation alone
         process = begin(app=app)
         line(process)
-        end(process, json.dumps({"result": "ok", "changed": []}))
+        end(process, told("ok"))
     assert names(tmp_path / "var/lib") == ["app-shop.json", "app-shop.started.json"]
     assert services.load_note("app-shop.started")["processes"] == ["api.started"]
 
@@ -162,7 +196,7 @@ def test_what_no_service_has_loaded_is_put_back(
     services.replace_file(deploy, "app-api", running, str(env), b"A=2\n", sha256(b"A=1\n"), 0o600)
     with held(lock.STEP, 0):  # a step that is still running may be the one that loads it
         assert process.stdin and process.stdout
-        process.stdin.write(b"" if result == "cut off" else json.dumps({"result": result, "changed": []}).encode())
+        process.stdin.write(b"" if result == "cut off" else told(result).encode())
         process.stdin.close()
         assert env.read_text() == "A=2\n"
     said = process.stdout.read()
@@ -237,7 +271,7 @@ def test_it_outlives_a_hang_up(begin: Begin) -> None:
     process.stdout.close()
     process.stderr.close()
     assert process.stdin
-    process.stdin.write(b'{"result": "failed", "changed": []}')
+    process.stdin.write(told("failed").encode())
     process.stdin.close()
     process.wait(20)
     assert [entry["result"] for entry in begin.audit()] == ["failed"]
@@ -259,7 +293,7 @@ def test_signs_of_life_keep_it(begin: Begin) -> None:
         process.stdin.write(b"\n")
         process.stdin.flush()
         time.sleep(0.2)  # twice as long in all as a silence may be
-    end(process, json.dumps({"result": "ok", "changed": []}))
+    end(process, told("ok"))
     assert [entry["result"] for entry in begin.audit()] == ["ok"]
 
 
