@@ -374,8 +374,13 @@ class Session:
         return answer
 
     def look(self, questions: dict[str, Any]) -> CommandOutput:
-        with gevent.Timeout(TIMEOUT, TimeoutError):
-            line = self.ask(f"{wire.pack({'questions': questions})}\n")
+        line, channel = "", getattr(self.stdin, "channel", None)
+        try:
+            with gevent.Timeout(TIMEOUT, TimeoutError):
+                line = self.ask(f"{wire.pack({'questions': questions})}\n")
+        except OSError as error:  # the session may have ended alone, or with the whole connection
+            if isinstance(error, TimeoutError) or (channel and not channel.get_transport().is_active()):
+                raise
         return CommandOutput([OutputLine("stdout", line) if line else OutputLine("stderr", remote.step.ENDED)])
 
     def _show_life(self) -> None:
