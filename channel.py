@@ -121,6 +121,12 @@ def _modules() -> str:
     return wire.pack({name: file.read_text(encoding="utf-8") for file, name in names.items()})
 
 
+def prepare() -> None:
+    """What takes time and needs no host."""
+    _modules()
+    bundle()
+
+
 def digests() -> str:
     """What a key that can only converge may start, a line each: see files/usr/local/sbin/ai-admin-converge."""
     modules = json.dumps(wire.unpack(_modules()))  # unpacked: each laptop's zlib packs differently
@@ -495,6 +501,7 @@ def _why(complaints: list[str], name: str) -> str:
     return f"{name} cannot be read: {lines[-1] if lines else 'no answer; run again'}"
 
 
+@cache
 def bundle() -> str:
     """`git describe` of this bundle, or "unknown" where it is not a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--tags"]

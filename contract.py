@@ -341,6 +341,7 @@ def _parser() -> Parser:
     return Parser(Language(tree_sitter_javascript.language()))
 
 
+@cache
 def parse(content: bytes) -> Node:
     return _parser().parse(content).root_node
 

@@ -7,6 +7,7 @@ outside our blocks stays, but for the address in a `proxy_pass` to the API, whic
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import dropwhile
 
 import crossplane
@@ -81,7 +82,7 @@ def desired(now: Configuration, site: Site) -> Change | None:
         if enabled not in routing.parse(files).files():
             include = f"include {ETC}/sites-enabled/*;"
             raise BadInput(f"nginx: nginx.conf does not load {enabled}; put `{include}` into its http block")
-    wanted, lines = _wanted(files, site)
+    wanted, lines = _wanted(tuple(files.items()), site)
     unlinked = enabled in wanted and enabled not in now["links"]
     changed = [file for file, new in wanted.items() if new != loaded.get(file) or (unlinked and file == enabled)]
     if len(changed) > 1:
@@ -127,8 +128,10 @@ def _bare(text: bytes, servers: Sequence[Directive]) -> bytes:
     return b"".join(lines)
 
 
-def _wanted(files: Mapping[str, bytes], site: Site) -> tuple[dict[str, bytes], list[str]]:
+@cache  # asked for by preflight and by the operation
+def _wanted(loaded: tuple[tuple[str, bytes], ...], site: Site) -> tuple[dict[str, bytes], list[str]]:
     """The files that serve the domain, as they must be, and what is new in them. Raises BadInput."""
+    files = dict(loaded)
     servers = [levels[-1] for levels in _serving(files, site)]
     own = {server.file: files[server.file] for server in servers}
     bare = {file: _bare(text, [each for each in servers if each.file == file]) for file, text in own.items()}
@@ -348,8 +351,12 @@ def _closing_line(text: bytes, directive: Directive) -> int:
 
 def _tokens(text: bytes, directive: Directive) -> Iterator[tuple[str, int, bool]]:
     """From the directive on; the one before it may end on the same line. Each with its line, and is it quoted."""
-    tokens = crossplane.lex_string(text.decode(errors="replace"))
-    return dropwhile(lambda each: each[2] or each[0] != directive.name or each[1] < directive.line, tokens)
+    return dropwhile(lambda each: each[2] or each[0] != directive.name or each[1] < directive.line, _lexed(text))
+
+
+@cache
+def _lexed(text: bytes) -> list[tuple[str, int, bool]]:
+    return list(crossplane.lex_string(text.decode(errors="replace")))
 
 
 # --- operations

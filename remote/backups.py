@@ -4,7 +4,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from remote import Failure, dotenv, files, lock
@@ -128,16 +128,40 @@ def old_state(entry: Entry) -> str:
     return f"-> {kept['link']}" if isinstance(kept, dict) else state(kept) if kept else ""
 
 
-def restore(file: str, entry: Entry) -> None:
-    """Put back what `keep` kept. Raises Failure."""
+def restore(file: str, entry: Entry, found: str) -> None:
+    """Put back what `keep` kept, in the place of what had the state `found`.
+
+    Raises Failure, also where somebody else has made another of it just now.
+    """
+
+    def look_again() -> None:
+        if state(file) != found:
+            raise Failure(f"{file} was changed by somebody else just now; run again")
+
     require(entry, file)
     kept = entry["kept"]
     if kept is None:
+        look_again()
         files.remove(file)
     elif isinstance(kept, dict):
-        files.place_symlink(file, kept["link"])
+        files.place_symlink(file, kept["link"], look_again)
     else:
-        files.write_whole(file, files.read(kept) or b"", 0o600, like=kept)
+        files.write_whole(file, files.read(kept) or b"", 0o600, look_again, like=kept)
+
+
+def put_back(file: str, entry: Entry, keep_aside: Callable[[], str]) -> str:
+    """`restore`, when `keep_aside` has kept what is there, and has somebody changed it in between, once more.
+
+    Returns what `keep_aside` returned. Raises Failure.
+    """
+    while True:
+        found, aside = state(file), keep_aside()
+        try:
+            restore(file, entry, found)
+            return aside
+        except Failure:
+            if state(file) == found:
+                raise
 
 
 def set_aside(file: str, entry: Entry, always: bool = False) -> str:

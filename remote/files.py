@@ -144,14 +144,15 @@ def _set_attributes(descriptor: int, like: str, mode: int, owner: Ids | None) ->
             raise
 
 
-def place_symlink(path: str, target: str) -> None:
-    """A symlink at `path`, in one rename, whatever is there."""
+def place_symlink(path: str, target: str, last: Callable[[], None] = lambda: None) -> None:
+    """A symlink at `path`, in one rename, whatever is there. `last` runs when only that is left."""
     new = temporary(path)
     remove(new)
     os.symlink(target, new)
     try:
+        last()
         os.replace(new, path)
-    except OSError:
+    except Exception:
         remove(new)
         raise
     sync(os.path.dirname(path))

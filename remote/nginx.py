@@ -74,12 +74,17 @@ def write_site(deploy: str, *, file: str, content: str, expected: str | None, li
     `expected` and `replaced` are the SHA-256 of what the plan saw at the two. Raises Failure.
     """
     serving = workers()
-    if link and files.sha256(files.read(link)) != replaced:
-        raise Failure(f"{link} was changed by somebody else just now; run again")
+
+    def look() -> None:
+        if files.sha256(files.read(link)) != replaced:
+            raise Failure(f"{link} was changed by somebody else just now; run again")
+
+    if link:
+        look()
     services.replace_file(deploy, "nginx", serving, file, files.content(content), expected, 0o644)
     if link:
         services.before_change("nginx", serving, {link: backups.keep(deploy, link, wrote=f"-> {file}")})
-        files.place_symlink(link, file)
+        files.place_symlink(link, file, look)
     if refused := complaint():
         raise Failure(f"nginx refuses the new site{services.put_back(services.undo('nginx'))}: {refused}")
 

@@ -2,6 +2,7 @@
 them."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from remote import Failure, backups, nginx, pm2, restart, services
 from remote.processes import Process
@@ -26,19 +27,21 @@ def roll_back(deploy: str, *, undo: str, api: Api, keys: Sequence[str]) -> None:
     counting = _counting(api, keys) if of_api else None
     before = nginx.complaint() if of_nginx else ""
     notes = {service: services.load_note(service) for service in ("nginx", services.of(api["app"]))}
+    done: list[str] = []
     try:
-        _put_back(deploy, undo, "nginx", nginx.workers(), of_nginx)
+        _put_back(deploy, undo, "nginx", nginx.workers(), of_nginx, done)
         after = nginx.complaint() if of_nginx else ""
         if after and not before:
             raise Failure(f"nginx refuses the files as they were before deploy {undo}, so nothing was changed: {after}")
-        _put_back(deploy, undo, services.of(api["app"]), pm2.processes(api["app"]), of_api)
+        _put_back(deploy, undo, services.of(api["app"]), pm2.processes(api["app"]), of_api, done)
         if counting is not None:
             restart.run_what_is_on_disk(deploy, api=api, keys=counting, worst=ANY_ANSWER)
     except Exception:
         for file, entry in backups.manifest(deploy).items():
-            if backups.state(file) != backups.old_state(entry):  # a restart that failed has put back what the API reads
-                backups.set_aside(file, entry)
-                backups.restore(file, entry)
+            # A restart that failed has put back what the API reads; and what we have not come to may be somebody's own.
+            now = backups.state(file)
+            if (file in done or now == entry["wrote"]) and now != backups.old_state(entry):
+                backups.put_back(file, entry, partial(backups.set_aside, file, entry))
         for service, note in notes.items():
             services.save_note(service, note)
         raise
@@ -49,14 +52,19 @@ def roll_back(deploy: str, *, undo: str, api: Api, keys: Sequence[str]) -> None:
         nginx.reload(deploy, timeout=api["start_timeout"])
 
 
-def _put_back(deploy: str, undo: str, service: str, processes: Sequence[Process], of_service: Sequence[str]) -> None:
+def _put_back(
+    deploy: str, undo: str, service: str, processes: Sequence[Process], of_service: Sequence[str], done: list[str]
+) -> None:
+    """Adds each file to `done`. Raises Failure."""
     entries = {file: entry for file, entry in backups.manifest(undo).items() if file in of_service}
     if entries:
         states = {file: backups.old_state(entry) for file, entry in entries.items()}
+        found = {file: backups.state(file) for file in entries}
         kept = {file: backups.keep(deploy, file, wrote=states[file], undoes=undo) for file in entries}
         services.before_change(service, processes, kept)
     for file, entry in entries.items():
-        backups.restore(file, entry)
+        backups.restore(file, entry, found[file])
+        done.append(file)
 
 
 def _counting(api: Api, keys: Sequence[str]) -> Sequence[str]:

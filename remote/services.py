@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from remote import Failure, backups, files, lock
@@ -89,14 +90,26 @@ def replace_file(
     """Replace a file that the service reads at its start, and keep the old one. A symlink stays one.
 
     A new one gets `mode` and `owner`.
-    `expected` is the SHA-256 that the plan saw (None: no file). Where it is another now, somebody else is at work:
-    raises Failure, and nothing is written.
+    `expected` is the SHA-256 that the plan saw (None: no file). Where it is another now, or becomes it until only the
+    rename is left, somebody else is at work: raises Failure, and nothing is written.
     """
-    target = os.path.realpath(path)
-    if files.sha256(files.read(target)) != expected:
-        raise Failure(f"{path} was changed by somebody else just now; run again")
+    target, note = os.path.realpath(path), load_note(service)
+
+    def look() -> None:
+        if files.sha256(files.read(target)) != expected:
+            raise Failure(f"{path} was changed by somebody else just now; run again")
+
+    def last() -> None:
+        before_change(service, processes, kept)
+        try:
+            look()
+        except Failure:
+            save_note(service, note)  # else an undo would take what they wrote for ours
+            raise
+
+    look()
     kept = {target: backups.keep(deploy, target, wrote=files.sha256(content) or "")}
-    files.write_whole(target, content, mode, lambda: before_change(service, processes, kept), owner=owner)
+    files.write_whole(target, content, mode, last, owner=owner)
 
 
 def undo(service: str, deploy: str = "") -> list[str]:
@@ -108,19 +121,22 @@ def undo(service: str, deploy: str = "") -> list[str]:
         entry = backups.entry("", found)
         if deploy and entry["deploy"] != deploy:
             continue
-        told = ""
-        if aside := backups.set_aside(file, entry):
-            told = f" (somebody else had changed it since: their text is in {aside})"
-        elif mine not in ("", entry["deploy"]) and (aside := backups.set_aside(file, entry, always=True)):
-            told = f" (what deploy {entry['deploy']} had written is in {aside})"
-        backups.restore(file, entry)
+        undone.append(file + backups.put_back(file, entry, partial(_kept_aside, file, entry, mine)))
         del note["files"][file]
-        undone.append(f"{file}{told}")
     if note["files"]:
         save_note(service, note)
     else:
         files.remove(f"{STATE}/{service}.json")
     return undone
+
+
+def _kept_aside(file: str, entry: Entry, mine: str) -> str:
+    """In words, what is kept of what is there now."""
+    if aside := backups.set_aside(file, entry):
+        return f" (somebody else had changed it since: their text is in {aside})"
+    if mine not in ("", entry["deploy"]) and (aside := backups.set_aside(file, entry, always=True)):
+        return f" (what deploy {entry['deploy']} had written is in {aside})"
+    return ""
 
 
 def settle_outlived(service: str, processes: Sequence[Process], deploy: str) -> None:

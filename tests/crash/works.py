@@ -295,7 +295,7 @@ def has_kept(folder: Path) -> None:
 
 def restore(*_: object) -> None:
     for file, entry in backups.manifest(BEFORE).items():
-        backups.restore(file, entry)
+        backups.restore(file, entry, backups.state(file))
 
 
 def after_start(*_: object) -> None:

@@ -30,14 +30,14 @@ def test_a_file_comes_back_with_its_bytes(file: Path) -> None:
     kept = backups.keep("1", str(file), NEW)
     assert kept == {"deploy": "1", "app": "", "undoes": "", "kept": f"{backups.BACKUPS}/1{file}", "wrote": NEW}
     file.write_bytes(b"new")
-    backups.restore(str(file), kept)
+    backups.restore(str(file), kept, backups.state(str(file)))
     assert file.read_bytes() == b"old \xff\x00"
 
 
 def test_a_restored_file_has_the_mode_of_the_one_it_replaces(file: Path) -> None:
     kept = backups.keep("1", str(file), NEW)
     file.chmod(0o640)
-    backups.restore(str(file), kept)
+    backups.restore(str(file), kept, backups.state(str(file)))
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
 
 
@@ -48,7 +48,7 @@ def test_a_file_that_is_gone_comes_back_as_it_was(file: Path, mode: int) -> None
     os.setxattr(file, "user.acl", b"x")
     kept = backups.keep("1", str(file), NEW)
     file.unlink()
-    backups.restore(str(file), kept)
+    backups.restore(str(file), kept, backups.state(str(file)))
     assert (stat.S_IMODE(file.stat().st_mode), os.getxattr(file, "user.acl")) == (mode, b"x")
 
 
@@ -57,7 +57,7 @@ def test_a_file_that_is_gone_comes_back_for_its_owner(file: Path) -> None:
     os.chown(file, 1234, 567)
     kept = backups.keep("1", str(file), NEW)
     file.unlink()
-    backups.restore(str(file), kept)
+    backups.restore(str(file), kept, backups.state(str(file)))
     assert (file.stat().st_uid, file.stat().st_gid, stat.S_IMODE(file.stat().st_mode)) == (1234, 567, 0o644)
 
 
@@ -72,7 +72,7 @@ def test_a_symlink_comes_back(file: Path, now: str) -> None:
         link.write_bytes(b"new")
     elif now == "another link":
         link.symlink_to("/nowhere")
-    backups.restore(str(link), kept)
+    backups.restore(str(link), kept, backups.state(str(link)))
     assert str(link.readlink()) == "F"
     assert file.read_bytes() == b"old \xff\x00"
 
@@ -84,7 +84,7 @@ def test_a_file_in_the_place_of_a_link_has_its_own_mode(file: Path) -> None:
     copy.chmod(0o600)
     kept = backups.keep("1", str(copy), NEW)
     files.place_symlink(str(copy), str(file))
-    backups.restore(str(copy), kept)
+    backups.restore(str(copy), kept, backups.state(str(copy)))
     assert (copy.is_symlink(), stat.S_IMODE(copy.stat().st_mode), copy.read_bytes()) == (False, 0o600, b"a copy")
 
 
@@ -93,14 +93,14 @@ def test_nothing_comes_back(file: Path) -> None:
     kept = backups.keep("1", str(file), NEW)
     assert kept["kept"] is None
     file.write_bytes(b"new")
-    backups.restore(str(file), kept)
-    backups.restore(str(file), kept)
+    backups.restore(str(file), kept, backups.state(str(file)))
+    backups.restore(str(file), kept, backups.state(str(file)))
     assert not file.exists()
 
 
 def test_a_backup_that_is_gone(file: Path) -> None:
     with pytest.raises(Failure, match=r"/gone is gone, so .*/etc/F cannot be put back"):
-        backups.restore(str(file), {"deploy": "1", "app": "", "undoes": "", "kept": "/gone", "wrote": None})
+        backups.restore(str(file), {"deploy": "1", "app": "", "undoes": "", "kept": "/gone", "wrote": None}, "")
     assert file.read_bytes() == b"old \xff\x00"
 
 
@@ -108,7 +108,7 @@ def test_the_first_state_in_a_deploy_counts(file: Path) -> None:
     first = backups.keep("1", str(file), NEW)
     file.write_bytes(b"between")
     assert backups.keep("1", str(file), NEW) == first
-    backups.restore(str(file), first)
+    backups.restore(str(file), first, backups.state(str(file)))
     assert file.read_bytes() == b"old \xff\x00"
 
 
@@ -134,7 +134,7 @@ def test_a_manifest_of_the_bundle_before(file: Path) -> None:
     assert backups.read(keys=[])["1"][str(file)] == FRESH
     entry = backups.manifest("1")[str(file)]
     assert backups.set_aside(str(file), entry) == ""
-    backups.restore(str(file), entry)
+    backups.restore(str(file), entry, backups.state(str(file)))
     assert file.read_bytes() == b"old \xff\x00"
 
 
@@ -149,11 +149,45 @@ def test_what_somebody_else_wrote_is_set_aside(file: Path) -> None:
     assert backups.read(keys=[])["1"][str(file)]["changed"]
     found = Path(backups.set_aside(str(file), entry))
     assert (found.read_bytes(), stat.S_IMODE(found.stat().st_mode)) == (b"ours and theirs", 0o640)
-    backups.restore(str(file), entry)
+    backups.restore(str(file), entry, backups.state(str(file)))
     assert file.read_bytes() == b"old \xff\x00"
     assert backups.read(keys=[])["1"][str(file)] == {**FRESH, "is_back": True}
     file.unlink()
     assert backups.set_aside(str(file), entry) == ""
+
+
+@pytest.mark.parametrize("what", ["file", "link", "nothing"])
+def test_what_is_another_by_now_is_not_restored(file: Path, what: str) -> None:
+    if what != "file":
+        file.unlink()
+    if what == "link":
+        file.symlink_to("elsewhere")
+    entry = backups.keep("1", str(file), NEW)
+    file.unlink(missing_ok=True)
+    file.write_bytes(b"ours")
+    found = backups.state(str(file))
+    file.write_bytes(b"theirs")
+    with pytest.raises(Failure, match="F was changed by somebody else just now; run again"):
+        backups.restore(str(file), entry, found)
+    assert file.read_bytes() == b"theirs"
+    assert [each.name for each in file.parent.iterdir()] == ["F"]
+
+
+def test_what_somebody_writes_while_theirs_is_set_aside(file: Path) -> None:
+    """It is set aside once more, and all of it is in the copy."""
+    entry = backups.keep("1", str(file), files.sha256(b"ours") or "")
+    file.write_bytes(b"ours and theirs")
+    left = [b"ours and theirs, and more"]
+
+    def keep_aside() -> str:
+        aside = backups.set_aside(str(file), entry)
+        if left:
+            file.write_bytes(left.pop())
+        return aside
+
+    found = Path(backups.put_back(str(file), entry, keep_aside))
+    assert file.read_bytes() == b"old \xff\x00"
+    assert found.read_bytes() == b"ours and theirs, and more"
 
 
 def test_the_keys_that_a_dotenv_loses(file: Path) -> None:
@@ -217,7 +251,7 @@ def test_the_deploy_in_hand_stays_though_the_clock_was_set_back(file: Path) -> N
     backups.keep("00", f"{file}2", NEW)
     assert list(backups.read(keys=[])) == ["00", *(f"{number}" for number in range(11, 10 + backups.KEEP))]
     file.write_bytes(b"new")
-    backups.restore(str(file), kept)
+    backups.restore(str(file), kept, backups.state(str(file)))
     assert file.read_bytes() == b"later"
 
 

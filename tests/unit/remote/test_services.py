@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -269,6 +270,22 @@ def test_replace_file_refuses_what_changed_meanwhile(file: Path, var: Path, expe
     assert file.read_bytes() == b"old"
     assert names(file.parent) == ["F"]
     assert not var.exists()
+
+
+def test_replace_file_looks_again_before_its_rename(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they wrote stays, and is not taken for ours by an undo."""
+    real = services.before_change
+
+    def before_change(*arguments: Any) -> None:
+        real(*arguments)
+        file.write_bytes(b"theirs")
+
+    monkeypatch.setattr(services, "before_change", before_change)
+    with pytest.raises(Failure, match="F was changed by somebody else just now; run again"):
+        services.replace_file("1", "api", [process(1)], str(file), b"new", digest(b"old"), 0o600)
+    assert services.undo("api") == []
+    assert file.read_bytes() == b"theirs"
+    assert not services.is_stale("api", [process(1)], [])
 
 
 def test_a_symlink_stays_one(file: Path) -> None:

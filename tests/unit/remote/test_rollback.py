@@ -1,0 +1,73 @@
+"""All the files of a deploy go back, or none; and what somebody else writes meanwhile stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from remote import Failure, backups, files, nginx, rollback, services
+from remote.readings import Api, Entry
+
+API: Api = {"app": "api", "app_dir": "/app", "port": 1, "packages": [], "start_timeout": 1, "settle_time": 0}
+
+
+@pytest.fixture
+def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Files of nginx that deploy 1 changed from "old" to "new"."""
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    monkeypatch.setattr(nginx, "ETC", str(etc))
+    monkeypatch.setattr(nginx, "complaint", str)
+    monkeypatch.setattr(nginx, "workers", list)
+    monkeypatch.setattr(nginx, "reload", lambda *_, **__: None)
+    for name in "ABC":
+        (etc / name).write_text("old")
+        backups.keep("1", str(etc / name), files.sha256(b"new") or "")
+        (etc / name).write_text("new")
+    return etc
+
+
+def texts(folder: Path) -> list[str]:
+    return [file.read_text() for file in sorted(folder.iterdir())]
+
+
+def roll_back() -> None:
+    rollback.roll_back("2", undo="1", api=API, keys=[])
+
+
+def test_all_go_back(etc: Path) -> None:
+    roll_back()
+    assert texts(etc) == ["old", "old", "old"]
+
+
+def test_what_somebody_writes_meanwhile_stays_and_nothing_goes_back(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their line came when ours was kept, and was in neither the file nor a backup."""
+    real = backups.restore
+
+    def restore(file: str, entry: Entry, found: str) -> None:
+        if file.endswith("B") and entry["deploy"] == "1":
+            (etc / "B").write_text("new, and theirs")
+        real(file, entry, found)
+
+    monkeypatch.setattr(backups, "restore", restore)
+    with pytest.raises(Failure, match="B was changed by somebody else just now; run again"):
+        roll_back()
+    assert texts(etc) == ["new", "new, and theirs", "new"]
+    assert services.load_note("nginx") == {"processes": [], "files": {}}
+
+
+def test_what_fails_after_its_rename_goes_back_too(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder cannot be brought onto the disk: the file is there, and all the others are not."""
+    real, failing = files.sync, [str(etc)]
+
+    def sync(folder: str) -> None:
+        if folder in failing and (etc / "B").read_text() == "old":
+            failing.clear()
+            raise OSError(5, "Input/output error")
+        real(folder)
+
+    monkeypatch.setattr(files, "sync", sync)
+    with pytest.raises(OSError, match="Input/output error"):
+        roll_back()
+    assert texts(etc) == ["new", "new", "new"]
