@@ -6,6 +6,7 @@ cut     the connection is cut when half of the step's input is sent
 sshd    the host's sshd session is killed when all of it is sent, so while the step runs
 pauseN  the step's program on the host stops itself (SIGSTOP) before the Nth of its calls that change a file or start a
         program, and goes on when it is told to; with 0 this client does, before it sends the step
+editN   as pauseN, but no rename counts: between our last look at a file and its rename there are microseconds
 count   nothing; the last line of standard error says how many steps there were
 """
 
@@ -29,17 +30,18 @@ from tests.rehearsal.host import Host
 from tests.resilience.world import sshd_sessions
 
 KIND, STEP = sys.argv[1], int(sys.argv[2])
+NUMBER = KIND.removeprefix("pause").removeprefix("edit") if KIND.startswith(("pause", "edit")) else ""
 # Added to the modules that are sent. Python raises these events before it does what they name (3.10: Audit events).
 PAUSE = """
 import os, signal, sys
-left, own = NUMBER, os.getpid()
+left, own, edit = NUMBER, os.getpid(), EDIT
 def _pause(event, arguments):
     global left
     if os.getpid() != own:  # the waiting room, a child that nobody would wake
         return
     opens = event == "open" and (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
     changes = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.truncate", "subprocess.Popen")
-    if opens or event in changes:
+    if opens or (event in changes and not (edit and event == "os.rename")):
         left -= 1
         if left == 0:
             os.kill(os.getpid(), signal.SIGSTOP)
@@ -77,10 +79,10 @@ class Struck:
         if not self.is_struck:
             self.stdin.write(data)
             return
-        if KIND.startswith("pause") and b" " in data:  # a look of a session changes nothing
+        if NUMBER and b" " in data:  # a look of a session changes nothing
             modules, call = data.split()
             sources = wire.unpack(modules)
-            sources["remote"] += PAUSE.replace("NUMBER", KIND.removeprefix("pause"))
+            sources["remote"] += PAUSE.replace("NUMBER", NUMBER).replace("EDIT", str(KIND.startswith("edit")))
             data = f"{wire.pack(sources)} {call.decode()}\n".encode()
         half = len(data) // 2
         self.stdin.write(data[:half])

@@ -223,7 +223,7 @@ class Tale(World):
         runbook = "rollback.py" if item.what == "rollback" else "deploy.py"
         to_come = [item.strike] if item.strike else []
         ran = self.faulty(
-            f"pause{item.point}",
+            f"{'edit' if item.strike in EDITS and item.point else 'pause'}{item.point}",
             item.step,
             self.environment,
             "-vvv",
@@ -288,8 +288,11 @@ class Tale(World):
         elif name == "tokens refused" and not self.refused:
             self.refused = f"refused{secrets.token_hex(4)}"
             check = f"if (require('fs').readFileSync('.env', 'utf8').includes('{self.refused}')) process.exit(1);"
-            self.host.ssh("sh -eu", input=f'cp -p {INDEX} /root/index.js; sed -i "1i {check}" {INDEX}')
-            self.lasting[name] = partial(self.host.ssh, f"cp -p /root/index.js {INDEX}")
+            script = f'cp -p {INDEX} /root/index.js; sed -i "1i {check}" {INDEX}'
+            if self.host.ssh("sh -eu", input=script, check=False).returncode == 0:
+                self.lasting[name] = partial(self.host.ssh, f"cp -p /root/index.js {INDEX}")
+            else:  # the disk may be full
+                self.refused = ""
         elif name == "clock set back" and name not in self.lasting:
             self.host.ssh("sh -eu", input=CLOCK_BACK)
             self.lasting[name] = partial(self.host.ssh, "rm /usr/local/sbin/python3")
