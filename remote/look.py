@@ -7,8 +7,10 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from remote import files, wire
+from remote import Failure, files, wire
 
+# A key that can only converge may begin a session, which is asked more later: other modules have a `read` too.
+NOUNS = ["backups", "bare", "dotenv", "migration", "nginx", "npm", "pm2", "source"]
 Questions = Mapping[str, Mapping[str, Any]]  # by noun, the arguments of its `read`
 
 
@@ -25,6 +27,8 @@ def look(questions: Questions) -> dict[str, Any]:
 
 def _read(found: dict[str, Any], noun: str, arguments: Mapping[str, Any]) -> None:
     try:
+        if noun not in NOUNS:
+            raise Failure(f"{noun} is no noun")
         found[noun] = importlib.import_module(f"remote.{noun}").read(**arguments)
     except Exception as error:
         found[noun] = {"error": files.why(error)}

@@ -91,7 +91,7 @@ def test_a_look_answers_in_one_line(tmp_path: Path) -> None:
     assert done.stdout.count(b"\n") == 1
     readings = wire.unpack(done.stdout)["readings"]
     assert readings["source"] == {"a.js": None}
-    assert "No module named" in readings["nothing"]["error"]
+    assert readings["nothing"] == {"error": "nothing is no noun"}
 
 
 def test_a_traceback_names_file_line_and_source(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tests.unit.remote.conftest import Start, names
 
 # argv: the folder of it all, and session's arguments as JSON
 DRIVER = """import contextlib, json, os, sys, time, types
-from remote import backups, lock, pm2, services, session, step
+from remote import backups, lock, look, pm2, services, session, step
 folder, held = sys.argv[1], lock.held
 @contextlib.contextmanager
 def pausing(name, wait):
@@ -37,6 +37,7 @@ services.STATE = f"{folder}/var/lib"
 session.AUDIT_SIZE, session.BEAT, step.WAIT = 1000, float(sys.argv[3]), 0.1
 session.require_root = lambda: None
 pm2._running = lambda: [pm2.Owner("root", open(f"{folder}/home").read(), "")]
+look.NOUNS.append("whose")
 sys.modules["remote.whose"] = types.SimpleNamespace(read=lambda: pm2.owner("api").home)
 session.session(**json.loads(sys.argv[2]))
 """
@@ -164,6 +165,21 @@ def test_a_look_finds_anew_whose_pm2_it_is(begin: Begin, tmp_path: Path) -> None
     end(process, told("ok"))
 
 
+def test_it_looks_at_nouns_alone(begin: Begin, tmp_path: Path) -> None:
+    """A key that can only converge may begin one, and is checked no more: the modules have other things to read."""
+    process = begin()
+    line(process)
+    assert process.stdin
+    (tmp_path / "F").write_text("secret")
+    process.stdin.write(f"{wire.pack({'questions': {'files': {'path': f'{tmp_path}/F'}, '../os': {}}})}\n".encode())
+    process.stdin.flush()
+    assert line(process)["readings"] == {
+        "files": {"error": "files is no noun"},
+        "../os": {"error": "../os is no noun"},
+    }
+    end(process, told("ok"))
+
+
 def test_the_notes_of_a_version_before(begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until 2026-11-29 all apps of a host had one, named api; what it says counts still, for whose it is."""
     monkeypatch.setattr(services, "STATE", f"{tmp_path}/var/lib")
@@ -286,13 +302,15 @@ def test_a_client_that_is_silent_is_gone(begin: Begin) -> None:
 
 
 def test_signs_of_life_keep_it(begin: Begin) -> None:
-    process = begin(beat=0.2)
+    beat = 0.5
+    process = begin(beat=beat)
     line(process)
     assert process.stdin
-    for _ in range(2 * MISSED):
+    deadline = time.monotonic() + 1.3 * MISSED * beat  # longer in all than a silence may be
+    while time.monotonic() < deadline:
         process.stdin.write(b"\n")
         process.stdin.flush()
-        time.sleep(0.2)  # twice as long in all as a silence may be
+        time.sleep(0.1)
     end(process, told("ok"))
     assert [entry["result"] for entry in begin.audit()] == ["ok"]
 
