@@ -10,7 +10,7 @@ from typing import Any
 from remote import Failure, files, wire
 
 # A key that can only converge may begin a session, which is asked more later: other modules have a `read` too.
-NOUNS = ["backups", "bare", "dotenv", "migration", "nginx", "npm", "pm2", "source"]
+NOUNS = ["backups", "dotenv", "migration", "nginx", "npm", "pm2", "source"]
 Questions = Mapping[str, Mapping[str, Any]]  # by noun, the arguments of its `read`
 
 

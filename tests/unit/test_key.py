@@ -206,4 +206,4 @@ def test_its_lists_are_those_of_the_bundle() -> None:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and node.attr == "read" and ast.unparse(node).startswith("remote."):
                 nouns.add(ast.unparse(node).split(".")[1])
-    assert (sets["STEPS"], sets["NOUNS"]) == (used, nouns)
+    assert (sets["STEPS"], sets["NOUNS"], {*remote.look.NOUNS}) == (used, nouns, nouns)
