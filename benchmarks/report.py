@@ -113,6 +113,8 @@ class Measured:
         ours, check, verify, ansible, mitogen = (self.seconds("no change", USUAL, name) for name in names)
         cpu = median(run.cpu for run in self.runs["no change", USUAL]["deploy.py"])
         many = self.seconds("many hosts", FLEETS[-1], "deploy.py") / self.seconds("many hosts", 1, "deploy.py")
+        token, its_token = (self.seconds("token arrival", USUAL, name) for name in ("deploy.py", "Ansible"))
+        first, its_first = (self.seconds("first converge", USUAL, name) for name in ("deploy.py", "Ansible"))
         return [
             Target("no change: deploy.py to the quick check", ours / check, 0.9),
             Target("no change: Ansible to deploy.py", ansible / ours, 5, least=True),
@@ -121,6 +123,10 @@ class Measured:
             Target("no change: CPU of the host", self.host_cpu("no change", USUAL, "deploy.py"), 0.18, " s"),
             Target("bin/verify to the quick check", verify / check, 1.5),
             Target("bin/verify: checks", self.checks, 40, "", least=True),
+            Target("token arrival", token, 6.5, " s"),
+            Target("token arrival: Ansible to deploy.py", its_token / token, 2.5, least=True),
+            Target("first converge", first, 11, " s"),
+            Target("first converge: Ansible to deploy.py", its_first / first, 1.7, least=True),
             Target("token arrival without the API's restart to no change", self.without_wait() / ours, 2),
             Target(f"{FLEETS[-1]} hosts to one", many, 4),
             Target(f"{FLEETS[-1]} hosts: memory of the client", self.memory(FLEETS[-1]), 250, " MiB"),
