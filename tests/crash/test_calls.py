@@ -62,7 +62,8 @@ def mode_of_the_umask() -> None:
 
 
 def link_in_two_steps() -> None:
-    def place(path: str, target: str) -> None:
+    def place(path: str, target: str, last: Callable[[], None]) -> None:
+        last()
         files.remove(path)
         Path(path).symlink_to(target)
 
