@@ -112,9 +112,9 @@ def _ended(pid: str) -> bool:
 
 
 def test_the_environment_is_in_no_argument_list() -> None:
-    backend = Backend("here", HERE, environment={"PGPASSWORD": "a secret'"})
-    assert Host(backend).run('printf %s "$PGPASSWORD"').stdout == "a secret'"
-    assert "a secret" not in Host(backend).run("cat /proc/[0-9]*/cmdline").stdout
+    backend = Backend("here", HERE, environment={"PGPASSWORD": "secret-of-this-test'"})
+    assert Host(backend).run('printf %s "$PGPASSWORD"').stdout == "secret-of-this-test'"
+    assert "secret-of-this-test" not in Host(backend).run("cat /proc/[0-9]*/cmdline").stdout
     backend.close()
     assert "PGPASSWORD" not in os.environ
 
