@@ -113,9 +113,11 @@ def _ended(pid: str) -> bool:
 
 def test_the_environment_is_in_no_argument_list() -> None:
     backend = Backend("here", HERE, environment={"PGPASSWORD": "secret-of-this-test'"})
-    assert Host(backend).run('printf %s "$PGPASSWORD"').stdout == "secret-of-this-test'"
-    assert "secret-of-this-test" not in Host(backend).run("cat /proc/[0-9]*/cmdline").stdout
-    backend.close()
+    said = Host(backend).run('printf %s "$PGPASSWORD"').stdout
+    listed = Host(backend).run("cat /proc/[0-9]*/cmdline").stdout
+    backend.close()  # before anything may fail: pytest would wait for its program at the end
+    assert said == "secret-of-this-test'"
+    assert "secret-of-this-test" not in listed
     assert "PGPASSWORD" not in os.environ
 
 
