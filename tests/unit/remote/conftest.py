@@ -15,7 +15,8 @@ from subprocess import PIPE
 import pytest
 
 import channel
-from remote import backups, lock, pm2, services
+from remote import backups, lock, nginx, pm2, rollback, services
+from remote.readings import Api
 from tests.unit.conftest import ROOT
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
@@ -28,6 +29,24 @@ def var(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(backups, "BACKUPS", f"{tmp_path}/var/backups")
     monkeypatch.setattr(lock, "FOLDER", f"{tmp_path}/var/run")
     return tmp_path / "var"
+
+
+@pytest.fixture
+def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """nginx's folder, empty; nginx does not run, and takes what is there."""
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    monkeypatch.setattr(nginx, "ETC", str(etc))
+    monkeypatch.setattr(nginx, "complaint", str)
+    monkeypatch.setattr(nginx, "workers", list)
+    monkeypatch.setattr(nginx, "reload", lambda *_, **__: None)
+    return etc
+
+
+def roll_back() -> None:
+    """Deploy 2 undoes deploy 1, which changed files of nginx alone."""
+    api: Api = {"app": "api", "app_dir": "/app", "port": 1, "packages": [], "start_timeout": 1, "settle_time": 0}
+    rollback.roll_back("2", undo="1", api=api, keys=[])
 
 
 @pytest.fixture

@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 
-from remote import Failure, backups, files, nginx, rollback, services
-from remote.readings import Api
+from remote import Failure, backups, files, services
+from tests.unit.remote import conftest
 
-API: Api = {"app": "api", "app_dir": "/app", "port": 1, "packages": [], "start_timeout": 1, "settle_time": 0}
 EVENTS = ("os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.rename", "open")
 
 
@@ -43,16 +42,9 @@ somebody = Somebody()
 sys.addaudithook(somebody.hear)
 
 
-@pytest.fixture
-def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Deploy 1 has made "new" of F, and no service has loaded it."""
-    etc = tmp_path / "etc"
-    etc.mkdir()
-    monkeypatch.setattr(nginx, "ETC", str(etc))
-    monkeypatch.setattr(nginx, "complaint", str)
-    monkeypatch.setattr(nginx, "workers", list)
-    monkeypatch.setattr(nginx, "reload", lambda *_, **__: None)
-    yield etc
+@pytest.fixture(autouse=True)
+def goes_away() -> Iterator[None]:
+    yield
     somebody.left = 0
 
 
@@ -65,7 +57,7 @@ def undo(_: Path) -> None:
 
 
 def roll_back(_: Path) -> None:
-    rollback.roll_back("2", undo="1", api=API, keys=[])
+    conftest.roll_back()
 
 
 @pytest.mark.parametrize("act", [replace, undo, roll_back])

@@ -6,34 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from remote import Failure, backups, files, nginx, rollback, services
-from remote.readings import Api, Entry
+from remote import Failure, backups, files, services
+from remote.readings import Entry
+from tests.unit.remote.conftest import roll_back
 
-API: Api = {"app": "api", "app_dir": "/app", "port": 1, "packages": [], "start_timeout": 1, "settle_time": 0}
 
-
-@pytest.fixture
-def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(autouse=True)
+def changed(etc: Path) -> None:
     """Files of nginx that deploy 1 changed from "old" to "new"."""
-    etc = tmp_path / "etc"
-    etc.mkdir()
-    monkeypatch.setattr(nginx, "ETC", str(etc))
-    monkeypatch.setattr(nginx, "complaint", str)
-    monkeypatch.setattr(nginx, "workers", list)
-    monkeypatch.setattr(nginx, "reload", lambda *_, **__: None)
     for name in "ABC":
         (etc / name).write_text("old")
         backups.keep("1", str(etc / name), files.sha256(b"new") or "")
         (etc / name).write_text("new")
-    return etc
 
 
 def texts(folder: Path) -> list[str]:
     return [file.read_text() for file in sorted(folder.iterdir())]
-
-
-def roll_back() -> None:
-    rollback.roll_back("2", undo="1", api=API, keys=[])
 
 
 def test_all_go_back(etc: Path) -> None:
