@@ -15,7 +15,7 @@ from tests.rehearsal.host import Host
 from tests.rehearsal.story import EVERYTHING, INVENTORY, ROOT, deploy, tokens
 
 pytestmark = pytest.mark.slow
-BLOCK = re.compile(r"^```python\n# ([\w/.]+)(?:, after: ([^\n]+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```python\n# ([\w/.]+)(?:, (after|in place of): ([^\n]+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def followed(folder: Path) -> list[str]:
@@ -23,16 +23,17 @@ def followed(folder: Path) -> list[str]:
     skipped = shutil.ignore_patterns(".*", "__pycache__", "*.log")
     shutil.copytree(ROOT, folder, ignore=skipped, symlinks=True)
     new = []
-    for name, after, code in BLOCK.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")):
+    for name, how, place, code in BLOCK.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")):
         file = folder / name
-        if not after:
+        if not how:
             assert not file.exists(), name
             new.append(name)
             file.write_text(code, encoding="utf-8")
             continue
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-        [place] = [number for number, line in enumerate(lines) if line.strip().startswith(after)]
-        file.write_text("".join([*lines[: place + 1], code, *lines[place + 1 :]]), encoding="utf-8")
+        [number] = [number for number, line in enumerate(lines) if line.strip().startswith(place)]
+        kept = number + 1 if how == "after" else number
+        file.write_text("".join([*lines[:kept], code, *lines[number + 1 :]]), encoding="utf-8")
     return new
 
 
