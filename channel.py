@@ -372,9 +372,7 @@ class Session:
 
     def ask(self, line: str) -> str:
         """The line that it answers; empty where it has ended."""
-        self.life.kill()  # a sign of life in the middle of the line would cut it
-        self.stdin.write(line.encode())
-        self.stdin.flush()
+        self._send(line)
         answer = _text(self.stdout.readline())
         self.life = gevent.spawn(self._show_life)
         return answer
@@ -397,13 +395,16 @@ class Session:
                 self.stdin.write(b"\n")
                 self.stdin.flush()
 
+    def _send(self, line: str) -> None:
+        self.life.kill()  # a sign of life in the middle of the line would cut it
+        self.stdin.write(line.encode())
+        self.stdin.flush()
+
     def close(self, said: dict[str, Any]) -> list[str]:
         """The host then writes its audit line and lets go of the lock. Returns the files that it has put back."""
         # The lock was another's, the connection is gone, or the host still waits for a step.
-        self.life.kill()
         with suppress(*LOST):
-            self.stdin.write(f"{wire.pack(said)}\n".encode())
-            self.stdin.flush()
+            self._send(f"{wire.pack(said)}\n")
             self.end()
             back: list[str] = wire.unpack(_text(self.stdout.read()).split()[-1])["put_back"]
             return back

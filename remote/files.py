@@ -67,6 +67,12 @@ def sha256(content: bytes | None) -> str | None:
     return None if content is None else hashlib.sha256(content).hexdigest()
 
 
+def require(path: str, digest: str | None) -> None:
+    """Raises Failure where the file is another than the plan saw; `digest` is its SHA-256, None where it had none."""
+    if sha256(read(path)) != digest:
+        raise Failure(f"{path} was changed by somebody else just now; run again")
+
+
 def reason(error: OSError) -> str:
     """As `ENOSPC: No space left on device, /opt/…`."""
     name = errno.errorcode.get(error.errno or 0, type(error).__name__)

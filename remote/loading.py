@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from remote import Failure, files, pm2, services
@@ -61,21 +62,30 @@ def staging(app_dir: str) -> str:
 
 
 def check(app: str, app_dir: str, packages: Sequence[str]) -> None:
-    """Load them all, and write the note that spares the next looks Node. Raises Failure as `require`."""
+    """Load them all, unless all did and no file has changed since, and write the note that spares the next looks Node.
+
+    Raises Failure as `require`.
+    """
     files.remove_tree(staging(app_dir))  # of an install that was killed: a copy of .npmrc may be in it
-    fingerprint = _fingerprint(app, app_dir, packages)
+    note = {"fingerprint": _fingerprint(app, app_dir, packages), "tree": _tree(f"{app_dir}/node_modules")}
+    if note["tree"] and {**note, "causes": dict.fromkeys(packages, "")} == _load_note(app):
+        return
     causes = load(app, app_dir, packages)
     files.make_private_folder(services.STATE)
-    files.write_whole(_note(app), json.dumps({"fingerprint": fingerprint, "causes": causes}).encode(), 0o600)
+    files.write_whole(_note(app), json.dumps({**note, "causes": causes}).encode(), 0o600)
     require(causes)
 
 
 def known(app: str, app_dir: str, packages: Sequence[str]) -> dict[str, str]:
     """As `load`, from the note. Node, a second of CPU, is only asked when something changed since."""
-    note: dict[str, Any] = json.loads(files.read(_note(app)) or b"{}")
+    note = _load_note(app)
     if {*packages} == {*note.get("causes", {})} and note.get("fingerprint") == _fingerprint(app, app_dir, packages):
         return dict(note["causes"])
     return load(app, app_dir, packages)
+
+
+def _load_note(app: str) -> dict[str, Any]:
+    return dict(json.loads(files.read(_note(app)) or b"{}"))
 
 
 def _note(app: str) -> str:
@@ -90,3 +100,21 @@ def _fingerprint(app: str, app_dir: str, packages: Sequence[str]) -> str:
     scopes = [f"{folder}/{name}" for folder in folders for name in files.names(folder) if name.startswith("@")]
     manifests = [f"{modules}/.package-lock.json", *(f"{modules}/{name}/package.json" for name in packages)]
     return services.fingerprint([*node, *folders, *scopes, *manifests])
+
+
+def _tree(modules: str) -> str:
+    """The fingerprint of all that is in it, 50 ms for 5,000 files; empty where a link leads out of it, to what may
+    change too."""
+    root, lines = os.path.realpath(modules), []
+    waiting = [root]
+    with suppress(FileNotFoundError):  # npm may be at work
+        while waiting:
+            for each in os.scandir(waiting.pop()):
+                stat = each.stat(follow_symlinks=False)
+                lines.append((each.path, stat.st_ino, stat.st_size, stat.st_ctime_ns))
+                if each.is_dir(follow_symlinks=False):
+                    waiting.append(each.path)
+                elif each.is_symlink() and not os.path.realpath(each.path).startswith(f"{root}/"):
+                    return ""
+        return files.sha256(files.content(repr(sorted(lines)))) or ""
+    return ""

@@ -5,6 +5,7 @@ import re
 import time
 from contextlib import suppress
 from fnmatch import fnmatch
+from functools import partial
 
 from remote import Failure, backups, files, services
 from remote.processes import Done, Process, identify, run
@@ -74,17 +75,12 @@ def write_site(deploy: str, *, file: str, content: str, expected: str | None, li
     `expected` and `replaced` are the SHA-256 of what the plan saw at the two. Raises Failure.
     """
     serving = workers()
-
-    def look() -> None:
-        if files.sha256(files.read(link)) != replaced:
-            raise Failure(f"{link} was changed by somebody else just now; run again")
-
     if link:
-        look()
+        files.require(link, replaced)
     services.replace_file(deploy, "nginx", serving, file, files.content(content), expected, 0o644)
     if link:
         services.before_change("nginx", serving, {link: backups.keep(deploy, link, wrote=f"-> {file}")})
-        files.place_symlink(link, file, look)
+        files.place_symlink(link, file, partial(files.require, link, replaced))
     if refused := complaint():
         raise Failure(f"nginx refuses the new site{services.put_back(services.undo('nginx'))}: {refused}")
 

@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from types import MappingProxyType
 
 from remote import Failure, dotenv, files, loading, nginx, pm2, services
 from remote.processes import Done, run
@@ -19,7 +18,6 @@ HEALTH = 5  # seconds for an answer
 LINES = 20  # of the app's error log
 HIDDEN = 6  # characters from which on a value of .env is masked in them
 SURE = 1  # seconds of an app that nothing speaks against; by then pm2 (7.0: min_uptime) too takes a start for good
-UNKNOWN: Mapping[str, int] = MappingProxyType({})
 
 
 def restart(deploy: str, *, api: Api, keys: Sequence[str]) -> dict[str, float]:
@@ -187,7 +185,7 @@ def health(port: int, worst: int = 500) -> str:
     return "" if status < worst else f"/health answers {status}"
 
 
-def wait_until_stable(api: Api, room: Door, worst: int = 500, logs: Mapping[str, int] = UNKNOWN) -> None:
+def wait_until_stable(api: Api, room: Door, worst: int = 500, logs: Mapping[str, int] | None = None) -> None:
     """Returns when the app is up: its port answers /health below `worst`, and again when its processes have stayed the
     same for `settle_time`; for SURE where they are the first, and its error logs are still `logs`, as before its start.
 
@@ -231,11 +229,11 @@ def wait_until_stable(api: Api, room: Door, worst: int = 500, logs: Mapping[str,
     raise Failure(cause)
 
 
-def _is_proved(api: Api, seconds: float, ended: int, logs: Mapping[str, int]) -> bool:
+def _is_proved(api: Api, seconds: float, ended: int, logs: Mapping[str, int] | None) -> bool:
     """Has it been up for long enough? An app that is about to end has mostly said so, or has ended before."""
     if seconds >= api["settle_time"]:
         return True
-    return seconds >= SURE and not ended and len(logs) > 0 and pm2.error_logs(api["app"]) == logs
+    return seconds >= SURE and not ended and bool(logs) and pm2.error_logs(api["app"]) == logs
 
 
 def _given_up(api: Api) -> bool:

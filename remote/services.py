@@ -95,19 +95,15 @@ def replace_file(
     """
     target, note = os.path.realpath(path), load_note(service)
 
-    def look() -> None:
-        if files.sha256(files.read(target)) != expected:
-            raise Failure(f"{path} was changed by somebody else just now; run again")
-
     def last() -> None:
         before_change(service, processes, kept)
         try:
-            look()
+            files.require(target, expected)
         except Failure:
             save_note(service, note)  # else an undo would take what they wrote for ours
             raise
 
-    look()
+    files.require(target, expected)
     kept = {target: backups.keep(deploy, target, wrote=files.sha256(content) or "")}
     files.write_whole(target, content, mode, last, owner=owner)
 

@@ -127,15 +127,41 @@ def test_what_may_have_changed_is_asked_again(app: Path, asked: Callable[[], int
     assert asked() == 2
 
 
-def test_a_restart_asks_whatever_the_note_says(app: Path) -> None:
-    package = install(app, "ours")
-    loading.check("api", str(app), ["ours"])
-    with (package / "index.js").open("a") as source:
-        source.write("; require('long')")
-    assert loading.known("api", str(app), ["ours"]) == {"ours": ""}, "the note does not cover all that there is"
-    with pytest.raises(Failure, match="ours does not load"):
+def test_a_restart_asks_when_any_file_has_changed(app: Path, asked: Callable[[], int]) -> None:
+    """For what loaded once need not do so again: what a look takes from the note is of their manifests alone."""
+    package = install(app, "ours", "require('./lib/deep')")
+    (package / "lib").mkdir()
+    (package / "lib/deep.js").touch()
+    for _ in range(2):
         loading.check("api", str(app), ["ours"])
+    assert asked() == 1
+
+    (package / "lib/deep.js").write_text("require('long')")
+    assert loading.known("api", str(app), ["ours"]) == {"ours": ""}, "the note does not cover all that there is"
+    for times in (2, 3):  # and again, as long as one does not load
+        with pytest.raises(Failure, match="ours does not load"):
+            loading.check("api", str(app), ["ours"])
+        assert asked() == times
     assert loading.known("api", str(app), ["ours"]) == {"ours": "Cannot find module 'long'"}
+    assert asked() == 3
+
+
+@pytest.mark.parametrize("is_linked", [True, False], ids=["elsewhere", "inside"])
+def test_what_a_link_leads_to_outside_may_change_unseen(app: Path, asked: Callable[[], int], is_linked: bool) -> None:
+    """A workspace, or `npm link`; pnpm's links stay inside."""
+    package = install(app, "../../elsewhere" if is_linked else ".pnpm/ours")
+    (app / "node_modules/ours").symlink_to(package)
+    for _ in range(2):
+        loading.check("api", str(app), ["ours"])
+    assert asked() == (2 if is_linked else 1)
+
+
+def test_other_packages_are_asked_for(app: Path, asked: Callable[[], int]) -> None:
+    for name in ("one", "two"):
+        install(app, name)
+    for names in (["one"], ["one", "two"], ["two", "one"]):
+        loading.check("api", str(app), names)
+    assert asked() == 2
 
 
 def test_the_note_is_roots(app: Path) -> None:

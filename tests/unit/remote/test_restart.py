@@ -190,7 +190,7 @@ class Door:
         return True
 
 
-def wait_until_stable(door: Door | None = None, logs: Mapping[str, int] = restart.UNKNOWN) -> None:
+def wait_until_stable(door: Door | None = None, logs: Mapping[str, int] | None = None) -> None:
     restart.wait_until_stable(STABLE, cast(RoomDoor, door or Door()), logs=logs)
 
 
