@@ -23,7 +23,19 @@ from types import MappingProxyType
 
 from benchmarks import report
 from benchmarks.places import LIGHT, Place, cpu_of, distances, light_hosts
-from benchmarks.report import CONTESTANTS, CONVERGING, FEW, FLEETS, LINGER, MANY, PEERS, ROUND_TRIPS, USUAL, Run
+from benchmarks.report import (
+    CHANGING,
+    CONTESTANTS,
+    CONVERGING,
+    FEW,
+    FLEETS,
+    LINGER,
+    MANY,
+    PATIENT,
+    ROUND_TRIPS,
+    USUAL,
+    Run,
+)
 from channel import bundle
 from operations import marked
 from tests.rehearsal.host import Host, of_this_run
@@ -35,7 +47,7 @@ ANSIBLE = HERE / "ansible/.venv/bin/ansible-playbook"
 MITOGEN = "lib/python*/site-packages/ansible_mitogen/plugins/strategy"  # in Ansible's .venv
 FIREWALL = "ai_admin_benchmark"  # nothing answers at the relay's port 3000, as through a provider's firewall
 IDLE_SECONDS = 4
-SELDOM = dict.fromkeys(PEERS, FEW)
+SELDOM = dict.fromkeys(CHANGING[1:], FEW)
 
 Tool = Callable[[Place], Run]
 
@@ -106,7 +118,10 @@ class Bench:
         [plugins] = ANSIBLE.parent.parent.glob(MITOGEN)
         return self.ansible(place, {"ANSIBLE_STRATEGY_PLUGINS": str(plugins), "ANSIBLE_STRATEGY": "mitogen_linear"})
 
-    def ansible(self, place: Place, strategy: Mapping[str, str] = MappingProxyType({})) -> Run:
+    def patient(self, place: Place) -> Run:
+        return self.ansible(place, {}, "-e", "sure=5")
+
+    def ansible(self, place: Place, strategy: Mapping[str, str] = MappingProxyType({}), *arguments: str) -> Run:
         with tempfile.TemporaryDirectory(dir=self.scratch) as name:
             common = ["-F", "none", "-o", "ControlMaster=auto", "-o", "ControlPersist=60s", *place.ssh_options]
             environment = {
@@ -118,7 +133,7 @@ class Bench:
             }
             inventory = str(place.folder / "hosts.ini")
             variables = f"@{self.scratch / 'variables.json'}"
-            command = [str(ANSIBLE), "-i", inventory, "-e", variables, str(HERE / "ansible/playbook.yml")]
+            command = [str(ANSIBLE), "-i", inventory, "-e", variables, *arguments, str(HERE / "ansible/playbook.yml")]
             try:
                 return self._run(command, environment)
             finally:
@@ -145,6 +160,11 @@ class Bench:
 
     # --- jobs
 
+    def changing(self, place: Place) -> dict[str, Callable[[], Run]]:
+        """The contestants of a job that changes something."""
+        tools = {**self.tools(), PATIENT: self.patient}
+        return {name: partial(tools[name], place) for name in CHANGING}
+
     def first_converge(self, place: Place) -> None:
         """From the pristine host, with npm's cache warm."""
         cache = self.scratch / "npm"
@@ -157,8 +177,7 @@ class Bench:
             place.host.reset()
             shutil.copytree(cache, place.host.root / "root/.npm", symlinks=True, dirs_exist_ok=True)
 
-        tools = {name: partial(self.tools()[name], place) for name in CONVERGING}
-        self.take_turns("first converge", place.round_trip, tools, pristine, fewer=SELDOM)
+        self.take_turns("first converge", place.round_trip, self.changing(place), pristine, fewer=SELDOM)
 
     def no_change(self, place: Place) -> None:
         contestants = {name: partial(_unchanged, tool, place) for name, tool in self.tools().items()}
@@ -169,7 +188,7 @@ class Bench:
             self.secrets = tokens()
 
         # -vvv: it shows how long the restart took
-        tools = {name: partial(self.tools()[name], place) for name in CONVERGING}
+        tools = self.changing(place)
         tools["deploy.py"] = partial(self.deploy, place, "-vvv")
         self.take_turns("token arrival", place.round_trip, tools, arrive, fewer=SELDOM)
 
