@@ -235,10 +235,16 @@ class Channel:
 
     def end(self, result: str) -> None:
         """The host writes its audit line, puts back what nothing has loaded, and lets go of the lock."""
-        if self.session:
-            for file in self.session.close({"result": result, "changed": self.changed}):
-                self.say([f"put back, as nothing has loaded it yet: {file}"])
-            self.session = None
+        if not self.session:
+            return
+        said = {"result": result, "changed": self.changed}
+        back = self.session.close(said)
+        if back is None and self.deploy:  # it was killed: another one does what is left to do
+            with suppress(*LOST):
+                self._start(resumed=self.deploy)
+                back = self.session.close(said)
+        self.say([f"put back, as nothing has loaded it yet: {file}" for file in back or ()])
+        self.session = None
 
     def _ask(self, takes_lock: bool) -> dict[str, Any]:
         name = self.host.name
@@ -278,10 +284,19 @@ class Channel:
         arguments = {**self.arguments(), "_stdin": message(remote.look.show, questions=self.asked), "_timeout": TIMEOUT}
         return self.host.run_shell_command(PYTHON, print_input=self.host.state.print_fact_input, **arguments)[1]
 
-    def _start(self) -> CommandOutput:
-        """Take the lock and look; the process stays, and with it the lock, until the connection ends."""
-        who, wait = f"{_user()}@{socket.gethostname()}", self.lock_wait
-        begin = message(remote.session.session, who=who, app=self.app, bundle=bundle(), wait=wait, questions=self.asked)
+    def _start(self, resumed: str = "") -> CommandOutput:
+        """Take the lock and look; the process stays, and with it the lock, until the connection ends. Or only take it
+        again, for a deploy whose session was killed."""
+        wait, own = (0, {}) if resumed else (self.lock_wait, self.asked)
+        begin = message(
+            remote.session.session,
+            who=f"{_user()}@{socket.gethostname()}",
+            app=self.app,
+            bundle=bundle(),
+            wait=wait,
+            questions=own,
+            resumed=resumed,
+        )
         arguments = self.arguments()
         extract_control_arguments(arguments)
 
@@ -378,14 +393,18 @@ class Session:
         return answer
 
     def look(self, questions: dict[str, Any]) -> CommandOutput:
-        line, channel = "", getattr(self.stdin, "channel", None)
+        line = ""
         try:
             with gevent.Timeout(TIMEOUT, TimeoutError):
                 line = self.ask(f"{wire.pack({'questions': questions})}\n")
         except OSError as error:  # the session may have ended alone, or with the whole connection
-            if isinstance(error, TimeoutError) or (channel and not channel.get_transport().is_active()):
+            if isinstance(error, TimeoutError) or not self._is_connected():
                 raise
         return CommandOutput([OutputLine("stdout", line) if line else OutputLine("stderr", remote.step.ENDED)])
+
+    def _is_connected(self) -> bool:
+        channel = getattr(self.stdin, "channel", None)
+        return channel is None or bool(channel.get_transport().is_active())
 
     def _show_life(self) -> None:
         """Without it the host ends the deploy: a connection may be dead and not closed, and this laptop asleep."""
@@ -400,15 +419,20 @@ class Session:
         self.stdin.write(line.encode())
         self.stdin.flush()
 
-    def close(self, said: dict[str, Any]) -> list[str]:
-        """The host then writes its audit line and lets go of the lock. Returns the files that it has put back."""
-        # The lock was another's, the connection is gone, or the host still waits for a step.
-        with suppress(*LOST):
-            self._send(f"{wire.pack(said)}\n")
-            self.end()
-            back: list[str] = wire.unpack(_text(self.stdout.read()).split()[-1])["put_back"]
+    def close(self, said: dict[str, Any]) -> list[str] | None:
+        """The host then writes its audit line and lets go of the lock. Returns the files that it has put back; None
+        where it was killed. The lock may be another's, or the host still waits for a step, or nobody hears us: none."""
+        try:
+            with suppress(OSError):  # it may have ended, and have said why
+                self._send(f"{wire.pack(said)}\n")
+                self.end()
+            lines = _text(self.stdout.read()).split()
+        except LOST:
+            return []
+        with suppress(ValueError, KeyError, IndexError):
+            back: list[str] = wire.unpack(lines[-1])["put_back"]
             return back
-        return []
+        return [] if lines or not self._is_connected() else None
 
 
 class _AtTheEnd(BaseStateCallback):

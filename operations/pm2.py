@@ -14,14 +14,18 @@ from remote.readings import Api, Running
 from rules import KEYS
 from settings import BadInput
 
+STATUS = {
+    "suspended": "it is suspended by a signal (SIGSTOP)",
+    "silent": "it does not listen on its port",
+    "unproved": "somebody has just started it on what a deploy wrote, and it may not survive that",
+}
+
 
 def reasons(now: Running, planned: Sequence[str]) -> list[str]:
     """Why the API must be restarted. The plan counts what is still to be written; in the run that is done by now."""
     why = []
-    if now["status"] == "suspended":
-        why.append("it is suspended by a signal (SIGSTOP)")
-    elif now["status"] != "online":
-        why.append(f"pm2 says {now['status']}")
+    if now["status"] != "online":
+        why.append(STATUS.get(now["status"], f"pm2 says {now['status']}"))
     elif now["stale"]:
         why.append("it is older than its files")
     if now["shadowed"]:

@@ -286,15 +286,16 @@ def read(*, api: Api, keys: Sequence[str]) -> Running:
         raise Failure(f"pm2's daemon is suspended by a signal, and would not answer: kill -CONT {daemon}")
     require("node", "npm", "pm2", path=found.path)
     running = processes(app)
-    if running:
-        status = "suspended" if any(is_suspended(process.pid) for process in running) else "online"
-    else:
+    status = "online"
+    if not running:
         status = (known(app, app_dir) or {"status": "unknown"})["status"] if daemon_runs(app) else "no daemon"
-    # asked again: one that has just started may have opened its port in between
     is_serving = serves(app, port)
-    if not is_serving and (other := holder(port)) and not serves(app, port):
-        cause = f"but port {port} is held by {_told(other)}, which is not {app} of {found}"
-        raise Failure(f"pm2 says {status}, {cause}; let that pm2 run it, or correct api_app, api_port or _env PM2_HOME")
+    if not is_serving and (other := holder(port)):
+        is_serving = serves(app, port)  # one that has just started may have opened its port in between
+        if not is_serving:
+            cause = f"but port {port} is held by {_told(other)}, which is not {app} of {found}"
+            remedy = "let that pm2 run it, or correct api_app, api_port or _env PM2_HOME"
+            raise Failure(f"pm2 says {status}, {cause}; {remedy}")
     if is_serving and not reached(port):
         raise Failure(f"{app} listens on ::1 alone, and nginx is to ask 127.0.0.1:{port}: let it listen there too")
     env, is_another = f"{app_dir}/.env", found.ids[0] != os.geteuid()
@@ -317,7 +318,17 @@ def read(*, api: Api, keys: Sequence[str]) -> Running:
         raise Failure(f"{app_dir}/{words[1]} sets {', '.join(own)} for {app}, {NEVER}")
     stale = services.is_stale(services.of(app), running, files_read_at_start(app_dir, api["packages"]))
     how = ending(found.home, app)
-    return {"status": status, "stale": stale, "shadowed": shadowed, "fixed": fixed, "ending": how}
+    doubt = _doubt(app, running, is_serving)
+    return {"status": doubt or status, "stale": stale, "shadowed": shadowed, "fixed": fixed, "ending": how}
+
+
+def _doubt(app: str, running: Sequence[Process], is_serving: bool) -> str:
+    """What speaks against an app that pm2 calls online; see `Running`."""
+    if any(is_suspended(process.pid) for process in running):
+        return "suspended"
+    if services.is_unproved(services.of(app), running):
+        return "unproved"
+    return "" if is_serving else "silent"
 
 
 def _told(pid: str) -> str:

@@ -124,10 +124,11 @@ class Api(TypedDict):
 
 class Running(TypedDict):
     """`status`: pm2's own word (online, errored, stopped, launching), `unknown` for an app that pm2 does not know,
-    `suspended` where a signal holds it, or `no daemon`. `stale`: it does not run, or its oldest process is older than
-    its files. `shadowed`: keys of .env that it ignores, as they are in the process's first environment, which wins
-    (dotenv 17). `fixed`: those that its ecosystem file sets itself. `ending`: how it will end, in words; empty where
-    none runs."""
+    or `no daemon`; and of an app that pm2 calls online: `suspended` where a signal holds it, `silent` where it does not
+    listen on its port, `unproved` where somebody else has just started it on what a deploy wrote. `stale`: it does not
+    run, or its oldest process is older than its files. `shadowed`: keys of .env that it ignores, as they are in the
+    process's first environment, which wins (dotenv 17). `fixed`: those that its ecosystem file sets itself. `ending`:
+    how it will end, in words; empty where none runs."""
 
     status: str
     stale: bool

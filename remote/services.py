@@ -142,11 +142,24 @@ def settle_outlived(service: str, processes: Sequence[Process], deploy: str) -> 
     and the host have been booted.
     """
     note = load_note(service)
-    is_since = bool(processes) and not {process.id for process in processes} & {*note["processes"]}
-    if is_since and time.time() - max(process.started for process in processes) > PROVED:
+    if _is_newer(note, processes) and not is_unproved(service, processes):
         own = {file: each for file, each in note["files"].items() if backups.entry("", each)["deploy"] == deploy}
         if own != note["files"]:
             save_note(service, {**note, "files": own})
+
+
+def _is_newer(note: dict[str, Any], processes: Sequence[Process]) -> bool:
+    return bool(processes) and not {process.id for process in processes} & {*note["processes"]}
+
+
+def is_unproved(service: str, processes: Sequence[Process]) -> bool:
+    """Has somebody else started these on what a deploy wrote, and so short a time ago that they may still end of it?
+
+    Where pm2's daemon dies between a token's writing and its restart, systemd starts the API on it.
+    """
+    note = load_note(service)
+    is_young = bool(processes) and time.time() - max(process.started for process in processes) <= PROVED
+    return bool(note["files"]) and _is_newer(note, processes) and is_young
 
 
 def settle(service: str) -> None:

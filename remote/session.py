@@ -24,16 +24,17 @@ KEY = 5  # seconds for the journal to be searched
 MISSED = 6  # of them, after which it is gone: it sleeps, or the connection is dead and not closed
 
 
-def session(*, who: str, app: str, bundle: str, wait: int, questions: Questions) -> None:
+def session(*, who: str, app: str, bundle: str, wait: int, questions: Questions, resumed: str = "") -> None:
     """Take the lock for a deploy of `app`, look, and stay as long as the client does: it sends `{"questions": …}` for
-    each further look, and at its end `{"result": …, "changed": …}`, which is written down.
+    each further look, and at its end `{"result": …, "changed": …}`, which is written down. `resumed`: the id of the
+    client's deploy, whose session was killed.
 
     Prints a line for each look: `{"deploy": id, "readings": …}`. Or one alone: `{"locked": its holder}` when somebody
     still deploys after `wait` seconds; `{"busy": true}` while a step of a deploy, whose connection was cut, still runs.
 
     A deploy that was cut off or failed may have written what no service has loaded yet, and what none may survive: at
-    some later restart the site would be down. So that is put back, and printed at the end: `{"put_back": files}`; not
-    of an earlier deploy: that may have been loaded since, by a restart that was not ours.
+    some later restart the site would be down. So that is put back, and not what an earlier deploy wrote: that may have
+    been loaded since, by a restart that was not ours. Prints at the end `{"put_back": files}`.
     """
     require_root()
     step.outlive_the_client()
@@ -43,7 +44,8 @@ def session(*, who: str, app: str, bundle: str, wait: int, questions: Questions)
         if mine is None:
             _print({"locked": lock.holder()})
             return
-        deploy = backups.new_deploy(lock.holder().get("deploy", ""))
+        last = lock.holder().get("deploy", "")
+        deploy = resumed if resumed and resumed == last else backups.new_deploy(last)
         holder = {"who": who, "from": address or "this host", "since": began, "deploy": deploy, "app": app}
         os.truncate(mine, 0)
         os.write(mine, json.dumps(holder).encode())
@@ -59,9 +61,10 @@ def session(*, who: str, app: str, bundle: str, wait: int, questions: Questions)
             pm2.owner.cache_clear()  # the app may be another daemon's by now
             _print({"deploy": deploy, "readings": look(said["questions"])})
         with lock.held(lock.STEP, math.inf):  # the step that may still run may be the one that loads
+            put_back: list[str] = []
             if said["result"] != "ok":
-                said["put_back"] = [file for service in services.noted() for file in _undo(service, deploy)]
-                _print({"put_back": said["put_back"]})
+                put_back = said["put_back"] = [file for each in services.noted() for file in _undo(each, deploy)]
+            _print({"put_back": put_back})
             entry = {"at": began, **{name: holder[name] for name in ("deploy", "app", "who", "from")}}
             _audit({**entry, "key": key, "bundle": bundle, **said, "files": list(backups.manifest(deploy))})
             fcntl.flock(mine, fcntl.LOCK_UN)  # before the other, so that a step on its way finds no session

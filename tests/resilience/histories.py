@@ -80,7 +80,7 @@ KILLS = {
 }
 OTHERS = ("second operator", "reboot", "tokens refused", "clock set back")
 EVENTS = (*LASTING, *DAMAGE, *EDITS, *KILLS, *OTHERS)
-OF_A_RUN = ("client dies", "step killed", "connection drops")
+OF_A_RUN = ("client dies", "step killed", "session killed", "connection drops")
 STRIKES = (*OF_A_RUN, *(name for name in EVENTS if not name.startswith("disk") and name != "clock set back"))
 
 
@@ -269,8 +269,7 @@ class Tale(World):
         if name in OF_A_RUN and moment:
             self.strike(name, moment)
         elif name in LASTING and name not in self.lasting:
-            self.host.ssh("sh -eu", input=LASTING[name].plant)
-            self.lasting[name] = partial(self.host.ssh, "sh -eu", input=LASTING[name].fix)
+            self.plant(name)
         elif name in DAMAGE:
             file, script = DAMAGE[name]
             self.host.ssh("sh -eu", input=f"sed -i '{script}' {file}", check=False)  # the disk may be full
@@ -286,19 +285,30 @@ class Tale(World):
             self.host.power_cycle()
             self.lasting.pop("database away", None)
         elif name == "tokens refused" and not self.refused:
-            self.refused = f"refused{secrets.token_hex(4)}"
-            check = f"if (require('fs').readFileSync('.env', 'utf8').includes('{self.refused}')) process.exit(1);"
-            script = f'cp -p {INDEX} /root/index.js; sed -i "1i {check}" {INDEX}'
-            if self.host.ssh("sh -eu", input=script, check=False).returncode == 0:
-                self.lasting[name] = partial(self.host.ssh, f"cp -p /root/index.js {INDEX}")
-            else:  # the disk may be full
-                self.refused = ""
+            self.refuse_tokens()
         elif name == "clock set back" and name not in self.lasting:
             self.host.ssh("sh -eu", input=CLOCK_BACK)
             self.lasting[name] = partial(self.host.ssh, "rm /usr/local/sbin/python3")
 
+    def plant(self, name: str) -> None:
+        fix = partial(self.host.ssh, "sh -eu", input=LASTING[name].fix)
+        if self.host.ssh("sh -eu", input=LASTING[name].plant, check=False).returncode == 0:
+            self.lasting[name] = fix
+        else:  # the disk may be full
+            fix(check=False)
+
+    def refuse_tokens(self) -> None:
+        """From now on new tokens are such as the application does not survive."""
+        self.refused = f"refused{secrets.token_hex(4)}"
+        check = f"if (require('fs').readFileSync('.env', 'utf8').includes('{self.refused}')) process.exit(1);"
+        script = f'cp -p {INDEX} /root/index.js; sed -i "1i {check}" {INDEX}'
+        if self.host.ssh("sh -eu", input=script, check=False).returncode == 0:
+            self.lasting["tokens refused"] = partial(self.host.ssh, f"cp -p /root/index.js {INDEX}")
+        else:  # the disk may be full
+            self.refused = ""
+
     def strike(self, name: str, moment: Moment) -> None:
-        own = {"client dies": {moment.client}, "step killed": {moment.stopped}}
+        own = {"client dies": {moment.client}, "step killed": {moment.stopped}, "session killed": self.session()}
         for pid in own.get(name) or sshd_sessions(self.host) - moment.sessions:
             with suppress(ProcessLookupError):  # one of several connections may have ended by itself
                 os.kill(pid, signal.SIGKILL)
@@ -308,14 +318,16 @@ class Tale(World):
         self.number += 1
         value = secrets.token_hex(8)
         line = f"THEIRS_{value}={CANARY}{value}" if file == ENV else f"{COMMENT[file]} theirs {value}"
-        script = f"sed -i '/>>> ai-admin-deploy/a {line}' {file}" if inside else f"echo '{line}' >> {file}"
+        whole_lines = f'[ -z "$(tail -c 1 {file})" ] || echo >> {file}'
+        appended = f"{whole_lines}; echo '{line}' >> {file}"
+        script = f"sed -i '/>>> ai-admin-deploy/a {line}' {file}" if inside else appended
         done = self.host.ssh("sh -eu", input=script, check=False)
         if done.returncode == 0 and line.encode() in self.read(file):  # the disk may be full, or our block away
             self.theirs[file].add(line.encode())
 
     def mend(self) -> None:
-        for mend in self.lasting.values():
-            mend()
+        for name in sorted(self.lasting, key=lambda name: "disk" not in name):  # else it brings back what was mended
+            self.lasting[name]()
         self.lasting = {}
         self.refused = ""
 

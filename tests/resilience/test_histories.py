@@ -1,4 +1,4 @@
-"""A few histories, and proof that they notice: three things broken on purpose are caught by one."""
+"""A few histories, and proof that they notice: four things broken on purpose are caught by one."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from tests.resilience.histories import History, histories
 
 pytestmark = pytest.mark.slow
 
-COUNT = 7
+COUNT = 5
+# The ways back that a machine's mood decides, so that few drawn ones take them.
+KNOWN = ("tokens refused; token @4.0 session killed", "tokens refused; token @3.0 pm2 killed")
 
 
 def test_a_few_survive_and_heal(tmp_path: Path) -> None:
     drawn = histories(COUNT)
     assert [History.parse(each.name) for each in drawn] == drawn, "what is printed replays it"
-    outcomes = run(drawn, ("fault2", "fault3"), tmp_path / "book.jsonl")
+    cases = [*drawn, *map(History.parse, KNOWN)]
+    outcomes = run(cases, ("fault2", "fault3"), tmp_path / "book.jsonl")
     assert [outcome for outcome in outcomes if outcome.survived or outcome.healed] == []
-    assert len(outcomes) == COUNT
+    assert len(outcomes) == len(cases)
 
 
 @pytest.mark.parametrize(
@@ -41,9 +44,21 @@ def test_a_few_survive_and_heal(tmp_path: Path) -> None:
             "token @2.0 second operator",
             "a second operator's run ended with ",
         ),
+        (
+            "channel.py",
+            "if back is None and self.deploy:",
+            "if not self.deploy:",
+            "tokens refused; token @4.0 session killed",
+            ".env has tokens that the application does not survive",
+        ),
         ("tests/verify/table.py", "return 1", "return 0", "database away; verify", "verify: exit code 0, not [1]"),
     ],
-    ids=["an undo that overwrites what others wrote", "a lock that excludes nobody", "a verification that lies"],
+    ids=[
+        "an undo that overwrites what others wrote",
+        "a lock that excludes nobody",
+        "a killed session",
+        "a verification that lies",
+    ],
 )
 def test_a_mutant_is_caught(  # noqa: PLR0913, PLR0917 -- the mutation, the history and its end
     converged: Host, mutate: Mutate, file: str, old: str, new: str, history: str, problem: str

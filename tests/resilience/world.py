@@ -127,6 +127,10 @@ class World:
         """Does one of them hold, or wait for, one of our locks?"""
         return any(each.startswith(f"{lock.FOLDER}/") for pid in self._programs() for each in _open_files(pid))
 
+    def session(self) -> set[int]:
+        """What holds the deploy's lock; a step only tries it."""
+        return {pid for pid in self._programs() if f"{lock.FOLDER}/{lock.DEPLOY}" in _open_files(pid)}
+
     def _programs(self) -> list[int]:
         return [pid for pid in self.host.processes() if b"# ai-admin-deploy" in _of_process(pid, "cmdline")]
 

@@ -23,6 +23,11 @@ def test_converged_needs_no_restart() -> None:
             {"status": "suspended", "stale": False, "shadowed": [], "fixed": [], "ending": ""},
             ["it is suspended by a signal (SIGSTOP)"],
         ),
+        ({**CONVERGED, "status": "silent"}, ["it does not listen on its port"]),
+        (
+            {**CONVERGED, "status": "unproved"},
+            ["somebody has just started it on what a deploy wrote, and it may not survive that"],
+        ),
         ({"status": "errored", "stale": True, "shadowed": [], "fixed": [], "ending": ""}, ["pm2 says errored"]),
         ({"status": "unknown", "stale": True, "shadowed": [], "fixed": [], "ending": ""}, ["pm2 says unknown"]),
         ({"status": "no daemon", "stale": True, "shadowed": [], "fixed": [], "ending": ""}, ["pm2 says no daemon"]),

@@ -336,6 +336,7 @@ def test_a_port_that_the_app_itself_opens_just_now(app_dir: Path, monkeypatch: p
     answers = [True, False]
     monkeypatch.setattr(pm2, "serves", lambda *_: answers.pop())
     monkeypatch.setattr(pm2, "holder", lambda _: "1")
+    monkeypatch.setattr(pm2, "reached", lambda _: True)
     assert read(app_dir)["status"] == "no daemon"
 
 
@@ -345,7 +346,7 @@ def test_read_a_running_one_without_asking_pm2(start: Start, home: Path, app_dir
     time.sleep(0.02)
     (app_dir / "ecosystem.json").write_text('{"apps": [{"name": "api"}]}')
     assert read(app_dir) == {
-        "status": "online",
+        "status": "silent",
         "stale": False,
         "shadowed": ["JWT_SECRET"],
         "fixed": [],
@@ -356,6 +357,25 @@ def test_read_a_running_one_without_asking_pm2(start: Start, home: Path, app_dir
     (app_dir / "src/api/a.js").write_text("// new")
     assert read(app_dir)["stale"]
     assert not (client.parent / "called").exists()
+
+
+@pytest.mark.usefixtures("client")
+def test_what_speaks_against_one_that_runs(
+    start: Start, home: Path, app_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that dies between a token's writing and its restart: systemd starts the API on it, and it ends of it."""
+    monkeypatch.setattr(services, "STATE", f"{tmp_path}/state")
+    run_app(start, home, "api", "api-0.pid")
+    assert read(app_dir)["status"] == "silent"
+    monkeypatch.setattr(pm2, "serves", lambda *_: True)
+    monkeypatch.setattr(pm2, "reached", lambda _: True)
+    assert read(app_dir)["status"] == "online"
+    for deploy_wrote in (False, True):
+        kept = {"/app/.env": {"deploy": "1", "app": "api", "undoes": "", "kept": None, "wrote": None}}
+        services.save_note(services.of("api"), {"processes": ["before"], "files": kept if deploy_wrote else {}})
+        assert read(app_dir)["status"] == ("unproved" if deploy_wrote else "online")
+    monkeypatch.setattr(services, "PROVED", 0)
+    assert read(app_dir)["status"] == "online"
 
 
 @pytest.mark.usefixtures("client")

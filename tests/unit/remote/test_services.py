@@ -350,6 +350,16 @@ def test_what_has_not_proved_good_is_undone(file: Path, running: list[Process], 
     assert file.read_bytes() == b"old"
 
 
+def test_what_is_unproved(file: Path) -> None:
+    young, old = process(2, time.time() - 5), process(2, time.time() - 3600)
+    assert not services.is_unproved("api", [young]), "nobody wrote anything"
+    left_by("1", file, process(1))
+    assert services.is_unproved("api", [young])
+    assert services.is_unproved("api", [old, young]), "one that is started again and again, of several"
+    for fine in ([], [old], [process(1, time.time())]):  # it does not run, has proved itself, has not read it
+        assert not services.is_unproved("api", fine)
+
+
 def test_what_an_earlier_deploy_had_written_is_kept_where_it_is_undone(file: Path) -> None:
     """It may have made a secret, which is nowhere else."""
     left_by("1", file, process(1))

@@ -64,10 +64,10 @@ class Begin:
         self.start, self.folder = start, folder
 
     def __call__(
-        self, who: str = "anna@laptop", wait: int = 0, connection: str = FROM, beat: float = 20, app: str = "api"
+        self, who: str = "anna@laptop", wait: int = 0, connection: str = FROM, beat: float = 20, **more: str
     ) -> subprocess.Popen[bytes]:
         questions = {"source": {"app_dir": str(self.folder), "paths": ["a.js"], "mention": "x"}}
-        arguments = {"who": who, "app": app, "bundle": "1.0-3-gabc", "wait": wait, "questions": questions}
+        arguments = {"who": who, "app": "api", "bundle": "1.0-3-gabc", "wait": wait, "questions": questions, **more}
         path = f"{self.folder}/bin:{os.environ['PATH']}"
         env = {"PATH": path, **({"SSH_CONNECTION": connection} if connection else {})}
         driver = (sys.executable, "-S", "-c", DRIVER, str(self.folder), json.dumps(arguments), str(beat))
@@ -218,7 +218,7 @@ def test_what_no_service_has_loaded_is_put_back(
     said = process.stdout.read()
     process.wait(20)
     assert env.read_text() == ("A=1\n" if back else "A=2\n")
-    assert said == (f"{wire.pack({'put_back': [str(env)]})}\n".encode() if back else b"")
+    assert wire.unpack(said.decode()) == {"put_back": [str(env)] if back else []}
     assert other.exists(), "a restart that was not ours may have loaded it since"
     (entry,) = begin.audit()
     assert (entry["result"], entry.get("put_back")) == (result, [str(env)] if back else None)
@@ -249,6 +249,31 @@ def test_a_second_one_is_told_who_deploys(begin: Begin) -> None:
     assert "deploy" in line(fourth)  # it has waited
     end(fourth)
     assert [entry["who"] for entry in begin.audit()] == ["a-name-that-is-long@laptop", "boris@laptop", "clara@laptop"]
+
+
+def test_one_that_was_killed_is_resumed(begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its client, for what nothing has loaded must be put back; not after another deploy."""
+    monkeypatch.setattr(services, "STATE", f"{tmp_path}/var/lib")
+    running = [Process(1, "boot/1/1", 0)]
+    for is_last in (True, False):
+        first = begin()
+        deploy = line(first)["deploy"]
+        env = tmp_path / f"env{is_last}"
+        env.write_text("A=1\n")
+        services.replace_file(deploy, "app-api", running, str(env), b"A=2\n", sha256(b"A=1\n"), 0o600)
+        first.kill()
+        first.wait()
+        if not is_last:
+            other = begin("boris@laptop")
+            line(other)
+            end(other, told("ok"))
+
+        again = begin(resumed=deploy)
+        assert (line(again)["deploy"] == deploy) == is_last
+        out, _ = again.communicate(told("failed").encode(), timeout=20)
+        assert wire.unpack(out.decode()) == {"put_back": [str(env)] if is_last else []}
+        assert env.read_text() == ("A=1\n" if is_last else "A=2\n")
+    assert [entry["result"] for entry in begin.audit()] == ["failed", "ok", "failed"]
 
 
 def test_a_session_that_is_killed_lets_go(begin: Begin) -> None:
