@@ -82,6 +82,28 @@ def test_a_suspended_api_is_restarted(host: Host) -> None:
     assert others(apps(host)) == others(before)
 
 
+DEAF = """if (require('fs').existsSync('/var/tmp/deaf')) {
+  require('net').Server.prototype.listen = function () { return this; };
+  setInterval(() => {}, 1000);
+  require('fs').rmSync('/var/tmp/deaf');
+}
+"""
+
+
+def test_an_api_that_does_not_listen_is_restarted(host: Host) -> None:
+    """It is younger than its files, and pm2 calls it online."""
+    index = read(host, INDEX)
+    write(host, INDEX, DEAF.encode() + index)
+    host.ssh(f"touch /var/tmp/deaf && pm2 restart {API}")
+    until(60, "it to be deaf", lambda: not (host.root / "var/tmp/deaf").exists())
+    try:
+        done = converge(host)
+        assert done.changed == RESTART and "it does not listen on its port" in done.output, done.output
+    finally:
+        write(host, INDEX, index)
+    converge(host)
+
+
 def test_what_the_ecosystem_file_starts_may_not_stay_up(host: Host) -> None:
     """A key in pm2's record makes it start the API anew, which runs from another file than it was started with: so it
     comes back as it was, and says so."""
