@@ -99,8 +99,9 @@ class Measured:
     def seconds(self, job: str, parameter: int, name: str) -> float:
         return median(run.seconds for run in self.runs[job, parameter][name])
 
-    def ratio(self, job: str, name: str) -> float:
-        return self.seconds(job, USUAL, name) / self.seconds(job, USUAL, "deploy.py")
+    def ratio(self, job: str, name: str, parameter: int = USUAL) -> float:
+        """How many times as long as deploy.py it takes."""
+        return self.seconds(job, parameter, name) / self.seconds(job, parameter, "deploy.py")
 
     def spread(self, job: str, parameter: int, name: str) -> str:
         """The median, and the fastest and the slowest."""
@@ -191,7 +192,7 @@ Ansible's playbook changes nothing on a host that deploy.py made (all are checke
 
 Token arrival holds the API's restart and the wait until it has proved stable (by far the most of it: pm2's 1.6 s to end
 the old process, its start, and 1 s, or 5 s of `settle_time` where it wrote to its error log; the handler of Ansible's
-playbook has the same rule, but for the last column, where it always waits 5 s).
+playbook has the same rule, but where it always waits 5 s).
 Without it deploy.py takes {self.without_wait():.2f} s.
 First converge: from the pristine rehearsal host, npm's cache warm. In both jobs each Ansible was run {min(FEW, times)}
 times.
@@ -210,8 +211,7 @@ behind them (the application, nginx, PostgreSQL) is one rehearsal host's, on the
 """
 
     def _against_peers(self, job: str, parameter: int, names: tuple[str, ...] = CONVERGING) -> list[str]:
-        ours = self.seconds(job, parameter, "deploy.py")
-        ratios = [f"{self.seconds(job, parameter, name) / ours:.1f}" for name in names[1:]]
+        ratios = [f"{self.ratio(job, name, parameter):.1f}" for name in names[1:]]
         return [*(self.spread(job, parameter, name) for name in names), *ratios]
 
     def _costs(self, hosts: int) -> list[str]:
