@@ -244,6 +244,9 @@ class Channel:
                 self._start(resumed=self.deploy)
                 back = self.session.close(said)
         self.say([f"put back, as nothing has loaded it yet: {file}" for file in back or ()])
+        if back and result == "ok":
+            self.host.log_styled(f"{remote.step.ENDED}", fg="red", log_func=logger.error)
+            self.host.state.failed_hosts.add(self.host)
         self.session = None
 
     def _ask(self, takes_lock: bool) -> dict[str, Any]:

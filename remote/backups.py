@@ -115,6 +115,19 @@ def remove_left_overs() -> None:
             files.remove(files.temporary(file))
 
 
+def forget_what_is_back(deploy: str) -> None:
+    """Of a deploy that came to nothing: its files that are as they were before it are none that it changed.
+
+    Else the default rollback would take it for the last that is in force, once somebody has edited one of them.
+    """
+    known = manifest(deploy)
+    changed = {file: each for file, each in known.items() if state(file) != old_state(each)}
+    if changed != known:
+        for file in known:
+            files.remove(files.temporary(file))
+        files.write_whole(f"{BACKUPS}/{deploy}/manifest.json", json.dumps(changed).encode(), 0o600)
+
+
 def require(entry: Entry, file: str) -> None:
     """Raises Failure where `restore` would."""
     kept = entry["kept"]
@@ -170,7 +183,10 @@ def set_aside(file: str, entry: Entry, always: bool = False) -> str:
     ours = () if always else (entry["wrote"],)
     if entry["wrote"] is None or state(file) in ("", *ours, old_state(entry)):
         return ""
-    found = f"{BACKUPS}/{entry['deploy']}{file}.found"
+    found, number, theirs = f"{BACKUPS}/{entry['deploy']}{file}.found", 1, files.read(file) or b""
+    while files.read(found) not in (None, theirs):  # of an earlier time
+        number += 1
+        found = f"{BACKUPS}/{entry['deploy']}{file}.found.{number}"
     files.make_private_folder(os.path.dirname(found))
-    files.write_whole(found, files.read(file) or b"", 0o600, like=file)
+    files.write_whole(found, theirs, 0o600, like=file)
     return found

@@ -109,12 +109,13 @@ def _tree(modules: str) -> str:
     waiting = [root]
     with suppress(FileNotFoundError):  # npm may be at work
         while waiting:
-            for each in os.scandir(waiting.pop()):
-                stat = each.stat(follow_symlinks=False)
-                lines.append((each.path, stat.st_ino, stat.st_size, stat.st_ctime_ns))
-                if each.is_dir(follow_symlinks=False):
-                    waiting.append(each.path)
-                elif each.is_symlink() and not os.path.realpath(each.path).startswith(f"{root}/"):
-                    return ""
+            with os.scandir(waiting.pop()) as folder:
+                for each in folder:
+                    stat = each.stat(follow_symlinks=False)
+                    lines.append((each.path, stat.st_ino, stat.st_size, stat.st_ctime_ns))
+                    if each.is_dir(follow_symlinks=False):
+                        waiting.append(each.path)
+                    elif each.is_symlink() and not os.path.realpath(each.path).startswith(f"{root}/"):
+                        return ""
         return files.sha256(files.content(repr(sorted(lines)))) or ""
     return ""

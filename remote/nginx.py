@@ -79,8 +79,13 @@ def write_site(deploy: str, *, file: str, content: str, expected: str | None, li
         files.require(link, replaced)
     services.replace_file(deploy, "nginx", serving, file, files.content(content), expected, 0o644)
     if link:
-        services.before_change("nginx", serving, {link: backups.keep(deploy, link, wrote=f"-> {file}")})
-        files.place_symlink(link, file, partial(files.require, link, replaced))
+        note, kept = services.load_note("nginx"), backups.keep(deploy, link, wrote=f"-> {file}")
+        services.before_change("nginx", serving, {link: kept})
+        try:
+            files.place_symlink(link, file, partial(files.require, link, replaced))
+        except Failure:
+            services.save_note("nginx", note)  # else an undo would take what they wrote for ours
+            raise
     if refused := complaint():
         raise Failure(f"nginx refuses the new site{services.put_back(services.undo('nginx'))}: {refused}")
 

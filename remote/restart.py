@@ -23,10 +23,10 @@ SURE = 1  # seconds of an app that nothing speaks against; by then pm2 (7.0: min
 def restart(deploy: str, *, api: Api, keys: Sequence[str]) -> dict[str, float]:
     """As `run_what_is_on_disk`. Raises Failure too where it runs, and some of `keys` stay hidden from it."""
     was_hidden = pm2.hidden(api["app"], api["app_dir"], keys)
-    seconds = run_what_is_on_disk(deploy, api=api, keys=keys)
+    seconds = run_what_is_on_disk(api=api, keys=keys)
     hidden = pm2.hidden(api["app"], api["app_dir"], keys)
     if hidden and not was_hidden:  # by pm2's record of an app that did not run
-        seconds = run_what_is_on_disk(deploy, api=api, keys=keys)
+        seconds = run_what_is_on_disk(api=api, keys=keys)
         hidden = pm2.hidden(api["app"], api["app_dir"], keys)
     if hidden:  # in cluster mode a worker inherits from its daemon
         raise Failure(
@@ -36,7 +36,7 @@ def restart(deploy: str, *, api: Api, keys: Sequence[str]) -> dict[str, float]:
     return {"restart_seconds": seconds}  # for bin/bench
 
 
-def run_what_is_on_disk(deploy: str, *, api: Api, keys: Sequence[str], worst: int = 500) -> float:
+def run_what_is_on_disk(*, api: Api, keys: Sequence[str], worst: int = 500) -> float:
     """Restart it, or start it when pm2 does not know it; returns the seconds until it had proved stable.
 
     It must see those `keys` of its .env as they are there by now; /health must answer below `worst` (an HTTP status).
@@ -47,8 +47,6 @@ def run_what_is_on_disk(deploy: str, *, api: Api, keys: Sequence[str], worst: in
         loading.check(api["app"], api["app_dir"], api["packages"])
     except Failure as error:
         raise Failure(f"{api['app']} is not restarted, for it would not come up: {error}") from None
-    if pm2.serves(api["app"], api["port"]):
-        services.settle_outlived(services.of(api["app"]), pm2.processes(api["app"]), deploy)
     # who came first waits while it ends, for a start that fails, and for the old files' own
     longest = pm2.kill_timeout(pm2.owner(api["app"]).home, api["app"]) + api["settle_time"] + 2 * api["start_timeout"]
     with open_room(api["port"], longest) as room, _others_stay_saved(api):
@@ -136,13 +134,12 @@ def _start(api: Api, words: Sequence[str], seemed_known: bool) -> bool:
 def _recover(api: Api, room: Door, cause: str, worst: int, replaced: bool) -> str:
     """The files go back first, and the API is restarted on them; where pm2's own record of it was `replaced`, from that
     one. Returns the message; nothing in it stops that."""
-    hidden, undone, after, known = [*dotenv.load(f"{api['app_dir']}/.env").values()], [], "", {}
-    try:
-        undone = services.undo(services.of(api["app"]))
-        hidden += dotenv.load(f"{api['app_dir']}/.env").values()
-    except (Failure, OSError) as error:
-        after = f"\nand what it had not run yet could not be put back: {error}"
+    env, hidden, after, known = f"{api['app_dir']}/.env", list[str](), "", {}
     with suppress(Exception):  # a report never stops a recovery
+        hidden += dotenv.load(env).values()
+    undone = services.undo(services.of(api["app"]))
+    with suppress(Exception):
+        hidden += dotenv.load(env).values()
         _start_daemon(api)
         known = pm2.known(api["app"], api["app_dir"]) or {}
     log = known.get("pm_err_log_path", "")

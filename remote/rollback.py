@@ -1,10 +1,12 @@
 """Roll back: the files that one deploy changed become what they were before it, all or none, and nginx and the API run
 them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from typing import Any
 
-from remote import Failure, backups, nginx, pm2, restart, services
+from remote import Failure, backups, files, nginx, pm2, restart, services
 from remote.processes import Process
 from remote.readings import Api
 
@@ -35,16 +37,10 @@ def roll_back(deploy: str, *, undo: str, api: Api, keys: Sequence[str]) -> None:
             raise Failure(f"nginx refuses the files as they were before deploy {undo}, so nothing was changed: {after}")
         _put_back(deploy, undo, services.of(api["app"]), pm2.processes(api["app"]), of_api, done)
         if counting is not None:
-            restart.run_what_is_on_disk(deploy, api=api, keys=counting, worst=ANY_ANSWER)
-    except Exception:
-        for file, entry in backups.manifest(deploy).items():
-            # A restart that failed has put back what the API reads; and what we have not come to may be somebody's own.
-            now = backups.state(file)
-            if (file in done or now == entry["wrote"]) and now != backups.old_state(entry):
-                backups.put_back(file, entry, partial(backups.set_aside, file, entry))
-        for service, note in notes.items():
-            services.save_note(service, note)
-        raise
+            restart.run_what_is_on_disk(api=api, keys=counting, worst=ANY_ANSWER)
+    except Exception as error:
+        told = _take_back(deploy, done, notes)
+        raise Failure("; ".join([files.why(error), *told])) from None
     services.settle("nginx")  # else the session would put the files back once more
     if after:
         raise Failure(f"the files are back, but nginx refuses its configuration as before, so it runs the old: {after}")
@@ -65,6 +61,25 @@ def _put_back(
     for file, entry in entries.items():
         backups.restore(file, entry, found[file])
         done.append(file)
+
+
+def _take_back(deploy: str, done: Sequence[str], notes: Mapping[str, Any]) -> list[str]:
+    """What the rollback has written, but for what a restart that failed has put back already; what we have not come to
+    may be somebody's own. Returns what there is to tell of it."""
+    written = {file for service in notes for file in services.load_note(service)["files"]}
+    told = []
+    for file, entry in backups.manifest(deploy).items():
+        now = backups.state(file)
+        if file in written and (file in done or now == entry["wrote"]) and now != backups.old_state(entry):
+            try:
+                if aside := backups.put_back(file, entry, partial(backups.set_aside, file, entry)):
+                    told.append(f"what somebody else has made of {file} meanwhile is in {aside}")
+            except (Failure, OSError) as error:
+                told.append(f"{file} could not be put back: {files.why(error)}")
+    with suppress(Failure, OSError):  # the disk is full: what is back can be put back once more
+        for service, note in notes.items():
+            services.save_note(service, note)
+    return told
 
 
 def _counting(api: Api, keys: Sequence[str]) -> Sequence[str]:

@@ -58,11 +58,13 @@ def is_stale(service: str, processes: Sequence[Process], paths: Sequence[str]) -
 
 
 def before_change(service: str, processes: Sequence[Process], kept: dict[str, Entry]) -> None:
-    """These processes run what was there before the change; `kept` are the backups of the files that change."""
+    """These processes run what was there before the change; `kept` are the backups of the files that change. What was
+    written before them, and has not proved good, keeps its own."""
+    settle_outlived(service, processes)
     ids = [process.id for process in processes]
     old = load_note(service)
-    if not ids or set(ids) & set(old["processes"]):  # nothing was restarted since
-        ids = old["processes"] or ids
+    if old["files"] or not ids or set(ids) & set(old["processes"]):  # or nothing was restarted since
+        ids = list(dict.fromkeys([*old["processes"], *ids]))
         earlier = {file: backups.entry("", found) for file, found in old["files"].items()}
         for file, entry in kept.items():
             earlier[file] = {**entry, "kept": earlier.get(file, entry)["kept"]}
@@ -111,18 +113,20 @@ def replace_file(
 def undo(service: str, deploy: str = "") -> list[str]:
     """The files that the service has not run yet become what they were; with `deploy` only those that it wrote. Returns
     their names, for `put_back`: each with the place where it left what somebody else had made of the file meanwhile, or
-    an earlier deploy, which may have made a secret that is nowhere else."""
+    an earlier deploy, which may have made a secret that is nowhere else. One that cannot go back, as on a full disk, is
+    named with the reason, and keeps none of the others from it."""
     undone, note, mine = [], load_note(service), lock.holder().get("deploy", "")
     for file, found in list(note["files"].items()):
         entry = backups.entry("", found)
         if deploy and entry["deploy"] != deploy:
             continue
-        undone.append(file + backups.put_back(file, entry, partial(_kept_aside, file, entry, mine)))
-        del note["files"][file]
-    if note["files"]:
-        save_note(service, note)
-    else:
-        files.remove(f"{STATE}/{service}.json")
+        try:
+            undone.append(file + backups.put_back(file, entry, partial(_kept_aside, file, entry, mine)))
+            del note["files"][file]
+        except (Failure, OSError) as error:
+            undone.append(f"not {file}: {files.why(error)}")
+    with suppress(Failure, OSError):  # the disk is full: to put back once more what is back does no harm
+        save_note(service, note) if note["files"] else files.remove(f"{STATE}/{service}.json")
     return undone
 
 
@@ -135,21 +139,24 @@ def _kept_aside(file: str, entry: Entry, mine: str) -> str:
     return ""
 
 
-def settle_outlived(service: str, processes: Sequence[Process], deploy: str) -> None:
-    """What an earlier deploy than `deploy` wrote stays, where processes that were started since, by whomever, run it.
+def settle_outlived(service: str, processes: Sequence[Process]) -> None:
+    """What an earlier deploy wrote stays, where processes that were started since, by whomever, have proved it good.
 
     Else a later failure would put back what was there weeks ago: that deploy may have been killed before its restart,
     and the host have been booted.
     """
-    note = load_note(service)
-    if _is_newer(note, processes) and not is_unproved(service, processes):
-        own = {file: each for file, each in note["files"].items() if backups.entry("", each)["deploy"] == deploy}
+    note, mine = load_note(service), lock.holder().get("deploy", "")
+    if (_run_for(note, processes) or 0) > PROVED:
+        own = {file: each for file, each in note["files"].items() if backups.entry("", each)["deploy"] == mine}
         if own != note["files"]:
             save_note(service, {**note, "files": own})
 
 
-def _is_newer(note: dict[str, Any], processes: Sequence[Process]) -> bool:
-    return bool(processes) and not {process.id for process in processes} & {*note["processes"]}
+def _run_for(note: dict[str, Any], processes: Sequence[Process]) -> float | None:
+    """Seconds that the youngest of these has run what was written; None where not all were started since."""
+    if not processes or {process.id for process in processes} & {*note["processes"]}:
+        return None
+    return time.time() - max(process.started for process in processes)
 
 
 def is_unproved(service: str, processes: Sequence[Process]) -> bool:
@@ -158,8 +165,8 @@ def is_unproved(service: str, processes: Sequence[Process]) -> bool:
     Where pm2's daemon dies between a token's writing and its restart, systemd starts the API on it.
     """
     note = load_note(service)
-    is_young = bool(processes) and time.time() - max(process.started for process in processes) <= PROVED
-    return bool(note["files"]) and _is_newer(note, processes) and is_young
+    seconds = _run_for(note, processes)
+    return bool(note["files"]) and seconds is not None and seconds <= PROVED
 
 
 def settle(service: str) -> None:

@@ -10,10 +10,11 @@ import os
 import re
 import select
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from remote import Failure, backups, files, lock, pm2, services, step, wire
+from remote import Failure, backups, lock, nginx, pm2, services, step, wire
 from remote.look import Questions, look, require_root
 from remote.processes import run, variable
 
@@ -55,18 +56,21 @@ def session(*, who: str, app: str, bundle: str, wait: int, questions: Questions,
                 return
             backups.remove_left_overs()
             services.take_over(app)
-        _print({"deploy": deploy, "readings": look(questions)})
+        readings = look(questions)
+        _settle(app, readings)
+        _print({"deploy": deploy, "readings": readings})
         key = _key(address, port) if port else None  # now: at the end the client would wait for it
         while "questions" in (said := _heard()):
             pm2.owner.cache_clear()  # the app may be another daemon's by now
             _print({"deploy": deploy, "readings": look(said["questions"])})
         with lock.held(lock.STEP, math.inf):  # the step that may still run may be the one that loads
-            put_back: list[str] = []
-            if said["result"] != "ok":
-                put_back = said["put_back"] = [file for each in services.noted() for file in _undo(each, deploy)]
-            _print({"put_back": put_back})
+            changed = list(backups.manifest(deploy))
+            if said["result"] == "ok":
+                _print({"put_back": []})
+            else:
+                said["put_back"] = _give_up(deploy)
             entry = {"at": began, **{name: holder[name] for name in ("deploy", "app", "who", "from")}}
-            _audit({**entry, "key": key, "bundle": bundle, **said, "files": list(backups.manifest(deploy))})
+            _audit({**entry, "key": key, "bundle": bundle, **said, "files": changed})
             fcntl.flock(mine, fcntl.LOCK_UN)  # before the other, so that a step on its way finds no session
 
 
@@ -86,11 +90,35 @@ def _heard() -> dict[str, Any]:
     return {"result": "cut off", "changed": []}
 
 
-def _undo(service: str, deploy: str) -> list[str]:
-    try:
-        return services.undo(service, deploy)
-    except (Failure, OSError) as error:
-        return [f"nothing more of {service.removeprefix('app-')}: {files.why(error)}"]
+def _settle(app: str, readings: Mapping[str, Any]) -> None:
+    """What an earlier deploy wrote, and the service has run well for a while, is not for a later failure to undo."""
+    with suppress(Failure, OSError):
+        if readings.get("nginx", {}).get("running"):
+            services.settle_outlived("nginx", nginx.workers())
+        if readings.get("pm2", {}).get("status") == "online":
+            services.settle_outlived(services.of(app), pm2.processes(app))
+
+
+def _give_up(deploy: str) -> list[str]:
+    """Put back what nothing has loaded, say so, and return it."""
+    notes = {service: services.load_note(service) for service in services.noted()}
+    put_back = {service: services.undo(service, deploy) for service in notes}
+    said = [file for each in put_back.values() for file in each]
+    _print({"put_back": said})
+    for service, note in notes.items():
+        if put_back[service] and service != "nginx":
+            _restart(service.removeprefix("app-"), {*note["processes"]})
+    with suppress(Failure, OSError):  # the disk may be full
+        backups.forget_what_is_back(deploy)
+    return said
+
+
+def _restart(app: str, ran: set[str]) -> None:
+    """Where somebody else has started it on what was put back since, as systemd does when pm2's daemon dies: it may
+    hang of that. (One that ends of it pm2 7.0 starts for ever.) `ran` are the processes of before."""
+    with suppress(Failure, OSError):
+        if {process.id for process in pm2.processes(app)} - ran and pm2.daemon_runs(app):
+            pm2.command(app, "/", "restart", app)
 
 
 def _print(answer: dict[str, Any]) -> None:

@@ -142,7 +142,7 @@ def test_what_nginx_refused_before_is_no_reason(leak_host: Host) -> None:
 
 
 def test_the_last_is_the_last_that_is_in_force(leak_host: Host) -> None:
-    """A deploy that failed was put back, and its backups stay: to undo it would change nothing."""
+    """A deploy that failed was put back: to undo it would change nothing, but for what somebody has written since."""
     assert deploy(leak_host, *FAST, environment=tokens()).code == 0
     leak_host.ssh("echo 'process.exit(1);' >> /opt/ai-admin/src/config.js")
     try:
@@ -153,6 +153,10 @@ def test_the_last_is_the_last_that_is_in_force(leak_host: Host) -> None:
     plan = deploy(leak_host, "--dry", runbook=ROLLBACK)
     assert f"rollback of deploy {deploys[-2]}:" in plan.output
     assert "somebody else" not in plan.output
+    leak_host.ssh("echo THEIRS=1 >> /opt/ai-admin/.env")
+    plan = deploy(leak_host, "--dry", runbook=ROLLBACK)
+    assert f"rollback of deploy {deploys[-2]}:" in plan.output
+    assert "somebody else has changed it since: their text goes to the backups of this rollback" in plan.output
     assert deploy(leak_host, *FAST).code == 0
 
 

@@ -47,14 +47,16 @@ LATER = "pm2.current(name='API restart', api=settings.api)\n"
 
 
 @contextmanager
-def deploying(host: Host, environment: dict[str, str], beat: int = session.BEAT) -> Iterator[subprocess.Popen[str]]:
+def deploying(
+    host: Host, environment: dict[str, str], beat: int = session.BEAT, later: str = LATER
+) -> Iterator[subprocess.Popen[str]]:
     """Another operator's deploy, which has written `.env` and goes no further: it holds the lock until the block ends.
 
-    `beat`: seconds between the client's signs of life.
+    `beat`: seconds between the client's signs of life. `later`: the operations to come.
     """
     pyinfra = str(Path(sys.executable).with_name("pyinfra"))
     command = [pyinfra, INVENTORY, "deploy.py", "--limit", host.name, "-y", *FAST]
-    with copy_of_repository(ROOT, None, only("Secrets in .env") + WAIT + LATER) as folder:
+    with copy_of_repository(ROOT, None, only("Secrets in .env") + WAIT + later) as folder:
         (folder / "remote").unlink()
         shutil.copytree(ROOT / "remote", folder / "remote")
         text = (folder / "remote/session.py").read_text()
@@ -122,6 +124,48 @@ def test_a_laptop_that_sleeps_is_as_a_dead_one(leak_host: Host) -> None:
         said = client.communicate(timeout=PATIENCE)[0]
         assert client.returncode == 1
         assert "the host has ended this deploy, for it heard nothing from here any more; run again" in said
+    assert deploy(leak_host, *FAST).code == 0
+
+
+def test_it_is_told_though_no_look_comes_any_more(leak_host: Host) -> None:
+    """Of a deploy that writes secrets alone, say: all that it was asked is done, and is back as it was."""
+    before = leak_host.ssh(SECRETS).stdout
+    with deploying(leak_host, tokens(), beat=2, later="") as client:
+        client.send_signal(signal.SIGSTOP)
+        until(PATIENCE, "the old .env", lambda: leak_host.ssh(SECRETS).stdout == before)
+        until(PATIENCE, "the line", lambda: audit(leak_host)[-1]["result"] == "cut off")
+        leak_host.ssh("touch /run/go")
+        client.send_signal(signal.SIGCONT)
+        said = client.communicate(timeout=PATIENCE)[0]
+        assert client.returncode == 1
+        assert "put back, as nothing has loaded it yet: /opt/ai-admin/.env" in said
+        assert "the host has ended this deploy, for it heard nothing from here any more; run again" in said
+        assert "failed: its red lines above say why" in said
+
+
+HANG = r"""cp -p /opt/ai-admin/src/index.js /root/index.js
+check="if (require('fs').readFileSync('.env', 'utf8').includes('$1')) return setInterval(() => {}, 1e9);"
+sed -i "1i $check" /opt/ai-admin/src/index.js
+"""
+OTHER = 'test "$(cat /root/.pm2/pids/ai-admin-api-*.pid)" != {}'
+
+
+def test_what_systemd_started_on_what_is_put_back_is_restarted(leak_host: Host) -> None:
+    """pm2's daemon dies after a token was written that the API does not survive; then so does the client."""
+    environment = tokens()
+    leak_host.ssh(f"sh -eu -s '{environment['YCLIENTS_PARTNER_TOKEN']}'", input=HANG)
+    pid = leak_host.ssh("cat /root/.pm2/pids/ai-admin-api-*.pid").stdout.strip()
+    answers = "curl -sf --max-time 1 localhost:3000/health"
+    try:
+        with deploying(leak_host, environment) as client:
+            leak_host.ssh("kill -9 $(cat /root/.pm2/pm2.pid)")
+            until(PATIENCE, "another process", lambda: leak_host.ssh(OTHER.format(pid), check=False).returncode == 0)
+            assert leak_host.ssh(answers, check=False).returncode != 0
+            client.kill()
+            until(PATIENCE, "the API", lambda: leak_host.ssh(answers, check=False).returncode == 0)
+        assert audit(leak_host)[-1]["put_back"] == ["/opt/ai-admin/.env"]
+    finally:
+        leak_host.ssh("cp -p /root/index.js /opt/ai-admin/src/index.js")
     assert deploy(leak_host, *FAST).code == 0
 
 

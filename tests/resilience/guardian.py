@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from remote import services
 from tests.rehearsal.host import Host, of_this_run, until
 from tests.rehearsal.story import INVENTORY, ROOT, copy_of_repository, tokens, without_secrets
 from tests.resilience import page
@@ -31,7 +32,7 @@ left that no service has loaded. Silent: every packet to the host is dropped aft
 
 def unloaded(host: Host) -> list[str]:
     """The files of which our notes say that they were written and that no service has loaded them."""
-    notes = [host.root / f"var/lib/ai-admin-deploy/{service}.json" for service in ("api", "nginx")]
+    notes = [host.root / f"var/lib/ai-admin-deploy/{each}.json" for each in (services.of("ai-admin-api"), "nginx")]
     return [file for note in notes if note.exists() for file in json.loads(note.read_text())["files"]]
 
 
@@ -79,6 +80,7 @@ def silent(world: World, runbook: str, environment: dict[str, str]) -> float:
         )
         here = Path(f"/proc/{world.host.init}/root/run/here")
         until(PATIENCE, "the step after .env", here.exists)
+        assert unloaded(world.host), "there was nothing to put right"
         with mute(world.host):
             client.kill()
             client.wait()

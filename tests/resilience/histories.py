@@ -308,8 +308,13 @@ class Tale(World):
             self.refused = ""
 
     def strike(self, name: str, moment: Moment) -> None:
-        own = {"client dies": {moment.client}, "step killed": {moment.stopped}, "session killed": self.session()}
-        for pid in own.get(name) or sshd_sessions(self.host) - moment.sessions:
+        struck: dict[str, Callable[[], set[int]]] = {
+            "client dies": lambda: {moment.client},
+            "step killed": lambda: {moment.stopped},
+            "session killed": self.session,
+            "connection drops": lambda: sshd_sessions(self.host) - moment.sessions,
+        }
+        for pid in struck[name]():
             with suppress(ProcessLookupError):  # one of several connections may have ended by itself
                 os.kill(pid, signal.SIGKILL)
 

@@ -174,7 +174,7 @@ def test_what_is_another_by_now_is_not_restored(file: Path, what: str) -> None:
 
 
 def test_what_somebody_writes_while_theirs_is_set_aside(file: Path) -> None:
-    """It is set aside once more, and all of it is in the copy."""
+    """It is set aside once more, in a copy of its own."""
     entry = backups.keep("1", str(file), files.sha256(b"ours") or "")
     file.write_bytes(b"ours and theirs")
     left = [b"ours and theirs, and more"]
@@ -188,6 +188,25 @@ def test_what_somebody_writes_while_theirs_is_set_aside(file: Path) -> None:
     found = Path(backups.put_back(str(file), entry, keep_aside))
     assert file.read_bytes() == b"old \xff\x00"
     assert found.read_bytes() == b"ours and theirs, and more"
+    assert found.with_suffix("").read_bytes() == b"ours and theirs"
+    file.write_bytes(b"ours and theirs")
+    assert backups.set_aside(str(file), entry) == str(found.with_suffix("")), "nothing is kept twice"
+    file.write_bytes(b"another line, and ours")
+    assert backups.set_aside(str(file), entry) == str(found.with_suffix(".3"))
+
+
+def test_files_that_are_back_are_none_that_a_failed_deploy_changed(file: Path) -> None:
+    """Else whoever edits one makes it the last deploy that is in force."""
+    other = file.parent / "G"
+    for each in (file, other):
+        backups.keep("1", str(each), NEW)
+    other.write_bytes(b"new")
+    Path(files.temporary(str(file))).touch()
+    backups.forget_what_is_back("1")
+    assert list(backups.read(keys=[])["1"]) == [str(other)]
+    assert sorted(each.name for each in file.parent.iterdir()) == ["F", "G"], "what a killed writer left"
+    backups.forget_what_is_back("2")
+    assert not Path(f"{backups.BACKUPS}/2").exists()
 
 
 def test_the_keys_that_a_dotenv_loses(file: Path) -> None:

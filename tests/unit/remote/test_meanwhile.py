@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from remote import Failure, backups, files, services
+from remote import Failure, backups, files, nginx, services
 from tests.unit.remote import conftest
 
 EVENTS = ("os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.rename", "open")
@@ -52,6 +52,12 @@ def replace(file: Path) -> None:
     services.replace_file("2", "nginx", [], str(file), b"newer", files.sha256(b"new"), 0o600)
 
 
+def place_link(file: Path) -> None:
+    nginx.write_site(
+        "2", file=f"{file}.site", content="x", expected=None, link=str(file), replaced=files.sha256(b"new")
+    )
+
+
 def undo(_: Path) -> None:
     services.undo("nginx")
 
@@ -60,7 +66,7 @@ def roll_back(_: Path) -> None:
     conftest.roll_back()
 
 
-@pytest.mark.parametrize("act", [replace, undo, roll_back])
+@pytest.mark.parametrize("act", [replace, place_link, undo, roll_back])
 def test_nothing_of_others_is_lost(etc: Path, act: Callable[[Path], None]) -> None:
     points = 0
     while True:

@@ -15,7 +15,7 @@ from typing import cast
 
 import pytest
 
-from remote import Failure, nginx, pm2, processes, restart, services, source, waiting_room
+from remote import Failure, backups, nginx, pm2, processes, restart, services, source, waiting_room
 from remote.files import sha256
 from remote.processes import Done, Process
 from remote.readings import Api
@@ -449,7 +449,7 @@ def test_an_app_that_pm2_is_to_start_at_the_next_boot_stays_saved(
 
     monkeypatch.setattr(pm2, "command", command)
     monkeypatch.setattr(pm2, "hidden", lambda *_: ["JWT_SECRET"])
-    restart.run_what_is_on_disk("1", api=api, keys=["JWT_SECRET"])
+    restart.run_what_is_on_disk(api=api, keys=["JWT_SECRET"])
     assert json.loads(dump.read_text()) == [{"name": "api", "new": 1}, other]
     dump.write_text(json.dumps([{"name": "api"}, other]))
     failing_restart(api, monkeypatch)
@@ -477,19 +477,22 @@ def test_what_pm2s_daemon_itself_was_started_with_is_told(api: Api, monkeypatch:
     assert (services.undo("app-api"), env.read_text()) == ([], "A=new\n"), "it runs, so it stays"
 
 
-def test_what_an_outlived_deploy_wrote_is_not_undone(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was killed before its restart; the API has been started since, and has served for weeks."""
-    env = Path(api["app_dir"]) / ".env"
-    env.write_text("A=old\n")
-    services.replace_file(
-        "1", "app-api", [Process(9, "boot/9/api", 0.0)], str(env), b"A=new\n", sha256(b"A=old\n"), 0o600
-    )
-    outcomes = [Failure("its port never opened")]
-    monkeypatch.setattr(restart, "wait_until_stable", lambda *_: (_ for _ in ()).throw(outcomes.pop()))
-    monkeypatch.setattr(pm2, "command", Pm2(restarts=True).command)
-    with pytest.raises(Failure, match="its port never opened"):
-        restart.restart("20260101T000000Z", api=api, keys=[])
-    assert env.read_text() == "A=new\n"
+def test_the_api_is_restarted_though_a_file_cannot_go_back(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What went back is what it lives with; that pm2 has given it up on the other stays so without a restart."""
+    folder, client = Path(api["app_dir"]), Pm2(restarts=True)
+    monkeypatch.setattr(pm2, "command", client.command)
+    for name in ("first.js", "second.js"):
+        (folder / name).write_text("old")
+        services.replace_file("1", "app-api", pm2.processes("api"), f"{folder}/{name}", b"new", sha256(b"old"), 0o600)
+    Path(f"{backups.BACKUPS}/1{folder}/first.js").unlink()
+    said = failing_restart(api, monkeypatch)
+    assert client.asked[-1] == "restart api"
+    assert [(folder / name).read_text() for name in ("first.js", "second.js", ".env")] == [
+        "new",
+        "old",
+        "A=old-secret\n",
+    ]
+    assert f"put back as they were: not {folder}/first.js: {backups.BACKUPS}/1{folder}/first.js is gone" in said
 
 
 def test_what_took_too_long_is_not_tried_again(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

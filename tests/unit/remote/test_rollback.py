@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from remote import Failure, backups, files, services
+from remote import Failure, backups, files, nginx, pm2, restart, services
 from remote.readings import Entry
 from tests.unit.remote.conftest import roll_back
 
@@ -56,6 +56,47 @@ def test_what_fails_after_its_rename_goes_back_too(etc: Path, monkeypatch: pytes
         real(folder)
 
     monkeypatch.setattr(files, "sync", sync)
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(Failure, match="Input/output error"):
         roll_back()
     assert texts(etc) == ["new", "new", "new"]
+
+
+def test_what_somebody_writes_while_the_api_starts_is_told(
+    tmp_path: Path, etc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails, and has put its files back; a line that came since stays there, and one before is in a copy."""
+    env = tmp_path / ".env"
+    env.write_text("old")
+    backups.keep("1", str(env), files.sha256(b"new") or "")
+    env.write_text("new")
+
+    def restart_fails(**_: object) -> None:
+        env.write_text("old, and a first line")
+        services.undo(services.of("api"))
+        env.write_text("new, and a second line")
+        (etc / "A").write_text("old, and a third line")
+        raise Failure("it does not stay up")
+
+    monkeypatch.setattr(pm2, "read", lambda **_: None)
+    monkeypatch.setattr(pm2, "processes", lambda _: [])
+    monkeypatch.setattr(restart, "run_what_is_on_disk", restart_fails)
+    with pytest.raises(Failure) as told:
+        roll_back()
+    aside = f"{backups.BACKUPS}/2{etc}/A.found"
+    assert str(told.value) == f"it does not stay up; what somebody else has made of {etc}/A meanwhile is in {aside}"
+    assert env.read_text() == "new, and a second line"
+    assert Path(f"{backups.BACKUPS}/2{env}.found").read_text() == "old, and a first line"
+    assert texts(etc) == ["new", "new", "new"]
+
+
+def test_one_that_cannot_go_back_again_keeps_nothing_else_from_it(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses() -> str:
+        asked.append("")
+        Path(f"{backups.BACKUPS}/2{etc}/A").unlink(missing_ok=True)
+        return "emerg" if len(asked) > 1 else ""
+
+    asked: list[str] = []
+    monkeypatch.setattr(nginx, "complaint", refuses)
+    with pytest.raises(Failure, match=r"nginx refuses the files .*; \S+/A could not be put back: \S+/A is gone"):
+        roll_back()
+    assert texts(etc) == ["old", "new", "new"]

@@ -182,10 +182,20 @@ def test_a_second_change_while_nothing_runs_keeps_the_first_backup_too(file: Pat
 
 
 def test_after_a_restart_a_new_note_starts(file: Path) -> None:
-    """By somebody else: nothing removed our note, but these processes read what we wrote."""
+    """By somebody else: nothing removed our note, but these processes read what we wrote, and have served since."""
     services.before_change("api", [process(1)], {str(file): entry("first")})
-    services.before_change("api", [process(2)], {"other": entry("second")})
+    services.before_change("api", [process(2, started=0)], {"other": entry("second")})
     assert note("api") == {"processes": [process(2).id], "files": {"other": entry("second")}}
+
+
+def test_what_they_may_still_end_of_keeps_its_way_back(file: Path) -> None:
+    """pm2's daemon died after a token was written, systemd started the API on it, and now comes the next file."""
+    services.before_change("api", [process(1)], {str(file): entry("first")})
+    young = process(2, time.time())
+    services.before_change("api", [young], {"other": entry("second")})
+    changed = {str(file): entry("first"), "other": entry("second")}
+    assert note("api") == {"processes": [process(1).id, young.id], "files": changed}
+    assert services.is_stale("api", [young], [])
 
 
 def test_after_start(file: Path) -> None:
@@ -223,6 +233,19 @@ def test_undo_keeps_what_somebody_else_wrote_meanwhile(file: Path) -> None:
     where = f"{backups.BACKUPS}/1{file}.found"
     assert said == f"{file} (somebody else had changed it since: their text is in {where})"
     assert Path(where).read_bytes() == b"new\nTHEIRS=1\n"
+
+
+def test_what_cannot_go_back_keeps_nothing_else_from_it(file: Path) -> None:
+    """Its backup is gone, say, or the disk is full: the others go back, and it stays noted."""
+    other = file.parent / "G"
+    other.write_bytes(b"old")
+    for each in (file, other):
+        services.replace_file("1", "api", [process(1)], str(each), b"new", digest(b"old"), 0o600)
+    Path(f"{backups.BACKUPS}/1{file}").unlink()
+    said = services.undo("api")
+    assert said == [f"not {file}: {backups.BACKUPS}/1{file} is gone, so {file} cannot be put back", str(other)]
+    assert (file.read_bytes(), other.read_bytes()) == (b"new", b"old")
+    assert list(services.load_note("api")["files"]) == [str(file)]
 
 
 def test_a_note_of_the_bundle_before(file: Path) -> None:
@@ -329,7 +352,7 @@ def deploying(deploy: str) -> Iterator[None]:
 def test_what_has_been_running_since_is_not_undone(file: Path) -> None:
     """By whomever it was started: at the next boot, say. It may have served for weeks."""
     left_by("1", file, process(1))
-    services.settle_outlived("api", [process(2, time.time() - 3600)], "2")
+    services.settle_outlived("api", [process(2, time.time() - 3600)])
     assert services.undo("api") == []
     assert file.read_bytes() == b"made"
 
@@ -345,8 +368,9 @@ def test_what_has_been_running_since_is_not_undone(file: Path) -> None:
 )
 def test_what_has_not_proved_good_is_undone(file: Path, running: list[Process], deploy: str) -> None:
     left_by("1", file, process(1))
-    services.settle_outlived("api", running, deploy)
-    assert services.undo("api") == [str(file)]
+    with deploying(deploy):
+        services.settle_outlived("api", running)
+    assert services.undo("api") != []
     assert file.read_bytes() == b"old"
 
 

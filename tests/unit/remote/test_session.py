@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from remote import backups, lock, services, wire
+from remote import backups, lock, pm2, services, session, wire
 from remote.files import sha256
 from remote.lock import held
 from remote.processes import Process
@@ -367,9 +367,7 @@ def test_what_cannot_be_put_back_is_told(begin: Begin, tmp_path: Path, monkeypat
     process.stdin.close()
     process.wait(20)
     (entry,) = begin.audit()
-    assert entry["put_back"] == [
-        f"nothing more of api: {backups.BACKUPS}/{deploy}{env} is gone, so {env} cannot be put back"
-    ]
+    assert entry["put_back"] == [f"not {env}: {backups.BACKUPS}/{deploy}{env} is gone, so {env} cannot be put back"]
 
 
 def test_the_log_is_rotated(begin: Begin, tmp_path: Path) -> None:
@@ -386,3 +384,38 @@ def test_the_log_is_rotated(begin: Begin, tmp_path: Path) -> None:
     assert [name for name in names(tmp_path) if name.startswith("audit")] == [
         *("audit.jsonl", "audit.jsonl.1", "audit.jsonl.2")
     ]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "daemon", "asked"),
+    [
+        ([1], [1], True, []),  # it runs what it always ran
+        ([1], [2], True, ["restart api"]),  # started on what was put back, by systemd, say
+        ([1], [2], False, []),  # systemd starts it
+        ([1], [], True, []),  # so does pm2
+    ],
+)
+def test_what_was_started_on_what_is_put_back(
+    monkeypatch: pytest.MonkeyPatch, before: list[int], now: list[int], daemon: bool, asked: list[str]
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pm2, "processes", lambda _: [Process(pid, f"boot/{pid}/1", 0) for pid in now])
+    monkeypatch.setattr(pm2, "daemon_runs", lambda _: daemon)
+    monkeypatch.setattr(pm2, "command", lambda *words: said.append(" ".join(words[2:])))
+    session._restart("api", {f"boot/{pid}/1" for pid in before})
+    assert said == asked
+
+
+@pytest.mark.parametrize(("status", "stays"), [("online", True), ("silent", False), ("errored", False)])
+def test_what_the_api_has_run_for_long_is_not_undone_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str, stays: bool
+) -> None:
+    """A deploy was killed before its restart, and the host booted; weeks of deploys found nothing to do since. When
+    redis is away then, no restart may bring the `.env` of before it."""
+    monkeypatch.setattr(services, "STATE", f"{tmp_path}/var/lib")
+    monkeypatch.setattr(pm2, "processes", lambda _: [Process(2, "boot/2/1", 0)])
+    (tmp_path / "F").write_bytes(b"old")
+    services.replace_file("1", "app-api", [Process(1, "boot/1/1", 0)], f"{tmp_path}/F", b"new", sha256(b"old"), 0o600)
+    session._settle("api", {"pm2": {"status": status}, "nginx": {"error": "no nginx"}})
+    services.undo("app-api")
+    assert (tmp_path / "F").read_bytes() == (b"new" if stays else b"old")
