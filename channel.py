@@ -58,6 +58,7 @@ SILENT = 40  # seconds for it to say what it has put back
 LONG = 100  # characters
 WIDE = 200  # characters of a line of --diff
 SLOW, STILL = 2, 10  # seconds until a step is said to run on, and between such lines
+UNHEARD = "the connection was lost before the host said that what was changed stays; run again"
 LOCKED = 75  # exit code: somebody else deploys; EX_TEMPFAIL of sysexits.h
 
 UNUSED = 90  # seconds after which a program that gets no input ends: a dead connection may stay open for hours
@@ -237,15 +238,17 @@ class Channel:
         """The host writes its audit line, puts back what nothing has loaded, and lets go of the lock."""
         if not self.session:
             return
-        said = {"result": result, "changed": self.changed}
-        back = self.session.close(said)
-        if back is None and self.deploy:  # it was killed: another one does what is left to do
-            with suppress(*LOST):
+        said, back = {"result": result, "changed": self.changed}, None
+        with suppress(*LOST):
+            back = self.session.close(said)
+            if back is None and self.deploy:  # it was killed: another one does what is left to do
                 self._start(resumed=self.deploy)
                 back = self.session.close(said)
-        self.say([f"put back, as nothing has loaded it yet: {file}" for file in back or ()])
-        if back and result == "ok":
-            self.host.log_styled(f"{remote.step.ENDED}", fg="red", log_func=logger.error)
+        told = {"put_back": "put back, as nothing has loaded it yet", "stuck": "could not be put back"}
+        lines = [f"{told[what]}: {file}" for what, found in (back or {}).items() for file in found]
+        self.say(lines)
+        if result == "ok" and (lines or (back is None and self.changed)):
+            self.host.log_styled(remote.step.ENDED if lines else UNHEARD, fg="red", log_func=logger.error)
             self.host.state.failed_hosts.add(self.host)
         self.session = None
 
@@ -422,20 +425,18 @@ class Session:
         self.stdin.write(line.encode())
         self.stdin.flush()
 
-    def close(self, said: dict[str, Any]) -> list[str] | None:
-        """The host then writes its audit line and lets go of the lock. Returns the files that it has put back; None
-        where it was killed. The lock may be another's, or the host still waits for a step, or nobody hears us: none."""
-        try:
-            with suppress(OSError):  # it may have ended, and have said why
-                self._send(f"{wire.pack(said)}\n")
-                self.end()
-            lines = _text(self.stdout.read()).split()
-        except LOST:
-            return []
-        with suppress(ValueError, KeyError, IndexError):
-            back: list[str] = wire.unpack(lines[-1])["put_back"]
+    def close(self, said: dict[str, Any]) -> dict[str, list[str]] | None:
+        """The host then writes its audit line and lets go of the lock. Returns what it has put back, and what it could
+        not; None where it was killed. Raises LOST where nothing is heard from it."""
+        with suppress(OSError):  # it may have ended, and have said why
+            self._send(f"{wire.pack(said)}\n")
+            self.end()
+        if lines := _text(self.stdout.read()).split():
+            back: dict[str, list[str]] = wire.unpack(lines[-1])
             return back
-        return [] if lines or not self._is_connected() else None
+        if not self._is_connected():
+            raise EOFError
+        return None
 
 
 class _AtTheEnd(BaseStateCallback):
@@ -453,7 +454,8 @@ def _streams(host: Host, command: str) -> tuple[Any, Any, Any, Callable[[], None
 
         def close() -> None:
             process.stdin.close()
-            process.wait(CLOSING)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(CLOSING)
 
         return process.stdin, process.stdout, process.stderr, close
     if not isinstance(host.connector, SSHConnector) or host.connector.client is None:

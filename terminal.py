@@ -92,6 +92,8 @@ def _check(typed: dict[str, Any]) -> None:
         raise WrongUsage(f"{source} is no inventory; {usage}")
     if source.endswith(".py") and not Path(source).exists():
         raise WrongUsage(f"there is no inventory {source}; {usage}")
+    if typed["no_wait"]:
+        raise WrongUsage("leave out --no-wait: pyinfra then takes a host that has failed for one that is well")
     if setting:
         raise WrongUsage(f"{setting} is no file: a setting stands behind --data: --data {shlex.quote(setting)}")
     if source.endswith(".py"):
@@ -238,7 +240,7 @@ def _telling_of_a_stop(run_ops: Callable[..., None]) -> Callable[..., None]:
 
 
 def _end(host: Host) -> None:
-    """Here, where the exit code still can say that the host had taken us for gone and put its files back."""
+    """Here, where the exit code can still say that the host gave us up and put its files back."""
     with ctx_config.use(state.config.copy()), ctx_host.use(host):
         Channel.of(host).end("ok")
 

@@ -5,6 +5,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from remote import Failure, dotenv, files, lock
@@ -32,9 +33,9 @@ def new_deploy(last: str = "") -> str:
 def read(*, keys: Sequence[str]) -> dict[str, dict[str, Undone]]:
     """By deploy, oldest first, and by file that it changed: what its undoing means. `keys` are of a `.env`.
 
-    A deploy killed before it kept any file is passed over.
+    A deploy killed before it kept any file is passed over, and so is one whose files all went back.
     """
-    manifests = {deploy: found for deploy in files.names(BACKUPS) if (found := manifest(deploy))}
+    manifests = {deploy: found for deploy in files.names(BACKUPS) if (found := changed(deploy))}
     return {
         deploy: {file: _undone(file, each, keys) for file, each in found.items()} for deploy, found in manifests.items()
     }
@@ -57,6 +58,11 @@ def _undone(file: str, entry: Entry, keys: Sequence[str]) -> Undone:
     }
 
 
+def changed(deploy: str) -> dict[str, Entry]:
+    """The `manifest`, without what went back at once."""
+    return {file: each for file, each in manifest(deploy).items() if not each["undone"]}
+
+
 def manifest(deploy: str) -> dict[str, Entry]:
     found: dict[str, Any] = json.loads(files.read(f"{BACKUPS}/{deploy}/manifest.json") or b"{}")
     return {file: entry(deploy, each) for file, each in found.items()}
@@ -73,6 +79,7 @@ def entry(deploy: str, found: Any) -> Entry:
         "undoes": known.get("undoes", ""),
         "kept": known["kept"],
         "wrote": known["wrote"],
+        "undone": known.get("undone", False),
     }
 
 
@@ -97,7 +104,7 @@ def keep(deploy: str, file: str, wrote: str, undoes: str = "") -> Entry:
         files.write_whole(kept, old, 0o600, like=file)  # mode, owner and ACLs too, in a folder for root alone
     files.make_private_folder(folder)
     app = lock.holder().get("app", "")
-    mine: Entry = {"deploy": deploy, "app": app, "undoes": undoes, "kept": kept, "wrote": wrote}
+    mine: Entry = {"deploy": deploy, "app": app, "undoes": undoes, "kept": kept, "wrote": wrote, "undone": False}
     files.write_whole(f"{folder}/manifest.json", json.dumps({**known, file: mine}).encode(), 0o600)
     others = [each for each in files.names(BACKUPS) if each != deploy]  # never the one in hand, whatever the clock says
     own = [each for each in others if all(entry["app"] == app for entry in manifest(each).values())]
@@ -115,17 +122,13 @@ def remove_left_overs() -> None:
             files.remove(files.temporary(file))
 
 
-def forget_what_is_back(deploy: str) -> None:
-    """Of a deploy that came to nothing: its files that are as they were before it are none that it changed.
-
-    Else the default rollback would take it for the last that is in force, once somebody has edited one of them.
-    """
+def mark_undone(deploy: str, file: str) -> None:
+    """The deploy has not changed this file after all: no rollback counts it, whatever somebody makes of it later."""
     known = manifest(deploy)
-    changed = {file: each for file, each in known.items() if state(file) != old_state(each)}
-    if changed != known:
-        for file in known:
-            files.remove(files.temporary(file))
-        files.write_whole(f"{BACKUPS}/{deploy}/manifest.json", json.dumps(changed).encode(), 0o600)
+    with suppress(Failure, OSError):  # the disk may be full
+        if file in known:
+            known[file]["undone"] = True
+            files.write_whole(f"{BACKUPS}/{deploy}/manifest.json", json.dumps(known).encode(), 0o600)
 
 
 def require(entry: Entry, file: str) -> None:
@@ -171,6 +174,7 @@ def put_back(file: str, entry: Entry, keep_aside: Callable[[], str]) -> str:
         found, aside = state(file), keep_aside()
         try:
             restore(file, entry, found)
+            mark_undone(entry["deploy"], file)
             return aside
         except Failure:
             if state(file) == found:
@@ -184,7 +188,7 @@ def set_aside(file: str, entry: Entry, always: bool = False) -> str:
     if entry["wrote"] is None or state(file) in ("", *ours, old_state(entry)):
         return ""
     found, number, theirs = f"{BACKUPS}/{entry['deploy']}{file}.found", 1, files.read(file) or b""
-    while files.read(found) not in (None, theirs):  # of an earlier time
+    while files.read(found) not in (None, theirs):  # from an earlier time
         number += 1
         found = f"{BACKUPS}/{entry['deploy']}{file}.found.{number}"
     files.make_private_folder(os.path.dirname(found))

@@ -85,9 +85,10 @@ def write_site(deploy: str, *, file: str, content: str, expected: str | None, li
             files.place_symlink(link, file, partial(files.require, link, replaced))
         except Failure:
             services.save_note("nginx", note)  # else an undo would take what they wrote for ours
+            backups.mark_undone(deploy, link)
             raise
     if refused := complaint():
-        raise Failure(f"nginx refuses the new site{services.put_back(services.undo('nginx'))}: {refused}")
+        raise Failure(f"nginx refuses the new site{services.undo('nginx')}: {refused}")
 
 
 def reload(deploy: str, *, timeout: float) -> None:
@@ -103,7 +104,7 @@ def reload(deploy: str, *, timeout: float) -> None:
     while all(worker.id in old for worker in workers()):
         if time.monotonic() > deadline:
             last = files.tail("/var/log/nginx/error.log").rpartition("\n")[2]
-            raise Failure(f"nginx did not load its configuration{services.put_back(services.undo('nginx'))}: {last}")
+            raise Failure(f"nginx did not load its configuration{services.undo('nginx')}: {last}")
         time.sleep(AGAIN)
     services.after_start("nginx", workers(), fingerprint)
 

@@ -55,13 +55,15 @@ class Relation(TypedDict):
 class Entry(TypedDict):
     """`kept`: how `restore` brings the file back: the path of a copy, {"link": target} for a symlink, None for nothing.
     `wrote`: the `state` that we gave the file then; None is unknown, of the bundle before 2026-11-24. `app`: whose
-    deploy it was, by its name in pm2; empty is unknown. `undoes`: of a rollback, the deploy that it undid."""
+    deploy it was, by its name in pm2; empty is unknown. `undoes`: of a rollback, the deploy that it undid. `undone`: it
+    was never written, or went back at once."""
 
     deploy: str
     app: str
     undoes: str
     kept: Any
     wrote: str | None
+    undone: bool
 
 
 class Undone(TypedDict):

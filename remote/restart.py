@@ -128,7 +128,7 @@ def _start(api: Api, words: Sequence[str], seemed_known: bool) -> bool:
     undone = services.undo(services.of(api["app"]))
     if fresh:
         _pm2(api, "resurrect")  # what it has forgotten, as it was saved
-    raise Failure(f"pm2 could not start {api['app']}: {done.line_with('Error')}{services.put_back(undone)}")
+    raise Failure(f"pm2 could not start {api['app']}: {done.line_with('Error')}{undone}")
 
 
 def _recover(api: Api, room: Door, cause: str, worst: int, replaced: bool) -> str:
@@ -144,8 +144,8 @@ def _recover(api: Api, room: Door, cause: str, worst: int, replaced: bool) -> st
         known = pm2.known(api["app"], api["app_dir"]) or {}
     log = known.get("pm_err_log_path", "")
     lines = last_lines(log, hidden)  # before the next start adds its own
-    if undone or replaced:
-        these = "these" if undone else "pm2's own record of it"
+    if undone.files or replaced:
+        these = "these" if undone.files else "pm2's own record of it"
         try:
             room.hold()
             if replaced:
@@ -158,7 +158,7 @@ def _recover(api: Api, room: Door, cause: str, worst: int, replaced: bool) -> st
         except (Failure, OSError) as again:
             after = f"\nit does not stay up with {these} either: {again}"
     what = f"{api['app']} does not stay up ({known.get('status', 'unknown')}): {cause}"
-    return f"{what}\nlast lines of {log or 'its log'}:\n{lines}{services.put_back(undone)}{after}"
+    return f"{what}\nlast lines of {log or 'its log'}:\n{lines}{undone}{after}"
 
 
 def last_lines(log: str, hidden: Sequence[str]) -> str:

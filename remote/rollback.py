@@ -19,7 +19,7 @@ def roll_back(deploy: str, *, undo: str, api: Api, keys: Sequence[str]) -> None:
     It needs nothing but the backups. Raises Failure: nothing was changed, or, where nginx refused its configuration
     before already, all but the reload is done.
     """
-    entries = backups.manifest(undo)
+    entries = backups.changed(undo)
     if not entries:
         raise Failure(f"there is no backup of deploy {undo}: it was pruned, or never was")
     for file, entry in entries.items():
@@ -30,6 +30,8 @@ def roll_back(deploy: str, *, undo: str, api: Api, keys: Sequence[str]) -> None:
     before = nginx.complaint() if of_nginx else ""
     notes = {service: services.load_note(service) for service in ("nginx", services.of(api["app"]))}
     done: list[str] = []
+    for service in notes:
+        services.settle(service)  # a restart that fails is to bring back what is there now, not what was there earlier
     try:
         _put_back(deploy, undo, "nginx", nginx.workers(), of_nginx, done)
         after = nginx.complaint() if of_nginx else ""
@@ -52,7 +54,7 @@ def _put_back(
     deploy: str, undo: str, service: str, processes: Sequence[Process], of_service: Sequence[str], done: list[str]
 ) -> None:
     """Adds each file to `done`. Raises Failure."""
-    entries = {file: entry for file, entry in backups.manifest(undo).items() if file in of_service}
+    entries = {file: entry for file, entry in backups.changed(undo).items() if file in of_service}
     if entries:
         states = {file: backups.old_state(entry) for file, entry in entries.items()}
         found = {file: backups.state(file) for file in entries}
@@ -64,8 +66,8 @@ def _put_back(
 
 
 def _take_back(deploy: str, done: Sequence[str], notes: Mapping[str, Any]) -> list[str]:
-    """What the rollback has written, but for what a restart that failed has put back already; what we have not come to
-    may be somebody's own. Returns what there is to tell of it."""
+    """Take back what the rollback wrote, except what a failed restart has already put back. A file that we had not
+    reached may be somebody else's. Returns what there is to tell."""
     written = {file for service in notes for file in services.load_note(service)["files"]}
     told = []
     for file, entry in backups.manifest(deploy).items():

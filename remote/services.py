@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from remote import Failure, backups, files, lock
 from remote.processes import Process
@@ -58,12 +58,11 @@ def is_stale(service: str, processes: Sequence[Process], paths: Sequence[str]) -
 
 
 def before_change(service: str, processes: Sequence[Process], kept: dict[str, Entry]) -> None:
-    """These processes run what was there before the change; `kept` are the backups of the files that change. What was
-    written before them, and has not proved good, keeps its own."""
-    settle_outlived(service, processes)
+    """These processes run what was there before the change; `kept` are the backups of the files that change. Files
+    written earlier that have not proved good keep their backups."""
     ids = [process.id for process in processes]
     old = load_note(service)
-    if old["files"] or not ids or set(ids) & set(old["processes"]):  # or nothing was restarted since
+    if old["files"] or not ids or set(ids) & set(old["processes"]):
         ids = list(dict.fromkeys([*old["processes"], *ids]))
         earlier = {file: backups.entry("", found) for file, found in old["files"].items()}
         for file, entry in kept.items():
@@ -107,24 +106,41 @@ def replace_file(
 
     files.require(target, expected)
     kept = {target: backups.keep(deploy, target, wrote=files.sha256(content) or "")}
-    files.write_whole(target, content, mode, last, owner=owner)
+    try:
+        files.write_whole(target, content, mode, last, owner=owner)
+    except Failure:
+        backups.mark_undone(deploy, target)
+        raise
 
 
-def undo(service: str, deploy: str = "") -> list[str]:
-    """The files that the service has not run yet become what they were; with `deploy` only those that it wrote. Returns
-    their names, for `put_back`: each with the place where it left what somebody else had made of the file meanwhile, or
-    an earlier deploy, which may have made a secret that is nowhere else. One that cannot go back, as on a full disk, is
-    named with the reason, and keeps none of the others from it."""
-    undone, note, mine = [], load_note(service), lock.holder().get("deploy", "")
+class Undone(NamedTuple):
+    """`files` are back, each with the place of what was left aside; `stuck` are not, each with the reason."""
+
+    files: list[str]
+    stuck: list[str]
+
+    def __str__(self) -> str:
+        """For a message; empty where there is nothing to tell."""
+        back = f"; put back as they were: {', '.join(self.files)}" if self.files else ""
+        return back + "".join(f"; could not be put back: {each}" for each in self.stuck)
+
+
+def undo(service: str, deploy: str = "") -> Undone:
+    """The files that the service has not run yet become what they were; with `deploy` only those that it wrote.
+
+    What somebody else had made of a file meanwhile is left aside; so is what an earlier deploy had written, which may
+    have made a secret that is nowhere else. A file that cannot go back, as on a full disk, does not stop the others.
+    """
+    undone, note, mine = Undone([], []), load_note(service), lock.holder().get("deploy", "")
     for file, found in list(note["files"].items()):
         entry = backups.entry("", found)
         if deploy and entry["deploy"] != deploy:
             continue
         try:
-            undone.append(file + backups.put_back(file, entry, partial(_kept_aside, file, entry, mine)))
+            undone.files.append(file + backups.put_back(file, entry, partial(_kept_aside, file, entry, mine)))
             del note["files"][file]
         except (Failure, OSError) as error:
-            undone.append(f"not {file}: {files.why(error)}")
+            undone.stuck.append(f"{file}: {files.why(error)}")
     with suppress(Failure, OSError):  # the disk is full: to put back once more what is back does no harm
         save_note(service, note) if note["files"] else files.remove(f"{STATE}/{service}.json")
     return undone
@@ -153,7 +169,7 @@ def settle_outlived(service: str, processes: Sequence[Process]) -> None:
 
 
 def _run_for(note: dict[str, Any], processes: Sequence[Process]) -> float | None:
-    """Seconds that the youngest of these has run what was written; None where not all were started since."""
+    """Seconds that the youngest of these has run what was written; None where one of them was there before."""
     if not processes or {process.id for process in processes} & {*note["processes"]}:
         return None
     return time.time() - max(process.started for process in processes)
@@ -173,11 +189,6 @@ def settle(service: str) -> None:
     """What was written stays, though the service does not run it yet."""
     if load_note(service)["files"]:
         save_note(service, {**load_note(service), "files": {}})
-
-
-def put_back(undone: list[str]) -> str:
-    """What `undo` returned, for a message."""
-    return f"; put back as they were: {', '.join(undone)}" if undone else ""
 
 
 def of(app: str) -> str:

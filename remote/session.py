@@ -35,7 +35,8 @@ def session(*, who: str, app: str, bundle: str, wait: int, questions: Questions,
 
     A deploy that was cut off or failed may have written what no service has loaded yet, and what none may survive: at
     some later restart the site would be down. So that is put back, and not what an earlier deploy wrote: that may have
-    been loaded since, by a restart that was not ours. Prints at the end `{"put_back": files}`.
+    been loaded since, by a restart that was not ours. Prints at the end that: `{"put_back": files, "stuck": files}`, of
+    which the second could not go back; `{}` after a deploy that went well.
     """
     require_root()
     step.outlive_the_client()
@@ -45,7 +46,7 @@ def session(*, who: str, app: str, bundle: str, wait: int, questions: Questions,
         if mine is None:
             _print({"locked": lock.holder()})
             return
-        last = lock.holder().get("deploy", "")
+        last, locked = lock.holder().get("deploy", ""), time.monotonic()
         deploy = resumed if resumed and resumed == last else backups.new_deploy(last)
         holder = {"who": who, "from": address or "this host", "since": began, "deploy": deploy, "app": app}
         os.truncate(mine, 0)
@@ -57,20 +58,17 @@ def session(*, who: str, app: str, bundle: str, wait: int, questions: Questions,
             backups.remove_left_overs()
             services.take_over(app)
         readings = look(questions)
-        _settle(app, readings)
+        _settle(questions, readings)
         _print({"deploy": deploy, "readings": readings})
         key = _key(address, port) if port else None  # now: at the end the client would wait for it
         while "questions" in (said := _heard()):
             pm2.owner.cache_clear()  # the app may be another daemon's by now
             _print({"deploy": deploy, "readings": look(said["questions"])})
         with lock.held(lock.STEP, math.inf):  # the step that may still run may be the one that loads
-            changed = list(backups.manifest(deploy))
-            if said["result"] == "ok":
-                _print({"put_back": []})
-            else:
-                said["put_back"] = _give_up(deploy)
+            back = {} if said["result"] == "ok" else _give_up(deploy, time.monotonic() - locked)
+            _print(back)
             entry = {"at": began, **{name: holder[name] for name in ("deploy", "app", "who", "from")}}
-            _audit({**entry, "key": key, "bundle": bundle, **said, "files": changed})
+            _audit({**entry, "key": key, "bundle": bundle, **said, **back, "files": list(backups.manifest(deploy))})
             fcntl.flock(mine, fcntl.LOCK_UN)  # before the other, so that a step on its way finds no session
 
 
@@ -90,34 +88,35 @@ def _heard() -> dict[str, Any]:
     return {"result": "cut off", "changed": []}
 
 
-def _settle(app: str, readings: Mapping[str, Any]) -> None:
+def _settle(questions: Questions, readings: Mapping[str, Any]) -> None:
     """What an earlier deploy wrote, and the service has run well for a while, is not for a later failure to undo."""
     with suppress(Failure, OSError):
         if readings.get("nginx", {}).get("running"):
             services.settle_outlived("nginx", nginx.workers())
         if readings.get("pm2", {}).get("status") == "online":
+            app = questions["pm2"]["api"]["app"]
             services.settle_outlived(services.of(app), pm2.processes(app))
 
 
-def _give_up(deploy: str) -> list[str]:
-    """Put back what nothing has loaded, say so, and return it."""
-    notes = {service: services.load_note(service) for service in services.noted()}
-    put_back = {service: services.undo(service, deploy) for service in notes}
-    said = [file for each in put_back.values() for file in each]
-    _print({"put_back": said})
-    for service, note in notes.items():
-        if put_back[service] and service != "nginx":
-            _restart(service.removeprefix("app-"), {*note["processes"]})
-    with suppress(Failure, OSError):  # the disk may be full
-        backups.forget_what_is_back(deploy)
-    return said
+def _give_up(deploy: str, age: float) -> dict[str, list[str]]:
+    """Put back what no service has loaded. `age`: seconds since this deploy took the lock."""
+    put_back: list[str] = []
+    stuck: list[str] = []
+    for service in services.noted():
+        undone = services.undo(service, deploy)
+        put_back += undone.files
+        stuck += undone.stuck
+        if undone.files and service != "nginx":
+            _restart(service.removeprefix("app-"), age)
+    return {"put_back": put_back, "stuck": stuck}
 
 
-def _restart(app: str, ran: set[str]) -> None:
-    """Where somebody else has started it on what was put back since, as systemd does when pm2's daemon dies: it may
-    hang of that. (One that ends of it pm2 7.0 starts for ever.) `ran` are the processes of before."""
+def _restart(app: str, age: float) -> None:
+    """Restart the app where somebody else has started it meanwhile, as systemd does when pm2's daemon dies: it may hang
+    because of what is put back now. (One that exits is started again by pm2 7.0, for ever.)"""
     with suppress(Failure, OSError):
-        if {process.id for process in pm2.processes(app)} - ran and pm2.daemon_runs(app):
+        since = time.time() - age
+        if any(process.started > since for process in pm2.processes(app)) and pm2.daemon_runs(app):
             pm2.command(app, "/", "restart", app)
 
 

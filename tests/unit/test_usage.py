@@ -37,6 +37,7 @@ def typed(*words: str, folder: Path | None = None, **environment: str) -> subpro
 
 WRONG = {
     "no terminal and no -y": (("my.py", "deploy.py"), "there is no terminal to ask on: add -y to apply, or --dry"),
+    "a failed host would end with 0": (("my.py", "deploy.py", "-y", "--no-wait"), "leave out --no-wait"),
     "so for rollback": (("my.py", "rollback.py"), "there is no terminal to ask on"),
     "the order": (("deploy.py", "my.py", "-y"), "deploy.py is no inventory; type: pyinfra INVENTORY deploy.py"),
     "two inventories": (("my.py", "inventory.py", "deploy.py", "-y"), "inventory.py deploys nothing"),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from remote import Failure, backups, files, lock
+from remote.readings import Entry
 
 NEW = "the state that we write"
 
@@ -23,12 +24,13 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "etc/F"
 
 
+ENTRY: Entry = {"deploy": "1", "app": "", "undoes": "", "kept": None, "wrote": None, "undone": False}
 FRESH = {"app": "", "undoes": "", "changed": False, "is_back": False, "loses": []}
 
 
 def test_a_file_comes_back_with_its_bytes(file: Path) -> None:
     kept = backups.keep("1", str(file), NEW)
-    assert kept == {"deploy": "1", "app": "", "undoes": "", "kept": f"{backups.BACKUPS}/1{file}", "wrote": NEW}
+    assert kept == {**ENTRY, "kept": f"{backups.BACKUPS}/1{file}", "wrote": NEW}
     file.write_bytes(b"new")
     backups.restore(str(file), kept, backups.state(str(file)))
     assert file.read_bytes() == b"old \xff\x00"
@@ -100,7 +102,7 @@ def test_nothing_comes_back(file: Path) -> None:
 
 def test_a_backup_that_is_gone(file: Path) -> None:
     with pytest.raises(Failure, match=r"/gone is gone, so .*/etc/F cannot be put back"):
-        backups.restore(str(file), {"deploy": "1", "app": "", "undoes": "", "kept": "/gone", "wrote": None}, "")
+        backups.restore(str(file), {**ENTRY, "kept": "/gone"}, "")
     assert file.read_bytes() == b"old \xff\x00"
 
 
@@ -118,7 +120,7 @@ def test_manifest(file: Path) -> None:
     backups.keep("1", str(other), NEW)
     assert backups.manifest("1") == {
         str(file): kept,
-        str(other): {"deploy": "1", "app": "", "undoes": "", "kept": None, "wrote": NEW},
+        str(other): {**ENTRY, "wrote": NEW},
     }
     assert backups.manifest("2") == {}
     assert list(backups.read(keys=[])["1"]) == [str(file), str(other)]
@@ -195,17 +197,17 @@ def test_what_somebody_writes_while_theirs_is_set_aside(file: Path) -> None:
     assert backups.set_aside(str(file), entry) == str(found.with_suffix(".3"))
 
 
-def test_files_that_are_back_are_none_that_a_failed_deploy_changed(file: Path) -> None:
-    """Else whoever edits one makes it the last deploy that is in force."""
+def test_what_went_back_at_once_is_no_change_of_that_deploy(file: Path) -> None:
+    """Else whoever edits it later makes a failed deploy the last that is in force. What it kept stays."""
     other = file.parent / "G"
     for each in (file, other):
-        backups.keep("1", str(each), NEW)
-    other.write_bytes(b"new")
-    Path(files.temporary(str(file))).touch()
-    backups.forget_what_is_back("1")
-    assert list(backups.read(keys=[])["1"]) == [str(other)]
-    assert sorted(each.name for each in file.parent.iterdir()) == ["F", "G"], "what a killed writer left"
-    backups.forget_what_is_back("2")
+        entry = backups.keep("1", str(each), NEW)
+        each.write_bytes(b"new")
+    backups.put_back(str(other), entry, str)
+    other.write_bytes(b"theirs")
+    assert list(backups.read(keys=[])["1"]) == [str(file)]
+    assert list(backups.manifest("1")) == [str(file), str(other)]
+    backups.mark_undone("2", str(other))
     assert not Path(f"{backups.BACKUPS}/2").exists()
 
 

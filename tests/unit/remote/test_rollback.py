@@ -100,3 +100,25 @@ def test_one_that_cannot_go_back_again_keeps_nothing_else_from_it(etc: Path, mon
     with pytest.raises(Failure, match=r"nginx refuses the files .*; \S+/A could not be put back: \S+/A is gone"):
         roll_back()
     assert texts(etc) == ["old", "new", "new"]
+
+
+def test_a_restart_that_fails_brings_back_what_was_there_now(
+    tmp_path: Path, etc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what was there before an earlier deploy, which nothing has loaded, wrote it: all goes back, or nothing."""
+    env = tmp_path / ".env"
+    env.write_text("old")
+    services.replace_file("1", "app-api", [], str(env), b"new", files.sha256(b"old"), 0o600)
+    note = services.load_note("app-api")
+
+    def restart_fails(**_: object) -> None:
+        services.undo(services.of("api"))
+        raise Failure("it does not stay up")
+
+    monkeypatch.setattr(pm2, "read", lambda **_: None)
+    monkeypatch.setattr(pm2, "processes", lambda _: [])
+    monkeypatch.setattr(restart, "run_what_is_on_disk", restart_fails)
+    with pytest.raises(Failure, match=r"^it does not stay up$"):
+        roll_back()
+    assert (env.read_text(), texts(etc)) == ("new", ["new", "new", "new"])
+    assert services.load_note("app-api") == note, "its way back"

@@ -164,7 +164,7 @@ def test_the_notes_of_one_service_say_nothing_of_another(file: Path) -> None:
 
 
 def entry(kept: str | None, wrote: str = "") -> Entry:
-    return {"deploy": "1", "app": "", "undoes": "", "kept": kept, "wrote": wrote}
+    return {"deploy": "1", "app": "", "undoes": "", "kept": kept, "wrote": wrote, "undone": False}
 
 
 def test_a_second_change_before_a_restart_keeps_the_first_backup(file: Path) -> None:
@@ -184,7 +184,8 @@ def test_a_second_change_while_nothing_runs_keeps_the_first_backup_too(file: Pat
 def test_after_a_restart_a_new_note_starts(file: Path) -> None:
     """By somebody else: nothing removed our note, but these processes read what we wrote, and have served since."""
     services.before_change("api", [process(1)], {str(file): entry("first")})
-    services.before_change("api", [process(2, started=0)], {"other": entry("second")})
+    services.settle_outlived("api", [process(2, started=0)])
+    services.before_change("api", [process(2)], {"other": entry("second")})
     assert note("api") == {"processes": [process(2).id], "files": {"other": entry("second")}}
 
 
@@ -202,7 +203,7 @@ def test_after_start(file: Path) -> None:
     services.before_change("api", [process(1)], {str(file): entry(None)})
     services.after_start("api", [process(2)], "f")
     assert note("api.started") == {"processes": [process(2).id], "fingerprint": "f"}
-    assert services.undo("api") == []
+    assert services.undo("api").files == []
     assert file.exists()
 
 
@@ -214,12 +215,12 @@ def test_undo(file: Path) -> None:
     for each in (file, link, new):
         files.write_whole(str(each), b"changed", 0o644)
 
-    assert services.undo("nginx") == [str(file), str(link), str(new)]
+    assert services.undo("nginx").files == [str(file), str(link), str(new)]
 
     assert file.read_bytes() == b"old"
     assert str(link.readlink()) == "F"
     assert not new.exists()
-    assert services.undo("nginx") == []
+    assert services.undo("nginx").files == []
 
 
 def test_undo_keeps_what_somebody_else_wrote_meanwhile(file: Path) -> None:
@@ -227,7 +228,7 @@ def test_undo_keeps_what_somebody_else_wrote_meanwhile(file: Path) -> None:
     services.replace_file("1", "api", [process(1)], str(file), b"new", digest(b"old"), 0o600)
     file.write_bytes(b"new\nTHEIRS=1\n")
 
-    (said,) = services.undo("api")
+    (said,) = services.undo("api").files
 
     assert file.read_bytes() == b"old"
     where = f"{backups.BACKUPS}/1{file}.found"
@@ -236,14 +237,14 @@ def test_undo_keeps_what_somebody_else_wrote_meanwhile(file: Path) -> None:
 
 
 def test_what_cannot_go_back_keeps_nothing_else_from_it(file: Path) -> None:
-    """Its backup is gone, say, or the disk is full: the others go back, and it stays noted."""
+    """Its backup is gone, say, or the disk is full: the others go back, and this one stays noted."""
     other = file.parent / "G"
     other.write_bytes(b"old")
     for each in (file, other):
         services.replace_file("1", "api", [process(1)], str(each), b"new", digest(b"old"), 0o600)
     Path(f"{backups.BACKUPS}/1{file}").unlink()
-    said = services.undo("api")
-    assert said == [f"not {file}: {backups.BACKUPS}/1{file} is gone, so {file} cannot be put back", str(other)]
+    gone = f"{file}: {backups.BACKUPS}/1{file} is gone, so {file} cannot be put back"
+    assert services.undo("api") == ([str(other)], [gone])
     assert (file.read_bytes(), other.read_bytes()) == (b"new", b"old")
     assert list(services.load_note("api")["files"]) == [str(file)]
 
@@ -256,13 +257,14 @@ def test_a_note_of_the_bundle_before(file: Path) -> None:
     services.before_change("api", [process(1)], {})
     assert note("api") == {"processes": [process(1).id], "files": {str(file): entry(kept, "b")}}
     services.save_note("api", {"processes": [process(1).id], "files": {str(file): kept}})
-    assert services.undo("api") == [str(file)]
+    assert services.undo("api").files == [str(file)]
     assert file.read_bytes() == b"old"
 
 
-def test_put_back() -> None:
-    assert services.put_back([]) == ""
-    assert services.put_back(["/a", "/b"]) == "; put back as they were: /a, /b"
+def test_what_is_told_of_it() -> None:
+    assert str(services.Undone([], [])) == ""
+    assert str(services.Undone(["/a", "/b"], [])) == "; put back as they were: /a, /b"
+    assert str(services.Undone([], ["/c: why"])) == "; could not be put back: /c: why"
 
 
 # --- replace_file
@@ -273,7 +275,7 @@ def test_replace_file(file: Path) -> None:
     assert file.read_bytes() == b"new"
     assert list(backups.read(keys=[])["1"]) == [str(file)]
     assert services.is_stale("api", [process(1)], [])
-    assert services.undo("api") == [str(file)]
+    assert services.undo("api").files == [str(file)]
     assert file.read_bytes() == b"old"
 
 
@@ -282,7 +284,7 @@ def test_replace_file_makes_one_that_is_not_there(file: Path) -> None:
     services.replace_file("1", "api", [], str(new), b"new", None, 0o600)
     assert new.read_bytes() == b"new"
     assert new.stat().st_mode & 0o777 == 0o600
-    assert services.undo("api") == [str(new)]
+    assert services.undo("api").files == [str(new)]
     assert not new.exists()
 
 
@@ -306,7 +308,7 @@ def test_replace_file_looks_again_before_its_rename(file: Path, monkeypatch: pyt
     monkeypatch.setattr(services, "before_change", before_change)
     with pytest.raises(Failure, match="F was changed by somebody else just now; run again"):
         services.replace_file("1", "api", [process(1)], str(file), b"new", digest(b"old"), 0o600)
-    assert services.undo("api") == []
+    assert services.undo("api").files == []
     assert file.read_bytes() == b"theirs"
     assert not services.is_stale("api", [process(1)], [])
 
@@ -317,7 +319,7 @@ def test_a_symlink_stays_one(file: Path) -> None:
     services.replace_file("1", "api", [process(1)], str(link), b"new", files.sha256(b"old"), 0o600)
     assert str(link.readlink()) == "F"
     assert file.read_bytes() == b"new"
-    assert services.undo("api") == [str(file)]
+    assert services.undo("api").files == [str(file)]
     assert str(link.readlink()) == "F"
     assert file.read_bytes() == b"old"
 
@@ -353,7 +355,7 @@ def test_what_has_been_running_since_is_not_undone(file: Path) -> None:
     """By whomever it was started: at the next boot, say. It may have served for weeks."""
     left_by("1", file, process(1))
     services.settle_outlived("api", [process(2, time.time() - 3600)])
-    assert services.undo("api") == []
+    assert services.undo("api").files == []
     assert file.read_bytes() == b"made"
 
 
@@ -370,7 +372,7 @@ def test_what_has_not_proved_good_is_undone(file: Path, running: list[Process], 
     left_by("1", file, process(1))
     with deploying(deploy):
         services.settle_outlived("api", running)
-    assert services.undo("api") != []
+    assert services.undo("api").files
     assert file.read_bytes() == b"old"
 
 
@@ -389,11 +391,11 @@ def test_what_an_earlier_deploy_had_written_is_kept_where_it_is_undone(file: Pat
     left_by("1", file, process(1))
     aside = Path(f"{backups.BACKUPS}/1{file}.found")
     with deploying("2"):
-        assert services.undo("api") == [f"{file} (what deploy 1 had written is in {aside})"]
+        assert services.undo("api").files == [f"{file} (what deploy 1 had written is in {aside})"]
     assert (file.read_bytes(), aside.read_bytes()) == (b"old", b"made")
 
 
 def test_what_this_deploy_has_written_is_not(file: Path) -> None:
     with deploying("1"):
         left_by("1", file, process(1))
-        assert services.undo("api") == [str(file)]
+        assert services.undo("api").files == [str(file)]
