@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import signal
@@ -345,3 +346,44 @@ def test_one_that_gets_no_input_ends_by_itself(tmp_path: Path) -> None:
             slow.wait(2)
         slow.stdin.write(whole[9:])
     assert (slow.returncode, (tmp_path / "F").read_text()) == (0, "ran")
+
+
+class Input(io.BytesIO):
+    """A session's standard input, over a connection that is gone."""
+
+    channel = SimpleNamespace(get_transport=lambda: SimpleNamespace(is_active=bool))
+
+
+class Fake:
+    """pyinfra's host, as far as the end of a run uses it."""
+
+    def __init__(self, **known: Any) -> None:
+        vars(self).update(known)
+
+
+BACK = {"put_back": ["/opt/.env"], "stuck": ["/opt/x: ENOSPC"]}
+
+
+@pytest.mark.parametrize(
+    ("result", "answer", "changed", "fails", "said"),
+    [
+        ("ok", {}, ["Secrets"], False, []),
+        ("ok", {"put_back": [], "stuck": []}, ["Secrets"], False, []),  # it gave us up, and all was loaded by then
+        ("ok", BACK, ["Secrets"], True, [remote.step.ENDED]),
+        ("ok", None, ["Secrets"], True, [channel.UNHEARD]),
+        ("ok", None, [], False, []),
+        ("failed", BACK, ["Secrets"], False, []),  # it is one that failed already
+    ],
+)
+def test_a_run_ends_well_only_where_the_host_says_so(
+    result: str, answer: dict[str, list[str]] | None, changed: list[str], fails: bool, said: list[str]
+) -> None:
+    told: list[str] = []
+    state = SimpleNamespace(failed_hosts=set(), is_executing=True)
+    host: Any = Fake(name="host", state=state, log=told.append, log_styled=lambda text, **_: told.append(text))
+    stdout = io.StringIO("" if answer is None else f"{wire.pack(answer)}\n")
+    session = channel.Session(Input(), stdout, io.StringIO(), end=lambda: None)
+    channel.Channel(host, deploy="1", changed=changed, session=session).end(result)
+    back = ["  put back, as nothing has loaded it yet: /opt/.env", "  could not be put back: /opt/x: ENOSPC"]
+    assert told == [*(back if answer == BACK else []), *said]
+    assert (host in state.failed_hosts) == fails
