@@ -69,7 +69,7 @@ def _take_back(deploy: str, done: Sequence[str], notes: Mapping[str, Any]) -> li
     """Take back what the rollback wrote, except what a failed restart has already put back. A file that we had not
     reached may be somebody else's. Returns what there is to tell."""
     written = {file for service in notes for file in services.load_note(service)["files"]}
-    told = []
+    told, stuck = list[str](), list[str]()
     for file, entry in backups.manifest(deploy).items():
         now = backups.state(file)
         if file in written and (file in done or now == entry["wrote"]) and now != backups.old_state(entry):
@@ -77,11 +77,11 @@ def _take_back(deploy: str, done: Sequence[str], notes: Mapping[str, Any]) -> li
                 if aside := backups.put_back(file, entry, partial(backups.set_aside, file, entry)):
                     told.append(f"what somebody else has made of {file} meanwhile is in {aside}")
             except (Failure, OSError) as error:
-                told.append(f"{file} could not be put back: {files.why(error)}")
+                stuck.append(f"{file} could not be put back: {files.why(error)}")
     with suppress(Failure, OSError):  # the disk is full: what is back can be put back once more
-        for service, note in notes.items():
+        for service, note in notes.items() if not stuck else ():  # the session tries again, by the notes as they are
             services.save_note(service, note)
-    return told
+    return told + stuck
 
 
 def _counting(api: Api, keys: Sequence[str]) -> Sequence[str]:

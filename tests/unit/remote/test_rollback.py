@@ -100,6 +100,7 @@ def test_one_that_cannot_go_back_again_keeps_nothing_else_from_it(etc: Path, mon
     with pytest.raises(Failure, match=r"nginx refuses the files .*; \S+/A could not be put back: \S+/A is gone"):
         roll_back()
     assert texts(etc) == ["old", "new", "new"]
+    assert f"{etc}/A" in services.load_note("nginx")["files"], "the session tries once more"
 
 
 def test_a_restart_that_fails_brings_back_what_was_there_now(
