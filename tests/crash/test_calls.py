@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 
 def test_every_system_call() -> None:
     jobs = [(name, kind) for name in WORKS for kind in (KINDS if name.startswith("dotenv") else (KILL,))]
+    jobs.append(("rollback.roll_back, refused", "EIO"))
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         results = [*trial.run(jobs, Path(folder))]
     assert {point: problems for result in results for point, problems in result.problems.items()} == {}
