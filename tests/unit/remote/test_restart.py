@@ -392,7 +392,7 @@ def test_what_waits_for_another_app_stays(api: Api, tmp_path: Path, monkeypatch:
     source.write("2", app="shop", app_dir=str(tmp_path), contents={"other.js": "new"}, expected={"other.js": None})
     assert "put back as they were" in failing_restart(api, monkeypatch)
     assert other.read_text() == "new"
-    assert services.undo("app-shop").files == [str(other)], "its way back was lost"
+    assert services.undo("app-shop") == ([str(other)], []), "its way back was lost"
 
 
 def test_old_and_new_values_are_masked(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -474,7 +474,7 @@ def test_what_pm2s_daemon_itself_was_started_with_is_told(api: Api, monkeypatch:
     monkeypatch.setattr(pm2, "hidden", lambda *_: ["JWT_SECRET"])
     with pytest.raises(Failure, match=r"api runs, but pm2's daemon itself was started with JWT_SECRET.*pm2 resurrect$"):
         restart.restart("1", api=api, keys=["JWT_SECRET"])
-    assert (services.undo("app-api").files, env.read_text()) == ([], "A=new\n"), "it runs, so it stays"
+    assert (services.undo("app-api"), env.read_text()) == (([], []), "A=new\n"), "it runs, so it stays"
 
 
 def test_the_api_is_restarted_though_a_file_cannot_go_back(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

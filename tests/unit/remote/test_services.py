@@ -203,7 +203,7 @@ def test_after_start(file: Path) -> None:
     services.before_change("api", [process(1)], {str(file): entry(None)})
     services.after_start("api", [process(2)], "f")
     assert note("api.started") == {"processes": [process(2).id], "fingerprint": "f"}
-    assert services.undo("api").files == []
+    assert services.undo("api") == ([], [])
     assert file.exists()
 
 
@@ -215,12 +215,12 @@ def test_undo(file: Path) -> None:
     for each in (file, link, new):
         files.write_whole(str(each), b"changed", 0o644)
 
-    assert services.undo("nginx").files == [str(file), str(link), str(new)]
+    assert services.undo("nginx") == ([str(file), str(link), str(new)], [])
 
     assert file.read_bytes() == b"old"
     assert str(link.readlink()) == "F"
     assert not new.exists()
-    assert services.undo("nginx").files == []
+    assert services.undo("nginx") == ([], [])
 
 
 def test_undo_keeps_what_somebody_else_wrote_meanwhile(file: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_note_of_the_bundle_before(file: Path) -> None:
     services.before_change("api", [process(1)], {})
     assert note("api") == {"processes": [process(1).id], "files": {str(file): entry(kept, "b")}}
     services.save_note("api", {"processes": [process(1).id], "files": {str(file): kept}})
-    assert services.undo("api").files == [str(file)]
+    assert services.undo("api") == ([str(file)], [])
     assert file.read_bytes() == b"old"
 
 
@@ -275,7 +275,7 @@ def test_replace_file(file: Path) -> None:
     assert file.read_bytes() == b"new"
     assert list(backups.read(keys=[])["1"]) == [str(file)]
     assert services.is_stale("api", [process(1)], [])
-    assert services.undo("api").files == [str(file)]
+    assert services.undo("api") == ([str(file)], [])
     assert file.read_bytes() == b"old"
 
 
@@ -284,7 +284,7 @@ def test_replace_file_makes_one_that_is_not_there(file: Path) -> None:
     services.replace_file("1", "api", [], str(new), b"new", None, 0o600)
     assert new.read_bytes() == b"new"
     assert new.stat().st_mode & 0o777 == 0o600
-    assert services.undo("api").files == [str(new)]
+    assert services.undo("api") == ([str(new)], [])
     assert not new.exists()
 
 
@@ -308,7 +308,7 @@ def test_replace_file_looks_again_before_its_rename(file: Path, monkeypatch: pyt
     monkeypatch.setattr(services, "before_change", before_change)
     with pytest.raises(Failure, match="F was changed by somebody else just now; run again"):
         services.replace_file("1", "api", [process(1)], str(file), b"new", digest(b"old"), 0o600)
-    assert services.undo("api").files == []
+    assert services.undo("api") == ([], [])
     assert file.read_bytes() == b"theirs"
     assert not services.is_stale("api", [process(1)], [])
 
@@ -319,7 +319,7 @@ def test_a_symlink_stays_one(file: Path) -> None:
     services.replace_file("1", "api", [process(1)], str(link), b"new", files.sha256(b"old"), 0o600)
     assert str(link.readlink()) == "F"
     assert file.read_bytes() == b"new"
-    assert services.undo("api").files == [str(file)]
+    assert services.undo("api") == ([str(file)], [])
     assert str(link.readlink()) == "F"
     assert file.read_bytes() == b"old"
 
@@ -355,7 +355,7 @@ def test_what_has_been_running_since_is_not_undone(file: Path) -> None:
     """By whomever it was started: at the next boot, say. It may have served for weeks."""
     left_by("1", file, process(1))
     services.settle_outlived("api", [process(2, time.time() - 3600)])
-    assert services.undo("api").files == []
+    assert services.undo("api") == ([], [])
     assert file.read_bytes() == b"made"
 
 
@@ -372,7 +372,8 @@ def test_what_has_not_proved_good_is_undone(file: Path, running: list[Process], 
     left_by("1", file, process(1))
     with deploying(deploy):
         services.settle_outlived("api", running)
-    assert services.undo("api").files
+    theirs = f" (what deploy 1 had written is in {backups.BACKUPS}/1{file}.found)" if deploy == "2" else ""
+    assert services.undo("api") == ([f"{file}{theirs}"], [])
     assert file.read_bytes() == b"old"
 
 
@@ -391,11 +392,11 @@ def test_what_an_earlier_deploy_had_written_is_kept_where_it_is_undone(file: Pat
     left_by("1", file, process(1))
     aside = Path(f"{backups.BACKUPS}/1{file}.found")
     with deploying("2"):
-        assert services.undo("api").files == [f"{file} (what deploy 1 had written is in {aside})"]
+        assert services.undo("api") == ([f"{file} (what deploy 1 had written is in {aside})"], [])
     assert (file.read_bytes(), aside.read_bytes()) == (b"old", b"made")
 
 
 def test_what_this_deploy_has_written_is_not(file: Path) -> None:
     with deploying("1"):
         left_by("1", file, process(1))
-        assert services.undo("api").files == [str(file)]
+        assert services.undo("api") == ([str(file)], [])
