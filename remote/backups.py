@@ -124,9 +124,8 @@ def remove_left_overs() -> None:
 
 def mark_undone(deploy: str, file: str) -> None:
     """The deploy has not changed this file after all: no rollback counts it, whatever somebody makes of it later."""
-    known = manifest(deploy)
-    with suppress(Failure, OSError):  # the disk may be full
-        if file in known:
+    with suppress(Failure, OSError):  # the disk may be full, or fail
+        if file in (known := manifest(deploy)):
             known[file]["undone"] = True
             files.write_whole(f"{BACKUPS}/{deploy}/manifest.json", json.dumps(known).encode(), 0o600)
 

@@ -131,7 +131,11 @@ def undo(service: str, deploy: str = "") -> Undone:
     What somebody else had made of a file meanwhile is left aside; so is what an earlier deploy had written, which may
     have made a secret that is nowhere else. A file that cannot go back, as on a full disk, does not stop the others.
     """
-    undone, note, mine = Undone([], []), load_note(service), lock.holder().get("deploy", "")
+    undone = Undone([], [])
+    try:
+        note, mine = load_note(service), lock.holder().get("deploy", "")
+    except OSError as error:  # of a disk that fails
+        return Undone([], [f"what {service} has not loaded, {STATE}/{service}.json: {files.why(error)}"])
     for file, found in list(note["files"].items()):
         entry = backups.entry("", found)
         if deploy and entry["deploy"] != deploy:

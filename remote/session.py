@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from remote import Failure, backups, lock, nginx, pm2, services, step, wire
+from remote import Failure, backups, files, lock, nginx, pm2, services, step, wire
 from remote.look import Questions, look, require_root
 from remote.processes import run, variable
 
@@ -68,7 +68,7 @@ def session(*, who: str, app: str, bundle: str, wait: int, questions: Questions,
             back = {} if said["result"] == "ok" else _give_up(deploy, time.monotonic() - locked)
             _print(back)
             entry = {"at": began, **{name: holder[name] for name in ("deploy", "app", "who", "from")}}
-            _audit({**entry, "key": key, "bundle": bundle, **said, **back, "files": list(backups.manifest(deploy))})
+            _audit({**entry, "key": key, "bundle": bundle, **said, **back, "files": _changed(deploy)})
             fcntl.flock(mine, fcntl.LOCK_UN)  # before the other, so that a step on its way finds no session
 
 
@@ -100,9 +100,12 @@ def _settle(questions: Questions, readings: Mapping[str, Any]) -> None:
 
 def _give_up(deploy: str, age: float) -> dict[str, list[str]]:
     """Put back what no service has loaded. `age`: seconds since this deploy took the lock."""
-    put_back: list[str] = []
-    stuck: list[str] = []
-    for service in services.noted():
+    put_back, stuck, noted = list[str](), list[str](), list[str]()
+    try:
+        noted = services.noted()
+    except OSError as error:  # of a disk that fails
+        stuck.append(files.why(error))
+    for service in noted:
         undone = services.undo(service, deploy)
         put_back += undone.files
         stuck += undone.stuck
@@ -135,6 +138,12 @@ def _key(address: str, port: str) -> str | None:
         key = re.search(rb"SHA256:\S+", found.stdout)
         return key[0].decode() if key else None
     return None
+
+
+def _changed(deploy: str) -> list[str]:
+    with suppress(OSError):  # of a disk that fails: the rest must be written down all the same
+        return list(backups.manifest(deploy))
+    return []
 
 
 def _audit(entry: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -372,6 +373,35 @@ def test_what_cannot_be_put_back_is_told(begin: Begin, tmp_path: Path, monkeypat
     process.wait(20)
     (entry,) = begin.audit()
     assert entry["stuck"] == [f"{env}: {backups.BACKUPS}/{deploy}{env} is gone, so {env} cannot be put back"]
+
+
+def test_a_note_that_cannot_be_read_is_told(begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other service's file goes back all the same, and the deploy has its line in the log."""
+    monkeypatch.setattr(services, "STATE", f"{tmp_path}/var/lib")
+    process = begin()
+    deploy = line(process)["deploy"]
+    file, note = tmp_path / "file", tmp_path / "var/lib/nginx.json"
+    services.replace_file(deploy, "app-api", [Process(1, "boot/1/1", 0)], str(file), b"new", None, 0o600)
+    note.mkdir()
+    manifest = tmp_path / f"var/backups/{deploy}/manifest.json"
+    manifest.unlink()
+    manifest.mkdir()
+    assert process.stdin
+    process.stdin.write(told("failed").encode())
+    process.stdin.close()
+    process.wait(20)
+    (entry,) = begin.audit()
+    assert entry["stuck"] == [f"what nginx has not loaded, {note}: EISDIR: Is a directory, {note}"]
+    assert (entry["result"], entry["put_back"], entry["files"]) == ("failed", [str(file)], [])
+    assert not file.exists()
+
+
+def test_notes_that_cannot_be_listed_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def noted() -> list[str]:
+        raise OSError(errno.EIO, "Input/output error", "/var/lib")
+
+    monkeypatch.setattr(services, "noted", noted)
+    assert session._give_up("1", 0) == {"put_back": [], "stuck": ["EIO: Input/output error, /var/lib"]}
 
 
 def test_the_log_is_rotated(begin: Begin, tmp_path: Path) -> None:
