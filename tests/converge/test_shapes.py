@@ -170,7 +170,7 @@ def test_two_pm2_have_the_api(users: Host) -> None:
     assert f"more than one pm2 may run {API}: " in message
     assert f"{USER} (/home/{USER}/.pm2)" in message and "root (/root/.pm2)" in message
     assert "a second pm2, of user root, has ai-admin-api too" in " ".join(verified.output.split())
-    assert "(as root) pm2 delete ai-admin-api" in " ".join(verified.output.split())
+    assert f"env PATH={node}:$PATH pm2 delete ai-admin-api" in verified.output
 
 
 def test_a_dotenv_that_the_user_cannot_read(users: Host) -> None:

@@ -85,6 +85,18 @@ def test_later_versions_of_the_application_are_no_alarm(ver: Host, sound: Verifi
 
 
 @pytest.mark.slow
+def test_a_session_pool_that_logs_and_needs_its_environment_is_no_alarm(
+    ver: Host, sound: Verified, tmp_path: Path
+) -> None:
+    """As one that opens a database when it is loaded, which ends the process where there is no password for it."""
+    del sound
+    needs = "if (!process.env.YCLIENTS_PARTNER_TOKEN) process.exit(1);"
+    logs = 'console.info("up"); require("fs").writeSync(1, "{}" + require("os").EOL);'
+    found = verified_while(ver, f"edit $pool '1i {needs} {logs}'; restart", "back $pool; restart", tmp_path)
+    assert found.code == 0, found.output
+
+
+@pytest.mark.slow
 def test_ten_seconds_after_a_restart_are_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
     """nginx passes nothing to the API for so long, where somebody came while its port was closed."""
     del sound

@@ -111,7 +111,7 @@ def test_deploy_is_no_remedy_where_it_would_change_nothing() -> None:
     assert made.wants_deploy
     made.without_deploy()
     assert not made.wants_deploy
-    assert made.rows["nginx"].actions == ["by hand, for deploy would change nothing: do that"]
+    assert made.rows["nginx"].actions == ["by hand (deploy would change nothing): do that"]
     assert made.rows["app_id"].actions == [f"put it into your .env; then {deploy}"]
     assert made.rows["database"].actions == [deploy]
 

@@ -64,7 +64,13 @@ def parser() -> Parser:
     made.add_argument(
         "inventory", nargs="?", default="inventory.py", type=_inventory, help="as for pyinfra; default: production's"
     )
-    made.add_argument("--limit", metavar="HOST", action="append", default=[], help="a host, group or pattern of it")
+    made.add_argument(
+        "--limit",
+        metavar="HOST",
+        action="append",
+        default=[],
+        help="a host, a group or a name pattern; may be repeated",
+    )
     made.add_argument("--data", metavar="KEY=VALUE", action="append", default=[], help="as for pyinfra: for this run")
     made.add_argument("--json", metavar="FILE", type=_new_file, help="also write everything that was checked")
     made.add_argument("--junit", metavar="FILE", type=_new_file, help="also write JUnit's XML, for a CI")

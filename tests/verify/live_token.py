@@ -15,7 +15,8 @@ from tests.verify.plugin import Pending, Seen, component
 def test_yclients_accepts_the_partner_token(settings: Settings, seen: Seen) -> None:
     token = credentials.of_operator().keys.get(PARTNER_TOKEN)
     if token is None:
-        raise Pending(f"--live checks your own {PARTNER_TOKEN}, which is not set (environment, {Path.cwd()}/.env)")
+        places = f"environment, YCLIENTS_SECRETS_COMMAND, {Path.cwd()}/.env"
+        raise Pending(f"--live checks your own {PARTNER_TOKEN}, which is not set ({places})")
     answer, evidence = ask(settings.yclients_api, token)
     assert answer is Answer.ACCEPTED, evidence
     seen(evidence)

@@ -17,7 +17,7 @@ PACKAGES = pytest.StashKey[list[str]]()  # of the settings of all hosts
 Seen = Callable[[str], None]
 
 
-LOOK = "whoever looks after the application must see what differs there"
+LOOK = "the application's maintainers must find out what differs there"
 PASS_ON = "see which location of the nginx site takes this path, and have it pass it to the API as it is"
 
 
@@ -86,28 +86,37 @@ class Verification:
             status, evidence, action = verdict
             table = self.tables[target.name]
             otherwise = _filled(marker.kwargs["otherwise"], target) if status is Status.FAILING else ""
-            action = action.replace(DEPLOY, table.deploy)
+            for script in ("deploy.py", "rollback.py", "bootstrap.py"):
+                own = table.deploy.replace("deploy.py", script)
+                action = action.replace(DEPLOY.replace("deploy.py", script), own)
             table.rows[marker.args[0]].add(status, evidence, action, name, otherwise)
         return report
 
 
 def _filled(action: str, target: Target) -> str:
-    """With what the host has for `{pm2}`, typed by whoever runs it, `{user}` and `{home}` of that, and `{other}`; and
-    with the knobs' `{app}`, `{app_dir}`, `{port}` and `{domain}`."""
+    """With what the host has for `{pm2}`, as root types it, `{user}` who runs it and the `{home}` of that, and
+    `{other_pm2}`; and with the settings' `{app}`, `{app_dir}`, `{port}` and `{domain}`."""
     if "{" not in action:
         return action
     try:
         pm2 = target.pm2
-        user, home, others = pm2.user, pm2.home_of_user, pm2.others
+        user, home, others, path = pm2.user, pm2.home_of_user, pm2.others, target.path
     except (NotChecked, Lost):
-        user, home, others = "root", "/root", []
-    command = "pm2" if user == "root" else f"(as {user}) pm2"
-    found = {"pm2": command, "user": user, "home": home, "other": ", ".join(others)}
+        user, home, others, path = "root", "/root", [], ""
+    found = {"pm2": _pm2_of(user, path), "user": user, "home": home}
+    found["other_pm2"] = _pm2_of(others[0], path) if others else ""
     knobs = target.settings
     found |= {"app": knobs.api_app, "app_dir": knobs.app_dir, "port": str(knobs.api_port), "domain": knobs.domain}
     for name, value in found.items():
         action = action.replace(f"{{{name}}}", value)
     return action
+
+
+def _pm2_of(user: str, path: str) -> str:
+    """The command as root types it. `path` finds the Node that runs the API: nvm's is on no other PATH."""
+    is_found = not path or path.startswith(("PATH=/usr/bin:", "PATH=/usr/local/bin:"))
+    command = "pm2" if is_found else f"env {path}pm2"
+    return command if user == "root" else f"runuser -u {user} -- {command}"
 
 
 def _message(excinfo: pytest.ExceptionInfo[BaseException], style: object = None) -> str:

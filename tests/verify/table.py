@@ -12,9 +12,9 @@ from typing import Any, TextIO
 
 DEPLOY = "pyinfra inventory.py deploy.py"  # as the checks write it; whoever runs them may have another inventory
 ON_THE_HOST = re.compile(
-    r"\(as \w+\) |(systemctl|nginx|pm2|chmod|kill|certbot|update-ca-certificates|timedatectl|du|node|runuser)\b"
+    r"(systemctl|nginx|pm2|chmod|chown|kill|certbot|update-ca-certificates|timedatectl|du|node|env|runuser)\b"
 )
-IDLE = "by hand, for deploy would change nothing: "
+IDLE = "by hand (deploy would change nothing): "
 COMPONENTS = {
     "endpoints": "Endpoints",
     "tls": "HTTPS/SSL",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import runpy
+import secrets
 import shlex
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from concurrent.futures import Future
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from testinfra.backend import BACKENDS
 from testinfra.host import Host
@@ -25,6 +27,9 @@ from contract import Contract
 from settings import BadInput, Settings
 from tests.verify.backend import Backend, Lost
 from tests.verify.outside import BROWSER, Outside, look
+
+if TYPE_CHECKING:
+    from credentials import Credentials
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -120,7 +125,7 @@ class Pm2:
     holders: list[int]
     workers: list[Worker]
     others: list[str]
-    saved: list[dict[str, str]]
+    saved: list[dict[str, Any]]
     crashes: int
 
     @property
@@ -144,6 +149,8 @@ class Target:
         self._started: dict[str, Future[Any]] = {}
         self._lock = threading.Lock()
         self._database = _database(self.settings.database_ca)
+        own = _of_operator(*rules.KEYS)
+        self._own: Mapping[str, str] = own.keys if own else {}
         variables = {key: value for key, value in self._database.items() if key != "PSQL"}
         self.backend = Backend(self.name, self.command, self.preamble, variables)
         self.host = Host(self.backend)
@@ -195,7 +202,7 @@ class Target:
         text, arguments = file.read_text(encoding="utf-8"), json.dumps(given)
         done = self.host.run(runner, text, arguments, timeout=timeout)
         try:
-            return json.loads(done.stdout)
+            return json.loads(done.stdout.rpartition("\x1e")[2])  # what it loads may print too, before this mark
         except ValueError:
             errors = [line for line in done.stderr.splitlines() if "Error" in line or "not found" in line]
             why = (errors or done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
@@ -262,16 +269,23 @@ class Target:
 
     @property
     def dotenv(self) -> dict[str, Any]:
-        """The kind and length of each secret in .env, and why it is none; and the database's role."""
+        """Of each secret in .env the kind, the length, why it is none, and whether the operator has the same one (None:
+        has none); and the database's role."""
+        nonce = secrets.token_hex(16)
         found: dict[str, Any] = self.program(
             "dotenv.js",
             folder=self.settings.app_dir,
             keys=rules.KEYS,
+            nonce=nonce,
             secret=rules.JWT_SECRET,
             placeholder=rules.PLACEHOLDER,
             publicDefaults=rules.PUBLIC_DEFAULTS,
             malformed=rules.MALFORMED,
         )
+        for key, read in found["keys"].items():
+            own = self._own.get(key)
+            digest = None if own is None else hmac.new(nonce.encode(), own.encode(), "sha256").hexdigest()
+            read["is_yours"] = None if own is None else digest == read["digest"]
         return found
 
     @property
@@ -345,16 +359,24 @@ class Target:
 def _database(ca: str) -> dict[str, str]:
     """How the database is asked: the operator's DATABASE_URL where one is set, else the host's own PostgreSQL. `ca`: a
     file on the host of who signs for it."""
+    own = _of_operator("DATABASE_URL")
+    keywords = own.database(ca) if own else None
+    if keywords is None:
+        return {"PSQL": "runuser -u postgres -- psql -d postgres"}
+    from credentials import LIBPQ
+
+    return {"PSQL": "psql", "PGCONNECT_TIMEOUT": "10", **{LIBPQ[key]: value for key, value in keywords.items()}}
+
+
+def _of_operator(*keys: str) -> Credentials | None:
+    """Read only where one of these is named: it takes time, and a passphrase may be asked for. Raises BadInput."""
     dotenv = Path(".env")
     sources = [*os.environ, dotenv.read_text(encoding="utf-8", errors="replace") if dotenv.exists() else ""]
-    if any(word in source for source in sources for word in ("DATABASE_URL", "YCLIENTS_SECRETS_COMMAND")):
-        from credentials import LIBPQ, of_operator
+    if not any(key in source for source in sources for key in (*keys, "YCLIENTS_SECRETS_COMMAND")):
+        return None
+    from credentials import of_operator
 
-        keywords = of_operator().database(ca)
-        if keywords is not None:
-            variables = {LIBPQ[key]: value for key, value in keywords.items()}
-            return {"PSQL": "psql", "PGCONNECT_TIMEOUT": "10", **variables}
-    return {"PSQL": "runuser -u postgres -- psql -d postgres"}
+    return of_operator()
 
 
 def targets(inventory: str, limits: list[str], data: Sequence[str] = ()) -> list[Target]:

@@ -33,7 +33,8 @@ def test_package_is_installed(host: Host, settings: Settings, pool: dict[str, An
     if package not in settings.packages:
         return
     assert _package(host, settings, package), f"{package} is not in node_modules: {falls}"
-    cause = pool["packages"][package]
+    cause = pool["packages"].get(package)
+    needs(cause, "the session pool ends whatever loads it: see Baileys integration")
     assert cause == "yes", f"{package} does not load, and {falls}: {cause}"
 
 

@@ -22,9 +22,9 @@ OF_NGINX = {
     405: ("nginx refuses the method", "have it pass every method"),
     413: ("the body is too large for nginx", "write `client_max_body_size 1m;` there"),
     429: ("nginx limits the rate", "remove `limit_req` from it"),
-    502: ("nginx asks where nothing answers", "correct the address of its `proxy_pass`"),
+    502: ("nginx passes it to an address where nothing answers", "correct the address of its `proxy_pass`"),
     503: ("nginx answers 503 itself", "remove `return 503` from it"),
-    504: ("nginx asks where nothing answers", "correct the address of its `proxy_pass`"),
+    504: ("nginx passes it to an address where nothing answers", "correct the address of its `proxy_pass`"),
 }
 
 

@@ -12,7 +12,7 @@ from contract import Contract
 from rules import APP_ID, JWT_SECRET, MIN_JWT_SECRET, PARTNER_TOKEN, TOKENS
 from settings import Settings
 from tests.verify.checks import running_secrets
-from tests.verify.plugin import DEPLOY, Pending, Seen, component, needs
+from tests.verify.plugin import DEPLOY, Pending, Seen, Unfit, component, needs
 from tests.verify.target import Answers, Pm2
 
 ROWS = {PARTNER_TOKEN: "partner_token", APP_ID: "app_id", JWT_SECRET: "jwt_secret"}
@@ -32,19 +32,24 @@ def _waits(kind: str, key: str) -> bool:
 
 
 @_each({PARTNER_TOKEN: WAIT, APP_ID: WAIT, JWT_SECRET: DEPLOY})
-def test_set(dotenv: dict[str, Any], seen: Seen, key: str) -> None:
-    kind, length, _ = dotenv["keys"][key].values()
+def test_set(dotenv: dict[str, Any], settings: Settings, seen: Seen, key: str) -> None:
+    read = dotenv["keys"][key]
+    kind, length = read["kind"], read["length"]
     found = f"{key} in .env is {'a placeholder' if kind == 'placeholder' else kind}"
     if _waits(kind, key):
-        raise Pending(found)
+        if read["is_yours"] is None:
+            raise Pending(found)
+        raise Unfit(f"{found}, and yours is not on the host yet", DEPLOY)
     assert kind != "glued", f"{key} stands at the end of another line of .env: a line break is missing before it"
     assert kind in ("set", "public"), f"{found}: {FORGED}"
-    seen(f"set, {length} characters, and the running API has it")
+    if kind == "set" and read["is_yours"] is False:
+        raise Unfit(f"{key} on the host is not the one that you have here", DEPLOY)
+    seen(f"set, {length} characters" + (", and the running API has it" if settings.health_check else ""))
 
 
 @_each(dict.fromkeys(TOKENS, f"put the right value into your .env; then {DEPLOY}"))
 def test_has_its_form(dotenv: dict[str, Any], key: str) -> None:
-    kind, _, malformed = dotenv["keys"][key].values()
+    kind, malformed = dotenv["keys"][key]["kind"], dotenv["keys"][key]["malformed"]
     assert kind != "set" or not malformed, f"{key} in .env {malformed}"
 
 
@@ -79,7 +84,7 @@ def test_is_not_shadowed(pm2: Pm2, key: str) -> None:
 
 @component("jwt_secret")
 def test_secret_is_long(dotenv: dict[str, Any]) -> None:
-    kind, length, _ = dotenv["keys"][JWT_SECRET].values()
+    kind, length = dotenv["keys"][JWT_SECRET]["kind"], dotenv["keys"][JWT_SECRET]["length"]
     needs(kind == "set", "JWT_SECRET is not set")
     assert length >= MIN_JWT_SECRET, f"JWT_SECRET has {length} characters and can be guessed; it needs {MIN_JWT_SECRET}"
 
@@ -94,7 +99,7 @@ def test_secret_is_not_public(dotenv: dict[str, Any]) -> None:
 PRIVATE = "chown {user} {app_dir}/.env && chmod 600 {app_dir}/.env && {pm2} restart {app} (so it counts as loaded)"
 
 
-LOST = "on your machine: pyinfra INVENTORY rollback.py, or put it back from your own backup; then deploy"
+LOST = "on your laptop: pyinfra inventory.py rollback.py, or put it back from your own backup; then deploy"
 
 
 @component("jwt_secret", LOST)

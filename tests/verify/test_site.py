@@ -20,7 +20,7 @@ from tests.verify.target import FROM_OUTSIDE, Answers, Target
 RENEW = "certbot renew && systemctl reload nginx"
 OBTAIN = "certbot --nginx -n -d {domain}"
 # bootstrap.py has put a certificate of its own where certbot would have its: certbot refuses to write there
-BOOTSTRAP = "on your machine, once DNS points here: pyinfra INVENTORY bootstrap.py"
+BOOTSTRAP = "on your laptop, once DNS points here: pyinfra inventory.py bootstrap.py"
 RELOAD = "nginx -t && systemctl reload nginx"
 BY_HAND = "renew the certificate where it comes from, then reload nginx"
 # What renews: certbot's timer, or somebody's cron job (Debian's own of certbot 2.11 does nothing under systemd).
@@ -238,7 +238,7 @@ def test_something_renews_the_certificate(host: Host, settings: Settings) -> Non
 def test_certbot_renews_this_certificate(host: Host, settings: Settings) -> None:
     file = f"/etc/letsencrypt/renewal/{settings.domain}.conf"
     if _own_file(host, settings) and not host.file(file).exists:
-        raise Unfit(f"`certbot renew` passes the certificate over: there is no {file}", _obtain(host, settings))
+        raise Unfit(f"`certbot renew` skips the certificate: there is no {file}", _obtain(host, settings))
 
 
 @component(
@@ -300,6 +300,10 @@ def test_onboarding_page_has_its_files(host: Host, target: Target, answers: dict
     page = through_nginx(host, answers, "onboarding")
     needs(page.status == 200, "the page does not answer")
     files = own_files(page.body, "/marketplace/onboarding")
+    client = answers["/socket.io/ script"].direct
+    assert "/socket.io/socket.io.js" not in files or client.status in (0, 200), (
+        f"/socket.io/socket.io.js, which the page loads, answers {client.status}: serveClient must not be off"
+    )
     paths = [path for path in files if not path.startswith("/socket.io/")]  # which has checks of its own
     found = target.ask({path: {"path": path} for path in paths}) if paths else {}
     for path, both in found.items():

@@ -1,9 +1,10 @@
 // The secrets in .env, read by the application's own parser: their kind and length, never their value.
 const fs = require('fs');
+const { createHmac } = require('crypto');
 const path = require('path');
 const { createRequire } = require('module');
 
-const { folder, keys, secret, publicDefaults, malformed, ...rules } = JSON.parse(process.argv[1]);
+const { folder, keys, nonce, secret, publicDefaults, malformed, ...rules } = JSON.parse(process.argv[1]);
 const placeholder = new RegExp(rules.placeholder, 'iu');
 const app = createRequire(`${folder}/`);
 const text = (file) => fs.readFileSync(file, 'utf8');
@@ -26,8 +27,10 @@ const read = (key) => {
     : key === secret && isPublic(value) ? 'public'
     : 'set';
   const against = Object.entries(malformed[key] ?? {}).find(([pattern]) => new RegExp(pattern, 'iu').test(value ?? ''));
-  return { kind, length: value?.length ?? 0, malformed: against?.[1] ?? '' };
+  const digest = createHmac('sha256', nonce).update(values[key] ?? '').digest('hex'); // by a nonce of this run alone
+  const spaced = value === values[key] ? '' : 'has whitespace around it';
+  return { kind, length: value?.length ?? 0, malformed: against?.[1] ?? spaced, digest };
 };
 const url = [values.DATABASE_URL].find((each) => URL.canParse(each ?? ''));
-const role = values.POSTGRES_USER ?? values.DB_USER ?? (url ? new URL(url).username : '');
+const role = values.POSTGRES_USER || values.DB_USER || (url ? new URL(url).username : '');
 console.log(JSON.stringify({ keys: Object.fromEntries(keys.map((key) => [key, read(key)])), role }));

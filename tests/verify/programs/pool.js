@@ -2,17 +2,34 @@
 // What could start a session (createSession, getOrCreateSession) is not called: its source is read.
 // And each package is loaded, as the application does: in this process, for the session pool has loaded baileys by then.
 const { spawnSync } = require('child_process');
+const fs = require('fs');
 const { createRequire } = require('module');
 
 const { folder, sessionPool, poolClass, packages } = JSON.parse(process.argv[1]);
-const print = console.log;
-console.log = () => {}; // the application logs to standard output
+const write = process.stdout.write.bind(process.stdout);
+process.stdout.write = () => true; // the application logs there; who writes to its descriptor comes before our mark
 const line = (error) => String(error?.message ?? error).split('\n')[0];
 const found = { loads: 'yes', methods: [], recursive: false, calls: {}, packages: {} };
 const ID = '962302';
 const session = { id: ID };
 
+/** Also where what is loaded ends this process, as an application may without its database. */
+process.on('exit', (code) => {
+  if (!found.done) found.loads = `it ends the process that loads it (exit code ${code})`;
+  write(`\x1e${JSON.stringify(found)}\n`);
+});
+
+/** What it reads while it is loaded: the application's folder, and .env. */
+function surround() {
+  process.chdir(folder);
+  const app = createRequire(`${folder}/`);
+  Object.assign(process.env, { ...app('dotenv').parse(fs.readFileSync('.env')), ...process.env });
+}
+
 async function main() {
+  try {
+    surround();
+  } catch {} // without dotenv or .env it may load all the same
   const { [poolClass]: Pool } = require(`${folder}/${sessionPool}`);
   const source = (name) => String(Pool.prototype[name] ?? '');
   for (let each = Pool.prototype; each; each = Object.getPrototypeOf(each)) {
@@ -62,4 +79,4 @@ function loadPackages() {
 main()
   .catch((error) => (found.loads = line(error)))
   .then(loadPackages)
-  .finally(() => { print(JSON.stringify(found)); process.exit(0); });
+  .finally(() => { found.done = true; process.exit(0); });

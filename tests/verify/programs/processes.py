@@ -82,10 +82,17 @@ def processes(home: str) -> Iterator[tuple[str, dict[str, Any], bool]]:
 
 
 def saved(home: str) -> list[dict[str, Any]]:
+    env = text(f"{asked['app_dir']}/.env")
     try:
         dump = json.loads(text(f"{home}/dump.pm2"))
-        own = [each for each in dump if each.get("name") == APP]
-        return [{key: each.get(key) for key in ("status", "exec_mode")} for each in own]
+        found = []
+        for each in dump:
+            if each.get("name") == APP:
+                variables = {**each, **each.get("env", {})}
+                shadowed = [key for key in asked["keys"] if key in variables and not says(env, key, variables[key])]
+                found.append({key: each.get(key) for key in ("status", "exec_mode")})
+                found[-1].update(folder=os.path.realpath(each.get("pm_cwd") or asked["app_dir"]), shadowed=shadowed)
+        return found
     except (ValueError, AttributeError, TypeError):
         return []
 
@@ -129,9 +136,10 @@ def pm2() -> dict[str, Any]:
 
 
 def says(env: str, key: str, value: Any) -> bool:
-    """Has the .env this very value too? An ecosystem file may load it."""
-    line = rf"""^\s*(export\s+)?{key}\s*=\s*(['"`]?){re.escape(str(value))}\2\s*(#.*)?$"""
-    return re.search(line, env, re.MULTILINE) is not None
+    """Has the .env this very value too? An ecosystem file may load it. Of several lines the last one counts."""
+    lines = [line for line in env.splitlines() if re.match(rf"\s*(export\s+)?{key}\s*=", line)]
+    same = rf"""\s*(export\s+)?{key}\s*=\s*(['"`]?){re.escape(str(value))}\2\s*(#.*)?$"""
+    return bool(lines) and re.match(same, lines[-1]) is not None
 
 
 def asks(daemon: int) -> bool:

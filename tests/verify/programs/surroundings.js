@@ -21,7 +21,7 @@ const redis = () => new Promise((done) => {
   if (!host) return done('');
   const where = { host, port: Number(url?.port || given('REDIS_PORT') || 6379), timeout: TIMEOUT };
   const socket = url?.protocol === 'rediss:' ? tls.connect({ ...where, servername: host }) : net.connect(where);
-  const password = url ? decodeURIComponent(url.password) : given('REDIS_PASSWORD');
+  const password = decodeURIComponent(url?.password ?? '') || given('REDIS_PASSWORD');
   const user = url ? decodeURIComponent(url.username) : given('REDIS_USERNAME', 'REDIS_USER');
   const orders = [...(password ? [['AUTH', ...(user ? [user] : []), password]] : []), ['SETRANGE', 'verification:none', '0', '']];
   let said = '';
