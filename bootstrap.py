@@ -121,7 +121,7 @@ if lacks(site):
 
 why = bare.self_signed(now, domain)
 if lacks(renewal) and why:
-    host.log(f"  the certificate is self-signed: {why}; run bootstrap.py again when it leads here")
+    host.log(f"  the certificate is self-signed: {why}; run bootstrap.py again when it points here")
 elif lacks(renewal):
     server.shell(
         name="Certificate, by certbot",

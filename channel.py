@@ -58,7 +58,7 @@ SILENT = 40  # seconds for it to say what it has put back
 LONG = 100  # characters
 WIDE = 200  # characters of a line of --diff
 SLOW, STILL = 2, 10  # seconds until a step is said to run on, and between such lines
-UNHEARD = "the connection was lost before the host said that what was changed stays; run again"
+UNHEARD = "the connection was lost before the host confirmed that the changes stay; run again"
 LOCKED = 75  # exit code: somebody else deploys; EX_TEMPFAIL of sysexits.h
 
 UNUSED = 90  # seconds after which a program that gets no input ends: a dead connection may stay open for hours
@@ -172,7 +172,7 @@ class Step(StringCommand, Generic[P]):
         if done[0]:
             channel.say(_said(done[1]))
         elif not done[1].output.strip():  # killed, or the laptop slept
-            host.log_styled("the step's program on the host ended without a word; run again", fg="red")
+            host.log_styled("the step's program on the host ended without an answer; run again", fg="red")
         if done[0] and channel.step_name not in channel.changed:
             channel.changed.append(channel.step_name)
         return done
@@ -244,7 +244,7 @@ class Channel:
             if back is None and self.deploy:  # it was killed: another one does what is left to do
                 self._start(resumed=self.deploy)
                 back = self.session.close(said)
-        told = {"put_back": "put back, as nothing has loaded it yet", "stuck": "could not be put back"}
+        told = {"put_back": "put back, because nothing had loaded it yet", "stuck": "could not be put back"}
         lines = [f"{told[what]}: {file}" for what, found in (back or {}).items() for file in found]
         self.say(lines)
         if result == "ok" and (lines or (back is None and self.changed)):

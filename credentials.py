@@ -138,7 +138,7 @@ def load(environment: Mapping[str, str], dotenv: Path) -> Credentials:
         source = next((name for name, values in sources.items() if values.get(key)), dotenv.name)
         value = _trimmed(key, sources[source].get(key, ""))
         if value and is_placeholder(value) and value not in PUBLIC_DEFAULTS:
-            _warn(f"{key}: what stands in {source} is a placeholder, and counts as missing")
+            _warn(f"{key}: the value in {source} is a placeholder, and counts as missing")
         elif value:
             found[key], named[key] = Secret(value), source
     url = found.pop(DATABASE_URL, None)
@@ -177,7 +177,8 @@ def quoted(key: str, value: str) -> str:
         if dotenv_takes_it and dotenv_values(stream=io.StringIO(f"{key}={text}\n")) == {key: value}:
             return text
     raise BadInput(
-        f"{key}: holds ${{, or quotes with # or backslashes, that no .env can carry safely; make another value"
+        f"{key}: contains ${{, or quotes together with # or backslashes, which no .env can hold safely; "
+        "choose another value"
     )
 
 
@@ -191,7 +192,7 @@ def _trimmed(key: str, value: str) -> str:
     while len(trimmed) > 1 and trimmed[0] + trimmed[-1] in _QUOTES:
         trimmed = _strip(trimmed[1:-1])
     if trimmed != value:
-        _warn(f"{key}: your value has whitespace or quotes around it; they are left out")
+        _warn(f"{key}: your value has whitespace or quotes around it; they are removed")
     return trimmed
 
 
@@ -269,7 +270,7 @@ def _libpq(url: str) -> dict[str, Secret]:
     if parts.scheme not in ("postgres", "postgresql") or parts.fragment or "@" in parts.path + parts.query:
         raise BadInput(
             f"{DATABASE_URL}: is not postgresql://user:password@host:port/database; "
-            "in the password, write / as %2F, ? as %3F, # as %23, @ as %40"
+            "in the password, write / as %2F, ? as %3F, # as %23, @ as %40, % as %25"
         )
     if any(character < " " for character in unquote(url)):
         raise BadInput(f"{DATABASE_URL}: holds a line break or control character; paste it again")
@@ -285,9 +286,9 @@ def _libpq(url: str) -> dict[str, Secret]:
         if name in LIBPQ:
             keywords[name] = value
         elif name and name not in CLIENTS:
-            raise BadInput(f"{DATABASE_URL}: psql knows no parameter {name}: {_instead(name)}")
+            raise BadInput(f"{DATABASE_URL}: psql has no parameter {name}: {_instead(name)}")
     if keywords.get("sslmode", "prefer") not in SSLMODES:
-        raise BadInput(f"{DATABASE_URL}: sslmode is none of {', '.join(SSLMODES)}")
+        raise BadInput(f"{DATABASE_URL}: sslmode must be one of {', '.join(SSLMODES)}")
     for name in ("sslrootcert", "sslcert", "sslkey"):
         if not (keywords.get(name) or "/").startswith("/") and keywords[name] != "system":
             raise BadInput(f"{DATABASE_URL}: {name} must be an absolute path on the server")

@@ -15,11 +15,12 @@ def first_contact(error: str, ssh: str, place: str, port: object = None, known_h
     key = place if port in (None, 22, "22") else shlex.quote(f"[{place}]:{port}")
     file = f" -f {shlex.quote(str(known_hosts))}" if known_hosts else ""
     if "does not match" in text or "identification has changed" in text:
-        return [f"the server is another, or was installed anew. If so, {COMPARE}:", f"ssh-keygen{file} -R {key}; {ssh}"]
+        changed = "the server's host key has changed: it is another server, or was reinstalled"
+        return [f"{changed}. Only if you expected that, {COMPARE}:", f"ssh-keygen{file} -R {key}; {ssh}"]
     if "no host key" in text or "host key verification" in text:
         return [f"this machine does not know the server yet: {COMPARE}:", ssh]
     if "authentication" in text or "permission denied" in text:
-        return ["the server does not take this user or key: correct ssh_user or ssh_key until this lets you in:", ssh]
+        return ["the server does not accept this user or key: correct ssh_user or ssh_key until this lets you in:", ssh]
     if "protocol banner" in text or "no existing session" in text:
         return ["what answers there is not sshd, or one that is overloaded; see how far this gets:", f"{ssh} -v"]
     return []

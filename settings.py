@@ -91,10 +91,12 @@ class Settings:
     database_ca: str = _text(rf"({_PATH})?", "an absolute path on the host, or empty")
     verify: bool = _flag()
     undo: str = _text(r"(\d{8}T\d{6}Z)?", "a deploy's UTC time like 20261231T235959Z, or empty for the last")
-    plan: str = _text(r"(p[0-9a-f]{16}(,p[0-9a-f]{16})*)?", "what --dry --json calls `plan`, one a host, or empty")
-    yclients_api: str = _text(_URL, "an https:// address without a final slash (http:// only for 127.0.0.1)")
+    plan: str = _text(
+        r"(p[0-9a-f]{16}(,p[0-9a-f]{16})*)?", "the plan names that --dry --json prints, separated by commas, or empty"
+    )
+    yclients_api: str = _text(_URL, "an https:// address without a trailing slash (http:// only for 127.0.0.1)")
     outbound: Sequence[str] = _knob(_places, "a list of places like api.example.org:443")
-    verify_address: str = _text(r"[0-9a-fA-F.:,]*", "IP addresses divided by commas, or empty")
+    verify_address: str = _text(r"[0-9a-fA-F.:,]*", "IP addresses separated by commas, or empty")
     verify_ca: str = _text(rf"({_PATH})?", "an absolute path, or empty")
 
     @property
@@ -120,7 +122,7 @@ class Settings:
         knobs = {knob.name: knob.metadata for knob in fields(cls)}
         for name in own:
             if name not in knobs:
-                raise BadInput(f"settings: {name!r} is not a knob; the knobs are: {', '.join(knobs)}")
+                raise BadInput(f"settings: there is no setting {name!r}; the settings are: {', '.join(knobs)}")
         for name, knob in knobs.items():
             if name not in own:
                 raise BadInput(f"settings: {name!r} is missing; group_data/all.py has its default")

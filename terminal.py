@@ -89,13 +89,13 @@ def _check(typed: dict[str, Any]) -> None:
     setting = next((each for each in words if deploys and "=" in each), "")
     usage = "type: pyinfra INVENTORY deploy.py"
     if Path(source).name in ("deploy.py", "rollback.py", "bootstrap.py"):
-        raise WrongUsage(f"{source} is no inventory; {usage}")
+        raise WrongUsage(f"{source} is not an inventory; {usage}")
     if source.endswith(".py") and not Path(source).exists():
         raise WrongUsage(f"there is no inventory {source}; {usage}")
     if typed["no_wait"]:
-        raise WrongUsage("leave out --no-wait: pyinfra then takes a host that has failed for one that is well")
+        raise WrongUsage("leave out --no-wait: with it pyinfra treats a host that has failed as healthy")
     if setting:
-        raise WrongUsage(f"{setting} is no file: a setting stands behind --data: --data {shlex.quote(setting)}")
+        raise WrongUsage(f"{setting} is not a file; pass a setting with --data: --data {shlex.quote(setting)}")
     if source.endswith(".py"):
         _parse(source)
     for file in deploys:
@@ -103,7 +103,7 @@ def _check(typed: dict[str, Any]) -> None:
         if not any(isinstance(each, ast.Expr) and isinstance(each.value, ast.Call) for each in ast.walk(tree)):
             raise WrongUsage(f"{file} deploys nothing; is it an inventory? One inventory at a time; {usage}")
     if deploys and not (typed["yes"] or typed["dry"] or typed["json_output"] or sys.stdin.isatty()):
-        raise WrongUsage("there is no terminal to ask on: add -y to apply, or --dry to see the plan alone")
+        raise WrongUsage("there is no terminal to ask on: add -y to apply, or --dry to see only the plan")
 
 
 def _parse(file: str) -> ast.Module:
@@ -126,7 +126,7 @@ def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
     """Nothing is left to do here: the host sees the connection end, and finishes or puts back by itself."""
     del number, frame
     begun = ctx_state.isset() and state.is_executing
-    what = "a step that has begun ends on the host; run again for the rest" if begun else "nothing was changed"
+    what = "a step in progress will finish on the host; run again for the rest" if begun else "nothing was changed"
     os.write(2, f"\n    Stopped: {what}.\n".encode())
     os._exit(STOPPED)
 
@@ -185,7 +185,7 @@ def _password(getpass: Callable[[str], str]) -> Callable[[str], str]:
 def _knowing(connect: Callable[[State], None]) -> Callable[[State], None]:
     def connected(state: State) -> None:
         if not any(map(state.is_host_in_limit, state.inventory)):
-            raise WrongUsage(f"{inventory()} has no host to work on (as --limit and --exclude leave it)")
+            raise WrongUsage(f"{inventory()} has no host to work on (after --limit and --exclude)")
         state.add_callback_handler(_FirstContact())
         gevent.spawn_later(SOON, _prepare)
         try:
@@ -253,14 +253,15 @@ def _tell_in_short(state: State) -> None:
     for host in filter(state.is_host_in_limit, state.inventory):
         channel, has_failed = Channel.of(host), host in state.failed_hosts
         if not has_failed and not state.results[host].ops:
-            host.log("not begun: nothing was changed there")
+            host.log("not started: nothing was changed there")
             continue
         nothing = "nothing" if has_failed else "nothing, it is as it should be"
         changed = _changed(state, host) if is_bare else channel.changed
         host.log(f"changed: {', '.join(changed) or nothing}")
         if channel.pending:
-            it_comes = "it comes" if len(channel.pending) == 1 else "they come"
-            host.log(f"pending: {', '.join(channel.pending)}; fill in .env in this folder when {it_comes}; run again")
+            it, it_comes = ("it", "it comes") if len(channel.pending) == 1 else ("them", "they come")
+            keys = ", ".join(channel.pending)
+            host.log(f"pending: {keys}; put {it} into .env in this folder when {it_comes}, and run again")
         if has_failed:
             host.log("failed: its red lines above say why, and what to do")
         elif not is_verified:

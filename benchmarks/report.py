@@ -171,7 +171,7 @@ class Measured:
         distances = [f"{each} ms" for each in ROUND_TRIPS]
         return f"""# How long it takes
 
-`bin/bench --write` of {self.code}, {machine()}.
+`bin/bench --times {times} --write` of {self.code}, {machine()}.
 Seconds: the median of {times} runs, with the fastest and the slowest.
 All run in turn, each over a new connection, through a TCP relay that adds the round trip.
 
@@ -190,12 +190,12 @@ Ansible's playbook changes nothing on a host that deploy.py made (all are checke
 
 {table(["job", *changing], busy)}
 
-Token arrival holds the API's restart and the wait until it has proved stable (by far the most of it: pm2's 1.6 s to end
-the old process, its start, and 1 s, or 5 s of `settle_time` where it wrote to its error log; the handler of Ansible's
-playbook has the same rule, but where it always waits 5 s).
+Token arrival includes the API's restart and the wait until it has proved stable (by far the most of it: pm2's 1.6 s to
+end the old process, its start, and 1 s, or 5 s of `settle_time` where it wrote to its error log; the handler of
+Ansible's playbook has the same rule, except in the column “always 5 s”).
 Without it deploy.py takes {self.without_wait():.2f} s.
-First converge: from the pristine rehearsal host, npm's cache warm. In both jobs each Ansible was run {min(FEW, times)}
-times.
+First converge: from the pristine rehearsal host, npm's cache warm. In both jobs each Ansible variant was run
+{min(FEW, times)} times.
 
 ## Many hosts at once, {USUAL} ms, nothing to change
 

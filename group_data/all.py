@@ -1,5 +1,5 @@
-"""Every knob with its default. Types, units and checks: settings.py. To differ for one group of the inventory,
-put the knob into group_data/<group>.py; for one run, pass `--data knob=value`."""
+"""Every setting with its default. Types, units and checks: settings.py. To differ for one group of the inventory,
+put the setting into group_data/<group>.py; for one run, pass `--data setting=value`."""
 
 # The application
 app_dir = "/opt/ai-admin"
@@ -34,8 +34,8 @@ settle_time = 5
 lock_timeout = 3
 statement_timeout = 60
 
-# A file on the host with the certificate of who signs for the database of DATABASE_URL: then its certificate and name
-# are checked (sslmode=verify-full); empty: as the URL says
+# A file on the host with the CA certificate of the database that DATABASE_URL names: then that database's certificate
+# and name are checked (sslmode=verify-full); empty: as the URL says
 database_ca = ""
 
 # Seconds to wait while somebody else deploys to the same host
@@ -56,7 +56,7 @@ plan = ""
 # Verify at the end of the run (`--data verify=true`)
 verify = False
 
-# bin/verify from outside: where <domain> is (addresses divided by commas), and a file of who signs for it; empty: as
-# DNS says, and this machine's
+# bin/verify from outside: where <domain> is (addresses separated by commas), and a file with its CA certificate; empty:
+# as DNS says, and the CAs that this machine trusts
 verify_address = ""
 verify_ca = ""

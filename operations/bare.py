@@ -32,13 +32,13 @@ def check(host: Host, settings: Settings) -> Bare:
         return now
     if now["folder"]:
         raise HostUnfit(
-            f"{settings.app_dir} on {host.name} is not empty, and not of bootstrap.py's making: it is left alone. "
+            f"{settings.app_dir} on {host.name} is not empty, and bootstrap.py did not make it: it is left alone. "
             "deploy.py is for an application that is there"
         )
     busy = {"80", "443", "5432", "6379", str(settings.api_port)} & {*now["port"]}
     if busy or now["made"]:
-        why = f"something listens at port {', '.join(sorted(busy))}" if busy else f"it was made for {now['made'][0]}"
-        raise HostUnfit(f"{host.name} is no bare host, {why}: nothing was changed")
+        why = f"something listens on port {', '.join(sorted(busy))}" if busy else f"it was made for {now['made'][0]}"
+        raise HostUnfit(f"{host.name} is not a bare host: {why}; nothing was changed")
     return now
 
 
@@ -58,9 +58,9 @@ def ssh_ports(host: Host) -> list[str]:
 
 def self_signed(now: Bare, domain: str) -> str:
     """Why certbot cannot be asked yet; empty where it can."""
-    there = ", ".join(dict.fromkeys(now["domain"])) or "nowhere"
+    there = ", ".join(dict.fromkeys(now["domain"])) or "no address"
     points_here = {*now["domain"]} & {*now["own"]}
-    return "" if points_here else f"{domain} leads to {there}, and this host is {', '.join(now['own'])}"
+    return "" if points_here else f"{domain} points to {there}, and this host is {', '.join(now['own'])}"
 
 
 @operation()

@@ -49,7 +49,8 @@ def changes(now: Secrets, values: Mapping[str, str]) -> Changes:
                 raise BadInput(f"{name}: your value {why}; leave it out until you have the right one")
             change[name] = "is added" if key["kind"] == "absent" else "is replaced"
         elif name == JWT_SECRET and not right:
-            change[name] = "is made" if key["kind"] == "absent" else f"is made anew, the old one is {key['kind']}"
+            anew = f"is replaced by a new one, as the old one is {key['kind']}"
+            change[name] = "is made" if key["kind"] == "absent" else anew
         elif not right:
             pending.append(name)
     return Changes(change, once, pending)

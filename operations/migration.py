@@ -111,7 +111,7 @@ def _said(now: Applied, gone: list[Thing], is_new: bool) -> list[str]:
         return [f"{MIGRATION} ({'our copy' if now['file'] is None else 'of the application'})"]
     if not gone:
         return [] if now["applied"] else [f"{MIGRATION} was run by hand; entered in the ledger as adopted"]
-    how = "is in the ledger" if now["applied"] else "was half applied"
+    how = "is in the ledger" if now["applied"] else "was only partly applied"
     lacking = ", ".join(str(thing) for thing in gone if thing.kind != "column" or _find(now, thing.relation))
     return [f"{MIGRATION} {how}, but the database lacks {lacking}"]
 
@@ -153,7 +153,8 @@ def check(now: Applied, name: str, pooled: bool) -> Plan:
     """The plan. Raises BadInput where the database of the host `name` is not the application's, or the file cannot be
     run, there or through a pooler that keeps no session."""
     if "companies" not in now["relations"]:
-        is_it = f"that one is {now['elsewhere']}:" if now["elsewhere"] else "is that one elsewhere?"
+        named = f"the application's is {now['elsewhere']}:"
+        is_it = named if now["elsewhere"] else "if the application's is elsewhere,"
         raise BadInput(
             f"migration: the database of {name} has no table `companies`, so it is not the application's; "
             f"{is_it} set DATABASE_URL"
@@ -161,8 +162,8 @@ def check(now: Applied, name: str, pooled: bool) -> Plan:
     todo = plan(now)
     if pooled and todo.concurrently:
         raise BadInput(
-            f"migration: {todo.concurrently[-1]} needs a session with limits of its own, and DATABASE_URL names a "
-            "pooler that keeps none; use the database's direct address, or its session pooler (Supabase: port 5432)"
+            f"migration: {todo.concurrently[-1]} cannot be run through DATABASE_URL, which names a transaction pooler; "
+            "use the database's direct address, or its session pooler (Supabase: port 5432)"
         )
     return todo
 

@@ -160,8 +160,8 @@ def _wanted(loaded: tuple[tuple[str, bytes], ...], site: Site) -> tuple[dict[str
         if line not in own[passed.file].splitlines():
             lines.append(f"nginx: {passed.place}: `proxy_pass {passed.args[0]}` becomes {TO_API}")
     gone = [file for file in own if wanted[file] == bare[file] != own[file]]
-    lines += [f"nginx: our block in {file} goes: the site has all that it was for" for file in gone]
-    lines = lines or [f"nginx: our block in {file} is written anew" for file in own if wanted[file] != own[file]]
+    lines += [f"nginx: our block in {file} is removed: the site no longer needs it" for file in gone]
+    lines = lines or [f"nginx: our block in {file} is rewritten" for file in own if wanted[file] != own[file]]
     return wanted, [*lines, *_passed_over(files, site)]
 
 
@@ -195,7 +195,8 @@ def _passed_over(files: Mapping[str, bytes], site: Site) -> list[str]:
     answering = set(routing.serving(root, site.domain).values())
     idle = [levels[-1] for levels in routing.named(root, site.domain) if levels not in answering]
     return [
-        f"nginx: {server.place} is for {site.domain} too, but nginx takes the first of the name; it stays as it is"
+        f"nginx: {server.place} has the name {site.domain} too, but nginx uses the first server of a name; "
+        "left as it is"
         for server in idle
         if any(routing.addresses(server))
     ]

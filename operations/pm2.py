@@ -29,7 +29,7 @@ def reasons(now: Running, planned: Sequence[str]) -> list[str]:
     elif now["stale"]:
         why.append("it is older than its files")
     if now["shadowed"]:
-        why.append(f"pm2's own record hides {', '.join(now['shadowed'])} of .env")
+        why.append(f"pm2's own environment overrides {', '.join(now['shadowed'])} of .env")
     return [*why, *planned]
 
 

@@ -38,4 +38,6 @@ def _require_plan(host: Host, settings: Settings, now: dict[str, Any]) -> None:
     whole = json.dumps([bundle(), how, stable(now)], sort_keys=True, default=str)
     Channel.of(host).plan = plan = f"p{sha256(whole.encode()).hexdigest()[:16]}"  # with a letter: never a number
     if settings.plan and plan not in settings.plan.split(","):
-        raise BadInput(f"{host.name} is not as the plan {settings.plan} found it; look at the new one: --dry")
+        raise BadInput(
+            f"{host.name}: something has changed since plan {settings.plan} was made; see the new plan with --dry"
+        )

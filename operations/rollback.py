@@ -1,4 +1,4 @@
-"""Undo a deploy: its files become what they were before it. Database and packages stay: both only added something."""
+"""Undo a deploy: its files become what they were before it. Database and packages stay as they are."""
 
 from collections.abc import Generator, Mapping
 
@@ -31,22 +31,25 @@ def files(undo: str, api: Api, lock_wait: int) -> Generator[Step[...]]:
     in_force = [each for each, found in own.items() if not all(file["is_back"] for file in found.values())]
     undo = undo or max(in_force, default="")  # one that failed was put back already
     if undo not in own:
-        known, kept = ", ".join(own) or "none", f"keeps no files of deploy {undo or '(any)'}"
-        raise BadInput(f"rollback: {host.name} {kept} of {api['app']}; it has: {known}")
+        known = ", ".join(own) or "none"
+        if not undo:
+            raise BadInput(f"rollback: {host.name} has no deploy of {api['app']} to undo; put back already: {known}")
+        raise BadInput(f"rollback: {host.name} has no backup of deploy {undo} of {api['app']}; it has: {known}")
     lines = [f"rollback of deploy {undo}:"]
     if undid := next((found["undoes"] for found in deploys[undo].values()), ""):
         lines = [f"rollback of deploy {undo}, which was the rollback of {undid}: what that had changed comes back:"]
     for file, found in deploys[undo].items():
-        lines.append(f"  back as it was before: {file}")
+        lines.append(f"  put back as it was: {file}")
         later = [deploy for deploy in deploys if deploy > undo and file in deploys[deploy]]
         if later:
-            lines.append(f"    later deploys changed it too, and are undone in it: {', '.join(later)}")
+            lines.append(f"    later deploys changed it too, and their changes to it are undone: {', '.join(later)}")
         elif found["changed"]:
             lines.append("    somebody else has changed it since: their text goes to the backups of this rollback")
         if found["loses"]:
-            public = "; the application then signs with its public default" if JWT_SECRET in found["loses"] else ""
-            lines.append(f"    it had no {', '.join(found['loses'])} then{public}")
+            signs = f"; without {JWT_SECRET} the application signs with its public default"
+            public = signs if JWT_SECRET in found["loses"] else ""
+            lines.append(f"    at that time it had no {', '.join(found['loses'])}{public}")
     if any(not file.startswith("/etc/") for file in deploys[undo]):
         lines.append(f"  {api['app']} is restarted")
-    channel.say([*lines, "  the migration and the npm packages stay: they only added something"])
+    channel.say([*lines, "  the migration and the npm packages stay: a rollback does not undo them"])
     yield Step(remote.rollback.roll_back, undo=undo, api=api, keys=KEYS)

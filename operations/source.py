@@ -99,13 +99,13 @@ def blocks(app: str, app_dir: str, health_check: bool) -> Generator[Step[...]]:
     needs, change = read(now), changes(now, health_check)
     for name in needs.lacking:
         if name not in KNOWN_METHODS:
-            host.log(f"  source: {needs.calls[name]} calls {name}() on the session pool, which has no such method; we")
-            host.log("          know no meaning for it, so the application's developers must add it")
+            host.log(f"  source: {needs.calls[name]} calls {name}() on the session pool, which has no such method;")
+            host.log("          deploy cannot add it, so the application's developers must")
     for route, other in needs.shadowed():
         host.log(f"  source: {other.place} answers {route.path} before {route.place} does: mount {ROUTES} first")
     for name in KEYS:
         if name not in needs.keys:
-            host.log(f"  source: no file of src reads {name}; the application's developers know which name it reads")
+            host.log(f"  source: no file in src reads {name}; ask the application's developers which name it reads")
     if not change:
         host.noop("source: the blocks are as they should be")
         return

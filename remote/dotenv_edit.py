@@ -126,7 +126,7 @@ def judge(app: str, folder: str, *contents: bytes) -> list[dict[str, str]]:
     done = pm2.run_node(app, "node", "-e", _JUDGE, stdin=question, cwd=folder)
     if done.status != 0:
         why = done.line_with("Error")
-        raise Failure(f"the application's own dotenv cannot be asked, so nothing was written (`npm ci` there?): {why}")
+        raise Failure(f"the application's own dotenv cannot be run, so nothing was written (`npm ci` there?): {why}")
     found: list[dict[str, str]] = json.loads(done.stdout)
     return found
 
@@ -146,5 +146,7 @@ def write(
     new = edit(old, values, literals, once)
     before, after = judge(app, os.path.dirname(path), old, new)
     if after != {**before, **values}:
-        raise Failure(".env: the application's own dotenv would read another value than ours, so nothing was written")
+        raise Failure(
+            ".env: the application's own dotenv would read a different value from ours, so nothing was written"
+        )
     services.replace_file(deploy, services.of(app), pm2.processes(app), path, new, expected, 0o600, pm2.owner(app).ids)

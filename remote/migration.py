@@ -29,10 +29,10 @@ SILENCE = {"keepalives_idle": "10", "keepalives_interval": "5", "keepalives_coun
 # What libpq 17 says of a database elsewhere, and what to do about it: the first that matches.
 REMEDIES = {
     "authentication failed|enant or user not found": "correct the user and the password in DATABASE_URL",
-    "root certificate file .* does not exist|could not read root cert": "put there, on this server, the certificate of "
-    "who signs for the database, as its provider gives it, or name the right file: database_ca",
-    "certificate verify failed": "it is not signed by whom database_ca or sslrootcert names: take that file anew from "
-    "the database's provider; sslmode=require in DATABASE_URL goes without the check",
+    "root certificate file .* does not exist|could not read root cert": "put the database's CA certificate "
+    "there, on this server (its provider has it), or name the right file: database_ca",
+    "certificate verify failed": "it is not signed by the CA that database_ca or sslrootcert names: get that file "
+    "again from the database's provider; sslmode=require in DATABASE_URL skips the check",
     "does not match host name": "write a name that the certificate is for into DATABASE_URL, or sslmode=verify-ca",
     "does not support SSL": "is that the database's port? a database without TLS: sslmode=disable in DATABASE_URL",
     "no encryption|SSL off|SSL connection is required": "write sslmode=require into DATABASE_URL",
@@ -277,7 +277,10 @@ def migrate(
         if not error:
             break
         if re.search(LOST, done.stderr) and not re.search(NOT_LOST, done.stderr):
-            raise Failure(f"the database went silent in the middle; run again, which sees what it has: {error}")
+            raise Failure(
+                "the connection to the database was lost during the migration; "
+                f"run again, to see what was applied: {error}"
+            )
         if "lock timeout" not in error:
             if MEANWHILE in error:
                 return {"said": [f"migration: {name} {MEANWHILE}"]}

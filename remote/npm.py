@@ -104,7 +104,7 @@ def stage(app: str, folder: str, app_dir: str, ranges: Mapping[str, str]) -> lis
     if done.status != 0:
         raise Failure(f"npm could not install {wanted}: of the lock {needed}: {why}. Without it: {complaint(done)}")
     made = ", ".join(f"{name} {_version(f'{folder}/node_modules/{name}')}" for name in here)
-    return [f"npm: of the lock {needed}, which failed: {why}", f"npm: the registry's {made} instead"]
+    return [f"npm: {needed} (from the lock file), which failed: {why}", f"npm: {made} from the registry instead"]
 
 
 def _npm(app: str, folder: str, ranges: Mapping[str, str], lock: Json, timeout: float) -> Done:

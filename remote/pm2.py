@@ -30,7 +30,7 @@ from remote.readings import Api, Running
 
 BOOT = "/etc/systemd/system/multi-user.target.wants"  # where `pm2 startup` enables a pm2-<user>.service
 ECOSYSTEM = ("ecosystem.config.js", "ecosystem.config.cjs", "ecosystem.json")
-NEVER = "so the value of .env never counts: take it out there"
+NEVER = "so the value in .env is never used: remove it from the ecosystem file"
 PROBE = "ai-admin-deploy"  # what no key is set to
 KILL_TIMEOUT = 1600  # ms, where the app has none of its own (pm2 7.0: constants.js)
 _DAEMON = re.compile(r"PM2 v\S+: God Daemon \(")  # what a daemon calls itself, before its PM2_HOME
@@ -297,7 +297,7 @@ def read(*, api: Api, keys: Sequence[str]) -> Running:
             remedy = "let that pm2 run it, or correct api_app, api_port or _env PM2_HOME"
             raise Failure(f"pm2 says {status}, {cause}; {remedy}")
     if is_serving and not reached(port):
-        raise Failure(f"{app} listens on ::1 alone, and nginx is to ask 127.0.0.1:{port}: let it listen there too")
+        raise Failure(f"{app} listens only on ::1, but nginx asks 127.0.0.1:{port}: make it listen there too")
     env, is_another = f"{app_dir}/.env", found.ids[0] != os.geteuid()
     if is_another and os.path.exists(env) and run("test", "-r", env, user=found.user).status != 0:
         raise Failure(f"{env} cannot be read by {found.user}, who runs {app}: chown {found.user} {env}")
@@ -310,7 +310,7 @@ def read(*, api: Api, keys: Sequence[str]) -> Running:
         try:
             words, sets = anew(app, app_dir, present)
         except Failure as error:
-            which = f"pm2's own record hides {', '.join(shadowed)} of .env, so it must start {app} anew"
+            which = f"pm2's own environment overrides {', '.join(shadowed)} of .env, so {app} must be started anew"
             if shadowed:
                 raise Failure(f"{which}, and {error}") from None
     fixed = [key for key in present if sets.get(key, PROBE) != PROBE]

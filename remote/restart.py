@@ -46,7 +46,7 @@ def run_what_is_on_disk(*, api: Api, keys: Sequence[str], worst: int = 500) -> f
     try:
         loading.check(api["app"], api["app_dir"], api["packages"])
     except Failure as error:
-        raise Failure(f"{api['app']} is not restarted, for it would not come up: {error}") from None
+        raise Failure(f"{api['app']} was not restarted, because it would not come up: {error}") from None
     # who came first waits while it ends, for a start that fails, and for the old files' own
     longest = pm2.kill_timeout(pm2.owner(api["app"]).home, api["app"]) + api["settle_time"] + 2 * api["start_timeout"]
     with open_room(api["port"], longest) as room, _others_stay_saved(api):
@@ -145,7 +145,7 @@ def _recover(api: Api, room: Door, cause: str, worst: int, replaced: bool) -> st
     log = known.get("pm_err_log_path", "")
     lines = last_lines(log, hidden)  # before the next start adds its own
     if undone.files or replaced:
-        these = "these" if undone.files else "pm2's own record of it"
+        these = "the old files" if undone.files else "pm2's own record of it"
         try:
             room.hold()
             if replaced:

@@ -15,7 +15,7 @@ from remote import Failure, files, wire
 from remote.lock import DEPLOY, STEP, held, holder
 
 WAIT = 45  # seconds
-ENDED = "the host has ended this deploy, for it heard nothing from here any more; run again"
+ENDED = "the host ended this deploy because it no longer heard from this machine; run again"
 
 
 def outlive_the_client() -> None:

@@ -37,7 +37,7 @@ def refused(host: Host, *arguments: str, dotenv: str | None = None) -> str:
 @pytest.mark.parametrize(
     ("knob", "message"),
     [
-        ("api_prot=3000", "settings: 'api_prot' is not a knob; the knobs are: app_dir, api_app, api_port"),
+        ("api_prot=3000", "settings: there is no setting 'api_prot'; the settings are: app_dir, api_app, api_port"),
         ("api_port=abc", "settings: api_port must be a whole number from 1 to 65535, not 'abc'"),
         ("app_dir=/opt/my app", "settings: app_dir must be an absolute path without spaces, not '/opt/my app'"),
     ],

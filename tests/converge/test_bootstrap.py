@@ -57,8 +57,11 @@ def owned(host: Host) -> dict[str, str]:
     ("plant", "told"),
     [
         (f"mkdir -p {APP}; echo {{}} > {APP}/package.json", f"{APP} on NAME is not empty"),
-        ("echo /srv/other > /var/lib/ai-admin-bootstrap", "NAME is no bare host, it was made for /srv/other"),
-        ("systemd-run -q -u busy --socket-property=ListenStream=443 true", "something listens at port 443"),
+        ("echo /srv/other > /var/lib/ai-admin-bootstrap", "NAME is not a bare host: it was made for /srv/other"),
+        (
+            "systemd-run -q -u busy --socket-property=ListenStream=443 true",
+            "something listens on port 443; nothing was changed",
+        ),
     ],
     ids=["an application", "another folder", "a site"],
 )
@@ -89,7 +92,7 @@ def test_a_bare_host_becomes_one_that_deploy_converges(bare: Host) -> None:
     subprocess.run(["chmod", "-R", "go=", str(careful)], check=True)
     done = bootstrap(bare, "--data", f"app_source={careful}")
     assert done.code == 0, done.output
-    assert f"{SITE} leads to nowhere, and this host is {bare.address}" in done.output
+    assert f"{SITE} points to no address, and this host is {bare.address}" in done.output
     nothing_changes(bare)
     assert int(bare.ssh("node --version").stdout.lstrip("v").partition(".")[0]) == NODE[bare.bare]
 

@@ -92,7 +92,7 @@ def test_the_first_of_the_rest_that_is_not_ready_stops_the_run(fleet: list[Host]
     (other,) = {each.name for each in rest} - {*changed}
     assert in_short(output) == {
         changed[0]: [f"changed: {', '.join(EVERYTHING)}", "failed: its red lines above say why, and what to do"],
-        other: ["not begun: nothing was changed there"],
+        other: ["not started: nothing was changed there"],
     }
 
 

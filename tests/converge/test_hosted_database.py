@@ -267,13 +267,13 @@ def with_host(name: str, parameters: str = "", password: str = QUOTED) -> str:
             DIRECT,
             "/etc/hosted/another.crt",
             "certificate verify failed",
-            "take that file anew from the database's prov",
+            "get that file again from the database's prov",
         ),
         (
             DIRECT,
             "/etc/hosted/none.crt",
             '"/etc/hosted/none.crt" does not exist',
-            "put there, on this server, the cert",
+            "put the database's CA certificate there, on",
         ),
         (DIRECT, "/etc/hosted/names", "could not read root certificate file", "name the right file: database_ca"),
         (with_host("other.rehearsal.test"), CA, "does not match host name", "write a name that the certificate is for"),
@@ -296,7 +296,7 @@ def test_refused_in_one_line(hosted: Host, url: str, ca: str, said: str, remedy:
 def test_a_run_is_refused_in_one_line(hosted: Host) -> None:
     before = owned(hosted)
     line = refused(hosted, DIRECT, "--data", "database_ca=/etc/hosted/another.crt")
-    assert "certificate verify failed (it is not signed by whom database_ca or sslrootcert names: take" in line
+    assert "certificate verify failed (it is not signed by the CA that database_ca or sslrootcert names: get" in line
     assert differing(before, owned(hosted)) == set()
 
 
@@ -436,7 +436,8 @@ def test_a_database_that_goes_in_the_middle(hosted: Host, salon: str, url: str) 
         write(hosted, FILE, text)
         ready = "pg_isready -h /run/postgresql -p 5433"
         until(60, "the database", lambda: hosted.ssh(ready, check=False).returncode == 0)
-    assert "the database went silent in the middle; run again, which sees what it has: " in output
+    said = "the connection to the database was lost during the migration; run again, to see what was applied: "
+    assert said in output
     assert columns(hosted, salon) == 3
     assert migrated(hosted, url).changed == [STEP]
 
@@ -466,5 +467,5 @@ def test_a_network_that_carries_nothing_any_more(hosted: Host, salon: str, far: 
     finally:
         write(hosted, FILE, text)
     assert time.monotonic() - started < 120
-    assert "the database went silent in the middle" in output
+    assert "the connection to the database was lost during the migration" in output
     assert columns(hosted, salon) == 3

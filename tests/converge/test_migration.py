@@ -134,7 +134,8 @@ def test_half_applied_is_completed(host: Host, file: str) -> None:
     sql(host, "ALTER TABLE companies " + ", ".join(f"DROP COLUMN {column}" for column in lost))
     write(host, FILE, f"{file}\nINSERT INTO marketplace_events (salon_id, event_type) VALUES (1, 'migrated');")
     done = converge(host, runbook=only(STEP))
-    assert "was half applied, but the database lacks companies.marketplace_user_name, companies.last_pay" in done.output
+    lacking = "companies.marketplace_user_name, companies.last_pay"
+    assert f"was only partly applied, but the database lacks {lacking}" in done.output
     assert "table marketplace_tokens, function touch_updated_at, trigger marketplace_tokens_touch\n" in done.output
     assert re.search(r"line \d+ \(INSERT INTO marketplace_events.*is not run again", done.output)
     assert sql(host, "SELECT count(*) FROM marketplace_events") == "0"
@@ -151,7 +152,7 @@ def test_types_of_a_schema_and_what_the_file_itself_renames(host: Host, file: st
     converge(host, runbook=only(STEP))
     sql(host, "DROP SCHEMA ai_admin_deploy CASCADE; DROP FUNCTION market.one; CREATE TYPE kind AS ENUM ('y')")
     done = converge(host, runbook=only(STEP))
-    assert "was half applied, but the database lacks function market.one\n" in done.output
+    assert "was only partly applied, but the database lacks function market.one\n" in done.output
 
 
 def test_what_went_after_it_was_applied_is_made_again(host: Host) -> None:

@@ -133,8 +133,9 @@ def test_a_lock_that_needs_a_git_host(host: Host) -> None:
     done = converge(host, runbook=only(STEP))
     assert done.changed == [STEP]
     made = version(host, BAILEYS)
-    assert "npm: of the lock @whiskeysockets/baileys 7.0.0-rc.3 needs git.invalid, which failed: " in done.output
-    assert f"npm: the registry's @whiskeysockets/baileys {made} instead" in done.output
+    needed = "@whiskeysockets/baileys 7.0.0-rc.3 needs git.invalid (from the lock file)"
+    assert f"npm: {needed}, which failed: " in done.output
+    assert f"npm: @whiskeysockets/baileys {made} from the registry instead" in done.output
     assert made != "7.0.0-rc.3"
     assert loads(host, "@whiskeysockets/baileys")
     assert version(host, f"{BAILEYS}/node_modules/pino") == packages["node_modules/pino"]["version"]
@@ -146,7 +147,7 @@ def test_no_restart_onto_what_does_not_load(host: Host) -> None:
     before = apps(host)["ai-admin-api"]
     host.ssh(f"mv {BAILEYS}/node_modules/long /root/; touch {APP}/.env")
     said = refuse(host, runbook=without(STEP))
-    line = "ai-admin-api is not restarted, for it would not come up: @whiskeysockets/baileys does not load: "
+    line = "ai-admin-api was not restarted, because it would not come up: @whiskeysockets/baileys does not load: "
     assert f"{line}Cannot find package 'long' imported from {BAILEYS}/" in said
     assert apps(host)["ai-admin-api"] == before
     assert "does not load: Cannot find package 'long'" in converge(host, runbook=only(STEP, "API restart")).output

@@ -50,7 +50,7 @@ def test_the_plan_then_the_run_then_what_is_next(host: Host) -> None:
     short = [line.strip() for line in said(host, done.stderr.partition("--> In short")[2])]
     assert len(short) <= 5
     assert short[0].startswith("changed: npm packages, Database migration, Secrets in .env")
-    assert short[1].startswith("pending: YCLIENTS_PARTNER_TOKEN; fill in .env in this folder")
+    assert short[1].startswith("pending: YCLIENTS_PARTNER_TOKEN; put it into .env in this folder when it comes")
     assert short[2] == f"next: bin/verify {INVENTORY} --limit {host.name}"
     assert "Verification" not in done.stderr, "nothing was verified, so there is no row that reads so"
 
@@ -90,7 +90,8 @@ def test_an_approved_plan_is_applied_and_no_other(host: Host) -> None:
         before = owned(host)
         done = operator.run("-y", *QUICK, "--data", f"plan={approved}")
         assert done.returncode == 1, change
-        assert f"is not as the plan {approved} found it; look at the new one: --dry" in done.stderr, change
+        told = f"{host.name}: something has changed since plan {approved} was made; see the new plan with --dry"
+        assert told in done.stderr, change
         assert owned(host).items() >= {path: was for path, was in before.items() if "/var/lib/" not in path}.items()
 
     done = operator.run("-y", *QUICK, "--data", f"plan={planned()}")

@@ -316,7 +316,8 @@ def test_a_key_that_the_ecosystem_file_sets_is_refused(host: Host) -> None:
     write(host, file, whole + f"\nconst c = module.exports;\n{own}\n".encode())
     host.ssh(f"cd {APP}; pm2 delete {API}; pm2 start ecosystem.config.js --only {API}")
     try:
-        assert f"{file} sets JWT_SECRET for {API}, so the value of .env never counts: take it out there" in refuse(host)
+        remedy = "so the value in .env is never used: remove it from the ecosystem file"
+        assert f"{file} sets JWT_SECRET for {API}, {remedy}" in refuse(host)
     finally:
         write(host, file, whole)
     assert converge(host).changed == RESTART

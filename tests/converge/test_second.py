@@ -142,7 +142,7 @@ def test_a_rollback_to_a_deploy_of_the_other_is_refused(both: Both) -> None:
     refused = both.deploy("first", "--data", f"undo={deploys['second'][-1]}", runbook=ROLLBACK)
     assert refused.code == 1
     kept = ", ".join(deploys["first"])
-    assert f"keeps no files of deploy {deploys['second'][-1]} of ai-admin-api; it has: {kept}\n" in refused.output
+    assert f"has no backup of deploy {deploys['second'][-1]} of ai-admin-api; it has: {kept}\n" in refused.output
 
 
 def _deploys(host: Host, app: str) -> list[str]:

@@ -138,7 +138,7 @@ def test_shadowed_key_in_cluster_mode(users: Host) -> None:
     shape(users, f"as env JWT_SECRET=x pm2 restart {API} --update-env > /dev/null")
     done = deploy(users, *QUICK)
     assert (done.code, done.changed) == (0, ["API restart"]), done.output
-    assert "hides JWT_SECRET of .env" in done.output
+    assert "pm2's own environment overrides JWT_SECRET of .env" in done.output
     assert len(pids(users)) == 2
     assert deploy(users, *QUICK).changed == []
 

@@ -89,7 +89,7 @@ def test_what_we_cannot_add_is_named(host: Host, original: dict[str, bytes]) -> 
     finally:
         write(host, f"{APP}/src/index.js", index)
         write(host, f"{APP}/src/config.js", config)
-    assert "no file of src reads YCLIENTS_APP_ID" in output and "reads JWT_SECRET" not in output
+    assert "no file in src reads YCLIENTS_APP_ID" in output and "reads JWT_SECRET" not in output
     assert "yclients-marketplace.js line 50 calls scanQR() on the session pool, which has no such method" in output
     assert "src/api/routes/yclients.js line 6 answers /auth/yclients/redirect before" in output
     assert b"initSession(sessionId)" in read(host, POOL), "a method that the requirements do not list, and we know"

@@ -55,7 +55,7 @@ def test_without_the_step(conv: Host, step: str) -> None:
     assert (verified.code, broken) == (1, NOT_READY[step]), verified.output
     if step == "npm packages":  # the run says so, and why
         assert done.code == 1
-        assert "ai-admin-api is not restarted, for it would not come up: socket.io does not load" in done.output
+        assert "ai-admin-api was not restarted, because it would not come up: socket.io does not load" in done.output
     else:
         assert done.code == 0, done.output
         needless = {step, "nginx reload"} if step == "nginx site" else {step}

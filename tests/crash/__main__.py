@@ -1,4 +1,4 @@
-"""`bin/faults --calls`: every work, killed or failed at every file-changing system call. Exit codes: 0 well, 1 not."""
+"""`bin/faults --calls`: every job, killed or failed at every file-changing system call. Exit codes: 0 well, 1 not."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tests.crash.works import WORKS
 from tests.resilience import page
 
 HOW = """
-Each work is killed before each of its calls that change a file, once with the deploy's session there and once with
+Each job is killed before each of its calls that change a file, once with the deploy's session there and once with
 the power gone; and each call fails with EIO, ENOSPC, EROFS and EINTR, and with all later ones (ENOSPC, EROFS). Every
 time each file is old or new, whole, with its mode; a new one has its backup and its note; the session puts back what
-nothing has loaded; the next run heals, and leaves nothing behind. After a call is before the next: in between no file
-changes."""
+nothing has loaded; the next run heals, and leaves nothing behind. A strike after a call is the same as one before the
+next: no file changes in between."""
 
 
 def table(results: list[Result]) -> str:
     """By work: its calls, and the strikes that it survived of those tried."""
-    rows = ["| work | calls | killed at each | each fails |", "|---|---|---|---|"]
+    rows = ["| job | calls | killed at each | each fails |", "|---|---|---|---|"]
     for name in WORKS:
         mine = [each for each in results if each.work == name]
         columns = [[each for each in mine if (each.kind in KILLS) == killed] for killed in (True, False)]

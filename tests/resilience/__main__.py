@@ -189,8 +189,9 @@ def main() -> int:
             "Survived: the site answers through TLS as before or as after, `.env` and the database are the old or the\n"
             "new ones, `nginx -t` passes, no temporary file is left.\n"
             "Healed: one more deploy converges, the next changes nothing.\n"
-            "In a history also: no line of others is lost that is in no backup, no secret is printed or lies about,\n"
-            "the exit code of `bin/verify` agrees with what is true, a second operator is refused.\n\n"
+            "In a history also: no line that somebody else wrote is lost without a backup, no secret is printed or\n"
+            "left lying about, the exit code of `bin/verify` agrees with what is true, a second operator is\n"
+            "refused.\n\n"
             f"{text}\n{page.sections()}"
         )
     return 0 if well and outcomes else 1

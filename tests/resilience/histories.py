@@ -233,7 +233,7 @@ class Tale(World):
         self.look_at(str(item), ran.output)
         if to_come and to_come[0] not in OF_A_RUN:
             self.event(to_come[0])
-        is_nothing = item.what == "rollback" and "keeps no files of deploy (any)" in ran.output
+        is_nothing = item.what == "rollback" and "to undo; put back already: " in ran.output
         if is_sound and ran.code != 0 and not is_nothing:
             self.wrong.append(f"{item}: failed in a sound world: {ran.output[-900:]}")
         if ran.code not in (0, 1) and (ran.code, item.strike) != (-signal.SIGKILL, "client dies"):

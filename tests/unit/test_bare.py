@@ -45,10 +45,10 @@ def test_a_port_that_is_listened_at(tmp_path: Path, family: socket.AddressFamily
 
 def test_where_the_name_leads() -> None:
     now = look(Path("/none"))
-    assert "leads to nowhere, and this host is" in self_signed(look(Path("/none"), "none.invalid"), "none.invalid")
+    assert "points to no address, and this host is" in self_signed(look(Path("/none"), "none.invalid"), "none.invalid")
     assert self_signed({**now, "own": ["192.0.2.1", "2001:db8::1"], "domain": ["2001:db8::1"]}, "a") == ""
     why = self_signed({**now, "own": ["192.0.2.1"], "domain": ["192.0.2.2", "192.0.2.2"]}, "a.example")
-    assert why == "a.example leads to 192.0.2.2, and this host is 192.0.2.1"
+    assert why == "a.example points to 192.0.2.2, and this host is 192.0.2.1"
 
 
 @pytest.fixture

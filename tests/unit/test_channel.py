@@ -384,6 +384,6 @@ def test_a_run_ends_well_only_where_the_host_says_so(
     stdout = io.StringIO("" if answer is None else f"{wire.pack(answer)}\n")
     session = channel.Session(Input(), stdout, io.StringIO(), end=lambda: None)
     channel.Channel(host, deploy="1", changed=changed, session=session).end(result)
-    back = ["  put back, as nothing has loaded it yet: /opt/.env", "  could not be put back: /opt/x: ENOSPC"]
+    back = ["  put back, because nothing had loaded it yet: /opt/.env", "  could not be put back: /opt/x: ENOSPC"]
     assert told == [*(back if answer == BACK else []), *said]
     assert (host in state.failed_hosts) == fails

@@ -67,7 +67,7 @@ def test_placeholders_count_as_missing(tmp_path: Path, caplog: pytest.LogCapture
     for placeholder in (*wild, "сгенерируйте_случайную_строку_32_символа", "ChangeMe", "change-me", " TODO ", "xxx"):
         assert load(tmp_path, **{PARTNER_TOKEN: placeholder}).keys == {}
         told = [record.getMessage() for record in caplog.records if "is a placeholder" in record.getMessage()]
-        assert told == [f"{PARTNER_TOKEN}: what stands in your environment is a placeholder, and counts as missing"]
+        assert told == [f"{PARTNER_TOKEN}: the value in your environment is a placeholder, and counts as missing"]
         caplog.clear()
 
 
@@ -202,9 +202,17 @@ def test_a_value_that_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert not caplog.records
 
 
-@pytest.mark.parametrize("value", ["hunter2\nX=1", "hunter2\x00", "${hunter2}", "hunter2'\"#"])
-def test_a_value_that_cannot_be_written(tmp_path: Path, value: str) -> None:
-    assert refused(tmp_path, **{PARTNER_TOKEN: value}).startswith(f"{PARTNER_TOKEN}: holds ")
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("hunter2\nX=1", "holds a line break or control character"),
+        ("hunter2\x00", "holds a line break or control character"),
+        ("${hunter2}", "contains ${, or quotes together with # or backslashes"),
+        ("hunter2'\"#", "contains ${, or quotes together with # or backslashes"),
+    ],
+)
+def test_a_value_that_cannot_be_written(tmp_path: Path, value: str, why: str) -> None:
+    assert refused(tmp_path, **{PARTNER_TOKEN: value}).startswith(f"{PARTNER_TOKEN}: {why}")
 
 
 def test_short_jwt_secret(tmp_path: Path) -> None:
@@ -283,12 +291,12 @@ def test_parameters_of_the_url(tmp_path: Path, parameters: str, ca: str, expecte
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ("?schema=salons", "psql knows no parameter schema: leave it out, and `ALTER ROLE"),
-        ("?sslaccept=strict", "psql knows no parameter sslaccept: write sslmode=require, or sslmode=verify-full"),
-        ("?ssl=1", "psql knows no parameter ssl: write sslmode=require"),
-        ("?sslmode=verify_full", "sslmode is none of disable, allow, prefer, require, verify-ca, verify-full"),
+        ("?schema=salons", "psql has no parameter schema: leave it out, and `ALTER ROLE"),
+        ("?sslaccept=strict", "psql has no parameter sslaccept: write sslmode=require, or sslmode=verify-full"),
+        ("?ssl=1", "psql has no parameter ssl: write sslmode=require"),
+        ("?sslmode=verify_full", "sslmode must be one of disable, allow, prefer, require, verify-ca, verify-full"),
         ("?sslmode=verify-full&sslrootcert=ca.crt", "sslrootcert must be an absolute path on the server"),
-        ("?hsot=x", "psql knows no parameter hsot: leave it out"),
+        ("?hsot=x", "psql has no parameter hsot: leave it out"),
     ],
 )
 def test_a_parameter_that_is_refused(tmp_path: Path, parameters: str, said: str) -> None:

@@ -48,9 +48,9 @@ def test_a_token_that_the_operator_lacks(key: str, kind: str) -> None:
     ("kind", "why"),
     [
         ("absent", "is made"),
-        ("empty", "is made anew, the old one is empty"),
-        ("placeholder", "is made anew, the old one is placeholder"),
-        ("weak", "is made anew, the old one is weak"),
+        ("empty", "is replaced by a new one, as the old one is empty"),
+        ("placeholder", "is replaced by a new one, as the old one is placeholder"),
+        ("weak", "is replaced by a new one, as the old one is weak"),
         ("set", None),
     ],
 )

@@ -213,8 +213,8 @@ def test_of_a_half_applied_one_the_rest_is_run() -> None:
         "CREATE OR REPLACE FUNCTION f() RETURNS trigger LANGUAGE sql AS 'x'",
     ]
     assert todo.lines == [
-        "migration: add_marketplace_fields_to_companies.sql was half applied, but the database lacks companies.b, "
-        "function f",
+        "migration: add_marketplace_fields_to_companies.sql was only partly applied, but the database lacks "
+        "companies.b, function f",
         f"migration: line 3 (DROP TRIGGER IF EXISTS t ON companies) {unknown}",
         f"migration: line 5 (UPDATE companies SET a = 'x') {unknown}",
     ]

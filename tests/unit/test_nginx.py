@@ -211,7 +211,7 @@ def test_a_block_that_nothing_needs_any_more_goes() -> None:
     block = made(fact(SITE.replace(b"server {\n    listen 443", b"server { listen 443"))).partition(b"    # >>>")[2]
     change = nginx.desired(fact(everything(UPGRADED).removesuffix(b"}\n") + b"    # >>>" + block), OURS)
     assert change and change.new == everything(UPGRADED)
-    assert change.lines == [f"nginx: our block in {ENABLED} goes: the site has all that it was for"]
+    assert change.lines == [f"nginx: our block in {ENABLED} is removed: the site no longer needs it"]
 
 
 def test_nothing_is_added_where_nothing_lacks() -> None:
@@ -583,7 +583,7 @@ def test_the_first_of_the_name_serves() -> None:
     change = nginx.desired(fact(SITE, links={}, available=SITE, others=others), OURS)
     assert change and change.file == "/etc/nginx/conf.d/own.conf"
     assert change.lines[2:] == [
-        f"nginx: {ENABLED} line 6 is for a.example too, but nginx takes the first of the name; it stays as it is"
+        f"nginx: {ENABLED} line 6 has the name a.example too, but nginx uses the first server of a name; left as it is"
     ]
 
 
@@ -685,4 +685,4 @@ def test_only_what_differs_is_told() -> None:
     assert len(change.lines) == 1 and "our block in" in change.lines[0], change.lines
     spaced = whole.replace(b"    # >>> ", b"     # >>> ", 1)
     again = nginx.desired(fact(spaced), OURS)
-    assert again and (again.new, again.lines) == (whole, [f"nginx: our block in {ENABLED} is written anew"])
+    assert again and (again.new, again.lines) == (whole, [f"nginx: our block in {ENABLED} is rewritten"])

@@ -33,7 +33,7 @@ def test_converged_needs_no_restart() -> None:
         ({"status": "no daemon", "stale": True, "shadowed": [], "fixed": [], "ending": ""}, ["pm2 says no daemon"]),
         (
             {"status": "online", "stale": False, "shadowed": [JWT_SECRET, APP_ID], "fixed": [], "ending": ""},
-            ["pm2's own record hides JWT_SECRET, YCLIENTS_APP_ID of .env"],
+            ["pm2's own environment overrides JWT_SECRET, YCLIENTS_APP_ID of .env"],
         ),
     ],
 )

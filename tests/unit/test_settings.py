@@ -87,7 +87,7 @@ def test_a_token_in_a_url_is_not_shown() -> None:
 
 
 def test_unknown_knob() -> None:
-    with pytest.raises(BadInput, match=r"^settings: 'api_prot' is not a knob; the knobs are: app_dir, "):
+    with pytest.raises(BadInput, match=r"^settings: there is no setting 'api_prot'; the settings are: app_dir, "):
         Settings.load({**DEFAULTS, "api_prot": 3000})
 
 

@@ -39,10 +39,13 @@ WRONG = {
     "no terminal and no -y": (("my.py", "deploy.py"), "there is no terminal to ask on: add -y to apply, or --dry"),
     "a failed host would end with 0": (("my.py", "deploy.py", "-y", "--no-wait"), "leave out --no-wait"),
     "so for rollback": (("my.py", "rollback.py"), "there is no terminal to ask on"),
-    "the order": (("deploy.py", "my.py", "-y"), "deploy.py is no inventory; type: pyinfra INVENTORY deploy.py"),
+    "the order": (("deploy.py", "my.py", "-y"), "deploy.py is not an inventory; type: pyinfra INVENTORY deploy.py"),
     "two inventories": (("my.py", "inventory.py", "deploy.py", "-y"), "inventory.py deploys nothing"),
     "no such inventory": (("your.py", "deploy.py", "-y"), "there is no inventory your.py"),
-    "a setting without --data": (("my.py", "deploy.py", "--dry", "a=b"), "behind --data: --data a=b"),
+    "a setting without --data": (
+        ("my.py", "deploy.py", "--dry", "a=b"),
+        "pass a setting with --data: --data a=b",
+    ),
     "an inventory that is half edited": (("half.py", "deploy.py", "-y"), "half.py line 2 is not valid Python"),
     "no such host": (("your.invalid", "deploy.py", "-y"), "your.invalid has no host to work on"),
     "no such limit": (("my.py", "deploy.py", "-y", "--limit", "b.invalid"), "my.py has no host to work on"),
@@ -65,7 +68,7 @@ def test_what_is_run_on_the_host_is_no_file_of_ours() -> None:
 def test_our_own_lines_name_no_place_in_our_source() -> None:
     done = typed("@local", "deploy.py", "--dry", "--data", "api_prot=1")
     assert done.returncode == 1
-    assert "--> pyinfra error: settings: 'api_prot' is not a knob" in done.stderr
+    assert "--> pyinfra error: settings: there is no setting 'api_prot'" in done.stderr
 
 
 @pytest.mark.parametrize("deploy", ["deploy.py", "rollback.py", "bootstrap.py"])
@@ -73,7 +76,7 @@ def test_from_another_folder(tmp_path: Path, deploy: str) -> None:
     """The order is told where config.py of this folder is not seen: so the modules were found."""
     done = typed("PROJECT/deploy.py", f"PROJECT/{deploy}", "-y", folder=tmp_path)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
-    assert "is no inventory" in done.stderr
+    assert "is not an inventory" in done.stderr
 
 
 @pytest.mark.parametrize("says", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
@@ -152,7 +155,11 @@ def test_an_encoding_without_our_signs(tmp_path: Path) -> None:
     [
         ("SSH error (StrictPolicy: No host key for h found in known_hosts)", "compare the fingerprint", "ssh root@h"),
         ("Host key verification failed.", "compare the fingerprint", "ssh root@h"),
-        ("Host key for h does not match.", "installed anew. If so, compare", "ssh-keygen -R h; ssh root@h"),
+        (
+            "Host key for h does not match.",
+            "reinstalled. Only if you expected that, compare",
+            "ssh-keygen -R h; ssh root@h",
+        ),
         ("Authentication error (Authentication failed.)", "correct ssh_user or ssh_key", "ssh root@h"),
         ("root@h: Permission denied (publickey).", "correct ssh_user or ssh_key", "ssh root@h"),
     ],

@@ -258,7 +258,7 @@ def test_local_needs_no_ssh(bundle: Path) -> None:
     [
         ("a.example", {"_su_user": "app", "_su_password": "x"}, "cannot use _su_password"),
         ("@chroot/x", {}, "works over ssh and with @local"),
-        ("a.example", {"api_prot": 3000}, "'api_prot' is not a knob"),
+        ("a.example", {"api_prot": 3000}, "there is no setting 'api_prot'"),
     ],
 )
 def test_what_cannot_work_is_refused(bundle: Path, name: str, data: dict[str, object], reason: str) -> None:

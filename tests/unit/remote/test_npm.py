@@ -174,9 +174,9 @@ def test_the_registry_does_where_the_locks_git_host_cannot_be_reached(app: Path,
     (app / ".npmrc").write_text("x=1\n")
     said = stage("api", f"{app}/staging", str(app), {"top": "^1.0.0"})
     assert said == [
-        "npm: of the lock top 1.0.0 needs git.example.test, which failed: code ENOTFOUND; network request to "
+        "npm: top 1.0.0 needs git.example.test (from the lock file), which failed: code ENOTFOUND; network request to "
         "https://git.example.test/x failed, reason: getaddrinfo",
-        "npm: the registry's top 1.0.1 instead",
+        "npm: top 1.0.1 from the registry instead",
     ]
     used = json.loads((app / "staging/package-lock.json").read_text())
     assert set(used["packages"]) == {"", "node_modules/plain"}, "what else the lock has, is kept"

@@ -507,7 +507,7 @@ def test_one_that_listens_where_nginx_will_not_ask(app_dir: Path, monkeypatch: p
     """Node's `listen(3000, 'localhost')` where localhost is ::1 first. nginx had tried both."""
     monkeypatch.setattr(pm2, "serves", lambda *_: True)
     port = free_port()
-    said = rf"^api listens on ::1 alone, and nginx is to ask 127\.0\.0\.1:{port}: "
+    said = rf"^api listens only on ::1, but nginx asks 127\.0\.0\.1:{port}: make it listen there too$"
     with socket.create_server(("::1", port), family=socket.AF_INET6), pytest.raises(Failure, match=said):
         read(app_dir, port=port)
 

@@ -360,7 +360,7 @@ def test_the_files_go_back_whatever_went_wrong(
     env = tmp_path / ".env"
     env.write_text("A=old\n")
     services.replace_file("1", "app-api", pm2.processes("api"), str(env), b"A=new\n", sha256(b"A=old\n"), 0o600)
-    with pytest.raises(Failure, match="with these, it runs as before"):
+    with pytest.raises(Failure, match="with the old files, it runs as before"):
         restart.restart("20260101T000000Z", api=api, keys=[])
     assert env.read_text() == "A=old\n"
     assert client.asked == ["restart api", "restart api"]
@@ -408,7 +408,7 @@ def test_a_report_never_stops_a_recovery(api: Api, monkeypatch: pytest.MonkeyPat
     client = Pm2(restarts=True)
     monkeypatch.setattr(pm2, "command", client.command)
     monkeypatch.setattr(pm2, "apps", lambda *_: [{}])  # a list that we do not know
-    assert "with these, it runs as before" in failing_restart(api, monkeypatch)
+    assert "with the old files, it runs as before" in failing_restart(api, monkeypatch)
     assert client.asked == ["restart api", "restart api"]
 
 

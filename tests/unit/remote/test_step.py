@@ -150,7 +150,7 @@ def test_a_step_without_its_session_does_nothing(start: Start, tmp_path: Path, s
     else:
         os.truncate(session, 0)
         os.pwrite(session, json.dumps({"deploy": last} if last else {}).encode(), 0)
-    late = "the host has ended this deploy, for it heard nothing from here any more; run again\n"
+    late = "the host ended this deploy because it no longer heard from this machine; run again\n"
     assert outcome(run(start, "change", file=f"{tmp_path}/F")) == (1, "", late)
     assert not (tmp_path / "F.begun").exists()
 
