@@ -102,7 +102,8 @@ def stage(app: str, folder: str, app_dir: str, ranges: Mapping[str, str]) -> lis
     rest = {key: each for key, each in entries.items() if key.rpartition("node_modules/")[2] not in git}
     done = _npm(app, folder, ranges, {**lock, "packages": rest}, TIMEOUT)
     if done.status != 0:
-        raise Failure(f"npm could not install {wanted}: of the lock {needed}: {why}. Without it: {complaint(done)}")
+        both = f"{needed} (from the lock file): {why}. Without it: {complaint(done)}"
+        raise Failure(f"npm could not install {wanted}: {both}")
     made = ", ".join(f"{name} {_version(f'{folder}/node_modules/{name}')}" for name in here)
     return [f"npm: {needed} (from the lock file), which failed: {why}", f"npm: {made} from the registry instead"]
 

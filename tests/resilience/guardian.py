@@ -111,7 +111,7 @@ def main() -> int:
             host.reset()
             assert world.deploy({}).code == 0
     quiet = silent(world, only("Secrets in .env") + STEP, tokens())
-    text = f"at worst {worst:.1f} s after a closed connection, {quiet:.1f} s after one that fell silent."
+    text = f"At worst {worst:.1f} s after a closed connection, {quiet:.1f} s after one that fell silent."
     print(text)
     page.put("The guardian", f"`bin/faults --guardian`: {text}\n{HOW}\n\n" + "\n".join(rows))
     host.down()

@@ -190,7 +190,8 @@ def test_both_fail(app: Path, no_git: Path) -> None:
     registry = "code ENOTFOUND; network request to https://registry.example.test/x failed, reason: getaddrinfo"
     assert str(plain.value) == f"npm could not install top@^1.0.0: {registry}"
     (app / "package-lock.json").write_text(json.dumps(LOCK))
-    with pytest.raises(Failure, match=r"needs git\.example\.test: .*git\.example.* Without it: .*registry\.example"):
+    both = r"needs git\.example\.test \(from the lock file\): .*git\.example.* Without it: .*registry\.example"
+    with pytest.raises(Failure, match=both):
         stage("api", f"{app}/second", str(app), {"top": "^1.0.0"})
 
 
