@@ -34,6 +34,7 @@ KNOWN: Known = {
     ("credentials.py", "shlex.split(command)"): (),  # YCLIENTS_SECRETS_COMMAND, the operator's own
     ("tests/rehearsal/host.py", "f'{enter} exec {nspawn}'"): ("systemd-nspawn",),  # `enter` is echo
     ("tests/rehearsal/host.py", "tool"): (),  # asks for what programs.txt lists
+    ("tests/detection/test_faults.py", "each.split()[0]"): (),  # whether a remedy's first word is a program
     ("tests/detection/conftest.py", "script"): [  # the faults that are planted on this machine
         word for fault in FAULTS if fault.where == "here" for word in commands(f"{fault.plant}\n{fault.undo}")[0]
     ],

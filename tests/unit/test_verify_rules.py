@@ -166,7 +166,7 @@ def test_a_key_that_another_name_ends_with_is_not_glued(tmp_path: Path, text: st
     )
     (tmp_path / ".env").write_text(text)
     key = "YCLIENTS_PARTNER_TOKEN"
-    asked = {"folder": str(tmp_path), "keys": [key], "secret": "", "publicDefaults": [], "malformed": {}}
+    asked = {"folder": str(tmp_path), "keys": [key], "nonce": "", "secret": "", "publicDefaults": [], "malformed": {}}
     program, question = (PROGRAMS / "dotenv.js").read_text(), json.dumps({**asked, "placeholder": rules.PLACEHOLDER})
     done = subprocess.run(["node", "-e", program, question], capture_output=True, text=True)
     assert json.loads(done.stdout)["keys"][key]["kind"] == kind
