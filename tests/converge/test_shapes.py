@@ -118,6 +118,7 @@ def test_a_new_dotenv_belongs_to_the_user(users: Host) -> None:
     described = tree(users, APP)[f"{APP}/.env"]
     uid = users.ssh(f"id -u {USER}").stdout.strip()
     users.ssh(f"mv /root/.env {APP}/.env")
+    deploy(users, *QUICK)  # what nothing has loaded is restarted by the next deploy, whoever starts it meanwhile
     assert done.changed == ["Secrets in .env"]
     assert described.startswith(f"-rw------- {uid}:")
 
