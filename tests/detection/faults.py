@@ -1015,35 +1015,26 @@ FAULTS = [
         "put the right value into your .env",
         person=True,
     ),
-    Fault(
-        "the token begins with Bearer",
-        "edit $app/.env 's/^YCLIENTS_PARTNER_TOKEN=/&Bearer /'; restart",
-        "back $app/.env; restart",
-        each("has_its_form", TOKENS[0]),
-        OF_KEYS[:1],
-        "begins with Bearer",
-        "put the right value into your .env",
-        person=True,
-    ),
-    Fault(
-        "the token has a space behind it",
-        "edit $app/.env 's/^YCLIENTS_PARTNER_TOKEN=(.*)/YCLIENTS_PARTNER_TOKEN=\"\\1 \"/'; restart",
-        "back $app/.env; restart",
-        each("has_its_form", TOKENS[0]),
-        OF_KEYS[:1],
-        "has whitespace around it",
-        "put the right value into your .env",
-        person=True,
-    ),
-    Fault(
-        "the token has letters that only look Latin",
-        "edit $app/.env 's/^YCLIENTS_PARTNER_TOKEN=./YCLIENTS_PARTNER_TOKEN=А/'; restart",
-        "back $app/.env; restart",
-        each("has_its_form", TOKENS[0]),
-        OF_KEYS[:1],
-        "letters that only look Latin",
-        "put the right value into your .env",
-        person=True,
+    *(
+        Fault(
+            name,
+            f"edit $app/.env 's/^YCLIENTS_PARTNER_TOKEN={change}/'; restart",
+            "back $app/.env; restart",
+            each("has_its_form", TOKENS[0]),
+            OF_KEYS[:1],
+            cause,
+            "put the right value into your .env",
+            person=True,
+        )
+        for name, change, cause in (
+            ("the token begins with Bearer", "/&Bearer ", "begins with Bearer"),
+            ("the token has a space behind it", '(.*)/YCLIENTS_PARTNER_TOKEN="\\1 "', "has whitespace around it"),
+            (
+                "the token has letters that only look Latin",
+                "./YCLIENTS_PARTNER_TOKEN=А",
+                "letters that only look Latin",
+            ),
+        )
     ),
     Fault(
         "JWT_SECRET of an example file",

@@ -148,9 +148,9 @@ class Target:
     def __post_init__(self) -> None:
         self._started: dict[str, Future[Any]] = {}
         self._lock = threading.Lock()
-        self._database = _database(self.settings.database_ca)
-        own = _of_operator(*rules.KEYS)
+        own = _of_operator()
         self._own: Mapping[str, str] = own.keys if own else {}
+        self._database = _database(own, self.settings.database_ca)
         variables = {key: value for key, value in self._database.items() if key != "PSQL"}
         self.backend = Backend(self.name, self.command, self.preamble, variables)
         self.host = Host(self.backend)
@@ -356,10 +356,9 @@ class Target:
         )
 
 
-def _database(ca: str) -> dict[str, str]:
+def _database(own: Credentials | None, ca: str) -> dict[str, str]:
     """How the database is asked: the operator's DATABASE_URL where one is set, else the host's own PostgreSQL. `ca`: a
     file on the host of who signs for it."""
-    own = _of_operator("DATABASE_URL")
     keywords = own.database(ca) if own else None
     if keywords is None:
         return {"PSQL": "runuser -u postgres -- psql -d postgres"}
@@ -368,11 +367,13 @@ def _database(ca: str) -> dict[str, str]:
     return {"PSQL": "psql", "PGCONNECT_TIMEOUT": "10", **{LIBPQ[key]: value for key, value in keywords.items()}}
 
 
-def _of_operator(*keys: str) -> Credentials | None:
-    """Read only where one of these is named: it takes time, and a passphrase may be asked for. Raises BadInput."""
+def _of_operator() -> Credentials | None:
+    """Read only where something names one: it takes time, and a passphrase may be asked for. Raises BadInput."""
     dotenv = Path(".env")
     sources = [*os.environ, dotenv.read_text(encoding="utf-8", errors="replace") if dotenv.exists() else ""]
-    if not any(key in source for source in sources for key in (*keys, "YCLIENTS_SECRETS_COMMAND")):
+    if not any(
+        key in source for source in sources for key in (*rules.KEYS, "DATABASE_URL", "YCLIENTS_SECRETS_COMMAND")
+    ):
         return None
     from credentials import of_operator
 

@@ -9,20 +9,20 @@ const { folder, sessionPool, poolClass, packages } = JSON.parse(process.argv[1])
 const write = process.stdout.write.bind(process.stdout);
 process.stdout.write = () => true; // the application logs there; who writes to its descriptor comes before our mark
 const line = (error) => String(error?.message ?? error).split('\n')[0];
-const found = { loads: 'yes', methods: [], recursive: false, calls: {}, packages: {} };
+const found = { loads: '', methods: [], recursive: false, calls: {}, packages: {} };
+const app = createRequire(`${folder}/`);
 const ID = '962302';
 const session = { id: ID };
 
 /** Also where what is loaded ends this process, as an application may without its database. */
 process.on('exit', (code) => {
-  if (!found.done) found.loads = `it ends the process that loads it (exit code ${code})`;
+  found.loads ||= `it ends the process that loads it (exit code ${code})`;
   write(`\x1e${JSON.stringify(found)}\n`);
 });
 
 /** What it reads while it is loaded: the application's folder, and .env. */
 function surround() {
   process.chdir(folder);
-  const app = createRequire(`${folder}/`);
   Object.assign(process.env, { ...app('dotenv').parse(fs.readFileSync('.env')), ...process.env });
 }
 
@@ -65,7 +65,6 @@ function imported(name) {
 
 function loadPackages() {
   const onlyImport = ['ERR_REQUIRE_ESM', 'ERR_REQUIRE_ASYNC_MODULE', 'ERR_PACKAGE_PATH_NOT_EXPORTED'];
-  const app = createRequire(`${folder}/`);
   for (const name of packages) {
     try {
       app(name);
@@ -79,4 +78,4 @@ function loadPackages() {
 main()
   .catch((error) => (found.loads = line(error)))
   .then(loadPackages)
-  .finally(() => { found.done = true; process.exit(0); });
+  .finally(() => { found.loads ||= 'yes'; process.exit(0); });

@@ -82,16 +82,14 @@ def processes(home: str) -> Iterator[tuple[str, dict[str, Any], bool]]:
 
 
 def saved(home: str) -> list[dict[str, Any]]:
-    env = text(f"{asked['app_dir']}/.env")
     try:
         dump = json.loads(text(f"{home}/dump.pm2"))
         found = []
         for each in dump:
             if each.get("name") == APP:
-                variables = {**each, **each.get("env", {})}
-                shadowed = [key for key in asked["keys"] if key in variables and not says(env, key, variables[key])]
                 found.append({key: each.get(key) for key in ("status", "exec_mode")})
-                found[-1].update(folder=os.path.realpath(each.get("pm_cwd") or asked["app_dir"]), shadowed=shadowed)
+                found[-1].update(folder=os.path.realpath(each.get("pm_cwd") or asked["app_dir"]))
+                found[-1].update(shadowed=shadowed({**each, **each.get("env", {})}))
         return found
     except (ValueError, AttributeError, TypeError):
         return []
@@ -112,11 +110,9 @@ def pm2() -> dict[str, Any]:
     owner = user(daemon) if daemon else pwd.getpwuid(os.getuid())
     home = (daemon and pm2_home(daemon)) or os.environ.get("PM2_HOME") or f"{owner.pw_dir}/.pm2"
     workers: list[dict[str, Any]] = []
-    env = text(f"{asked['app_dir']}/.env")
     for pid, variables, cluster in processes(home):
         state, _, started = stat(pid)
-        shadowed = [key for key in asked["keys"] if key in variables and not says(env, key, variables[key])]
-        workers.append({"pid": int(pid), "started": started, "cluster": cluster, "shadowed": shadowed})
+        workers.append({"pid": int(pid), "started": started, "cluster": cluster, "shadowed": shadowed(variables)})
         workers[-1].update(state=state, folder=link(f"/proc/{pid}/cwd"))
     own = {each["pid"] for each in workers}  # of `npm start` it is a child that listens
     holders = [next((each for each in above(pid) if each in own), pid) for pid in holders]
@@ -133,6 +129,12 @@ def pm2() -> dict[str, Any]:
         "saved": saved(home),
         "crashes": crashes(home),
     }
+
+
+def shadowed(variables: dict[str, Any]) -> list[str]:
+    """The keys that pm2 gives the API with another value than .env."""
+    env = text(f"{asked['app_dir']}/.env")
+    return [key for key in asked["keys"] if key in variables and not says(env, key, variables[key])]
 
 
 def says(env: str, key: str, value: Any) -> bool:
