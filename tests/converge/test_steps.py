@@ -13,6 +13,7 @@ NOT_READY = {
     # The API is not restarted, as it would not come up; what the run had written for it is put back as it was.
     "npm packages": {
         "Endpoints": "failing",
+        "HTML page": "not checked",
         "WebSocket server": "failing",
         "Partner Token": "pending",
         "Application ID": "pending",

@@ -6,6 +6,8 @@ import json
 import os
 import runpy
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,27 @@ from settings import Settings
 from tests.rehearsal.story import ROOT
 from tests.verify.checks import STRUCTURE, is_another_major, lasting, own_files, timeouts
 from tests.verify.hosts import PYTHON
-from tests.verify.target import PROGRAMS, Target
+from tests.verify.target import PROGRAMS, NotChecked, Target
 
 KNOBS = {
     key: value for key, value in runpy.run_path(str(ROOT / "group_data/all.py")).items() if not key.startswith("_")
 }
+
+Here = Callable[[Settings], Target]
+
+
+@pytest.fixture
+def here() -> Iterator[Here]:
+    """A target that is this machine; it is closed whatever becomes of the test."""
+    with ExitStack() as stack:
+
+        def make(settings: Settings) -> Target:
+            target = Target("here", settings, "", ["sh", "-c", PYTHON.get_raw_value()])
+            stack.callback(target.backend.close)
+            return target
+
+        yield make
+
 
 VALUES = [
     ("ваш_токен", True),
@@ -73,7 +91,7 @@ def test_a_placeholder_is_one_to_both(value: str, is_placeholder: bool) -> None:
         (rules.JWT_SECRET, "Bearer \u0410", ""),
     ],
 )
-def test_what_cannot_be_a_token_is_none_to_both(tmp_path: Path, key: str, value: str, why: str) -> None:
+def test_what_cannot_be_a_token_is_none_to_both(here: Here, tmp_path: Path, key: str, value: str, why: str) -> None:
     """To deploy, and to verification's program with the application's dotenv, here a stand-in that splits at `=`."""
     found = rules.malformed(key, value)
     assert why in found and bool(why) == bool(found)
@@ -82,9 +100,8 @@ def test_what_cannot_be_a_token_is_none_to_both(tmp_path: Path, key: str, value:
     dotenv.write_text("exports.parse = (text) => Object.fromEntries([text.trim().split('=')]);")
     (tmp_path / ".env").write_text(f"{key}={value}\n", encoding="utf-8")
     settings = Settings.load({**KNOBS, "app_dir": str(tmp_path)})
-    target = Target("here", settings, "", ["sh", "-c", PYTHON.get_raw_value()])
+    target = here(settings)
     assert target.dotenv["keys"][key]["malformed"] == found
-    target.backend.close()
 
 
 @pytest.mark.parametrize(
@@ -103,16 +120,27 @@ def test_the_programs_have_no_copies(program: Path) -> None:
     assert [each for each in [*own, *KNOBS["packages"]] if f"'{each}'" in text or f"/{each}`" in text] == []
 
 
-def test_arguments_arrive(tmp_path: Path) -> None:
+def test_arguments_arrive(here: Here, tmp_path: Path) -> None:
     """Through the shell's quoting, to a program of Node; what it prints comes back."""
     settings = Settings.load({**KNOBS, "app_dir": str(tmp_path), "packages": {"ws": "^8", "@scope/name": "^1"}})
     (tmp_path / "src/integrations/whatsapp").mkdir(parents=True)
     (tmp_path / rules.SESSION_POOL).write_text(f"exports.{rules.POOL_CLASS} = class {{ its() {{}} }};")
-    target = Target("here", settings, "", ["sh", "-c", PYTHON.get_raw_value()])
+    target = here(settings)
     found = target.pool
     assert (found["loads"], "its" in found["methods"]) == ("yes", True)
     assert found["packages"].keys() == {"ws", "@scope/name"}
-    target.backend.close()
+
+
+@pytest.mark.parametrize("reading", ["answers", "dotenv", "pool", "processes", "sources", "surroundings"])
+def test_what_many_checks_read_is_read_once(here: Here, tmp_path: Path, reading: str) -> None:
+    """Of equal commands one runs: a reading that differed from time to time would run for each check anew."""
+    target = here(Settings.load({**KNOBS, "app_dir": str(tmp_path)}))
+    commands = []
+    for _ in range(2):
+        with suppress(NotChecked):
+            getattr(target, reading)
+        commands.append(len(target.backend._numbered))
+    assert commands[0] == commands[1]
 
 
 def test_no_remedy_hangs_or_does_nothing() -> None:

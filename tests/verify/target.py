@@ -150,6 +150,7 @@ class Target:
         self._lock = threading.Lock()
         own = _of_operator()
         self._own: Mapping[str, str] = own.keys if own else {}
+        self._nonce = secrets.token_hex(16)  # one for all checks: what they ask is then one command, which runs once
         self._database = _database(own, self.settings.database_ca)
         variables = {key: value for key, value in self._database.items() if key != "PSQL"}
         self.backend = Backend(self.name, self.command, self.preamble, variables)
@@ -271,7 +272,7 @@ class Target:
     def dotenv(self) -> dict[str, Any]:
         """Of each secret in .env the kind, the length, why it is none, and whether the operator has the same one (None:
         has none); and the database's role."""
-        nonce = secrets.token_hex(16)
+        nonce = self._nonce
         found: dict[str, Any] = self.program(
             "dotenv.js",
             folder=self.settings.app_dir,

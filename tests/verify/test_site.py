@@ -296,14 +296,20 @@ def test_onboarding_page_may_run_its_scripts(host: Host, answers: dict[str, Answ
 
 
 @component("html", "deploy the application again, with the file below public/; and have nginx pass its path to the API")
-def test_onboarding_page_has_its_files(host: Host, target: Target, answers: dict[str, Answers]) -> None:
+def test_onboarding_page_has_its_files(
+    host: Host, target: Target, settings: Settings, answers: dict[str, Answers]
+) -> None:
     page = through_nginx(host, answers, "onboarding")
     needs(page.status == 200, "the page does not answer")
     files = own_files(page.body, "/marketplace/onboarding")
     client, listens = answers["/socket.io/ script"].direct, answers["socket"].direct.status == 200
-    assert not listens or "/socket.io/socket.io.js" not in files or client.status == 200, (
-        f"/socket.io/socket.io.js, which the page loads, answers {client.status}: serveClient must not be off"
-    )
+    if listens and "/socket.io/socket.io.js" in files:
+        package = f"{settings.app_dir}/node_modules/socket.io/package.json"
+        needs(host.file(package).exists, "socket.io is not in node_modules: see WebSocket server")
+        assert client.status == 200, (
+            f"/socket.io/socket.io.js, which the page loads, answers {client.status or 'nothing'}:"
+            " serveClient must not be off"
+        )
     paths = [path for path in files if not path.startswith("/socket.io/")]  # which has checks of its own
     found = target.ask({path: {"path": path} for path in paths}) if paths else {}
     for path, both in found.items():
