@@ -9,15 +9,16 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import rules
 from settings import Settings
 from tests.rehearsal.story import ROOT
-from tests.verify.checks import STRUCTURE, is_another_major, lasting, own_files, timeouts
+from tests.verify.checks import is_another_major, lasting, own_files
 from tests.verify.hosts import PYTHON
-from tests.verify.target import PROGRAMS, NotChecked, Target
+from tests.verify.target import PATHS, PROGRAMS, NotChecked, Target
 
 KNOBS = {
     key: value for key, value in runpy.run_path(str(ROOT / "group_data/all.py")).items() if not key.startswith("_")
@@ -131,7 +132,7 @@ def test_arguments_arrive(here: Here, tmp_path: Path) -> None:
     assert found["packages"].keys() == {"ws", "@scope/name"}
 
 
-@pytest.mark.parametrize("reading", ["answers", "dotenv", "pool", "processes", "sources", "surroundings"])
+@pytest.mark.parametrize("reading", ["answers", "dotenv", "passed", "pool", "processes", "sources", "surroundings"])
 def test_what_many_checks_read_is_read_once(here: Here, tmp_path: Path, reading: str) -> None:
     """Of equal commands one runs: a reading that differed from time to time would run for each check anew."""
     target = here(Settings.load({**KNOBS, "app_dir": str(tmp_path)}))
@@ -200,39 +201,89 @@ def test_a_key_that_another_name_ends_with_is_not_glued(tmp_path: Path, text: st
     assert json.loads(done.stdout)["keys"][key]["kind"] == kind
 
 
-# --- nginx's structure, and the page's files
+# --- where nginx passes a path, and the page's files
 
 
-def structure(configuration: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the host's own shell makes of it."""
-    nginx = tmp_path / "nginx"
-    nginx.write_text(f"#!/bin/sh\ncat {tmp_path}/conf\n")
-    nginx.chmod(0o755)
-    (tmp_path / "conf").write_text(configuration)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    return subprocess.run(["sh", "-c", STRUCTURE], capture_output=True, text=True).stdout.splitlines()
+Passing = Callable[..., dict[str, list[list[Any]]]]
+
+
+@pytest.fixture
+def passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Passing:
+    """Of a configuration's files, the first of them nginx.conf: what the program makes of them."""
+
+    def ask(**files: str) -> dict[str, list[list[Any]]]:
+        text = "".join(f"# configuration file /etc/nginx/{name}:\n{content}\n" for name, content in files.items())
+        (tmp_path / "conf").write_text(text)
+        nginx = tmp_path / "nginx"
+        nginx.write_text(f"#!/bin/sh\ncat {tmp_path}/conf\n")
+        nginx.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        question = json.dumps({"domain": "example.org", "paths": PATHS})
+        command = ["python3", "-I", "-S", "-c", (PROGRAMS / "nginx.py").read_text(), question]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert "hunter2" not in done.stdout  # only what is asked for is sent
+        return dict(json.loads(done.stdout))
+
+    return ask
+
+
+TO = "proxy_pass http://127.0.0.1:3000;"
 
 
 @pytest.mark.parametrize(
     ("inside", "seconds"),
     [
-        ("location /socket.io/ { proxy_read_timeout 5s; }", [5]),
-        ("location /socket.io/ {\n  proxy_read_timeout 3600s; # or 5s\n}", [3600]),
-        ("location /a { proxy_read_timeout 1s; } location /socket.io/ { proxy_pass http://x; }", [60]),
-        ("proxy_read_timeout 2m;\nlocation ^~ /socket.io/ { # proxy_read_timeout 1s;\n}", [120]),
-        ('location /a { return 200 "} { it\'s"; }\nlocation ~ ^/socket\\.io/ { proxy_read_timeout 500ms; }', [0.5]),
-        ("add_header A 'a { \" b'; location /socket.io/ { set $a ${b}c; proxy_read_timeout 90; }", [90]),
-        ('location = /socket.io/ {\n  proxy_set_header X "#{";\n  proxy_read_timeout\n    7s;\n}', [7]),
+        (f"location /socket.io/ {{ {TO} proxy_read_timeout 5s; }}", [5]),
+        (f"location /socket.io/ {{\n  {TO} proxy_read_timeout 3600s; # or 5s\n}}", [3600]),
+        (f"location /a {{ {TO} proxy_read_timeout 1s; }} location /socket.io/ {{ {TO} }}", [60]),
+        (f"proxy_read_timeout 2m;\nlocation ^~ /socket.io/ {{ {TO} # proxy_read_timeout 1s;\n}}", [120]),
+        (
+            f'location /a {{ return 200 "}} {{ it\'s"; }}\n'
+            f"location ~ ^/socket\\.io/ {{ {TO} proxy_read_timeout 500ms; }}",
+            [0.5],
+        ),
+        (f"add_header A 'a {{ \" b'; location /socket.io/ {{ set $a ${{b}}c; {TO} proxy_read_timeout 90; }}", [90]),
+        (f'location = /socket.io/ {{\n  proxy_set_header X "#{{hunter2";\n  {TO} proxy_read_timeout\n    7s;\n}}', [7]),
+        (f"location ~ ^/(api|socket\\.io)/ {{ {TO} proxy_read_timeout 8s; }} location / {{ {TO} }}", [8]),
+        (f"location ^~ /socket.io/ {{ {TO} }} location ~ socket {{ {TO} proxy_read_timeout 8s; }}", [60]),
+        (f"location /socket.io/ {{ {TO} }} location = /socket.io/ {{ {TO} proxy_read_timeout 8s; }}", [8]),
+        (f"location /socket.io/ {{ include snippets/*.conf; {TO} }}", [9]),
+        (f"location /socket.io/ {{ {TO} }} include snippets/a.conf;", [9]),
+        ("location /socket.io/ { return 404; }", []),
     ],
 )
-def test_timeouts(inside: str, seconds: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = f"# configuration file /etc/nginx/nginx.conf:\nhttp {{\n  server {{\n{inside}\n}}\n}}\n"
-    assert timeouts(structure(whole, tmp_path, monkeypatch)) == seconds
+def test_timeouts(passed: Passing, inside: str, seconds: list[float]) -> None:
+    main = "http {\n include sites/*;\n}\n"
+    other = "server { server_name other.org; location / { proxy_pass http://x; proxy_read_timeout 1s; } }"
+    site = f"server {{ server_name www.example.org example.org; {inside}\n}}\n{other}"
+    found = passed(**{"nginx.conf": main, "sites/a": site, "snippets/a.conf": "proxy_read_timeout 9s;"})
+    assert [each[1] for each in found["/socket.io/"]] == seconds
 
 
-def test_only_structure_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = structure("http { auth_basic_user_file /x; proxy_set_header Key 'hunter2'; }", tmp_path, monkeypatch)
-    assert "hunter2" not in "".join(found)
+def test_of_the_whole_of_nginx(passed: Passing) -> None:
+    site = f"server {{ location / {{ {TO} }} }}"
+    found = passed(**{"nginx.conf": "http { proxy_read_timeout 15s; include sites/*; }", "sites/a": site})
+    assert found["/socket.io/"] == found["/auth/"] == [[["127.0.0.1:3000"], 15]]
+
+
+@pytest.mark.parametrize(
+    ("to", "addresses"),
+    [
+        ("http://localhost:3001", ["127.0.0.1:3001"]),
+        ("http://[::1]:3001/", ["127.0.0.1:3001"]),
+        ("http://127.0.0.1:3001$request_uri", ["127.0.0.1:3001"]),
+        ("http://$backend", []),
+        ("http://copies", ["127.0.0.1:3000", "127.0.0.1:3001"]),
+        ("http://spare", ["127.0.0.1:3000"]),
+    ],
+)
+def test_addresses(passed: Passing, to: str, addresses: list[str]) -> None:
+    main = (
+        "http { upstream copies { server localhost:3000; server 127.0.0.1:3001 weight=2; }"
+        " upstream spare { server 127.0.0.1:3000; server 127.0.0.1:3001 backup; server 127.0.0.1:3002 down; }"
+        f" server {{ location /auth/ {{ proxy_pass {to}; }} }} }}"
+    )
+    assert passed(**{"nginx.conf": main})["/auth/"] == [[addresses, 60]]
 
 
 def test_the_files_of_a_page() -> None:

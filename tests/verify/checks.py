@@ -11,11 +11,6 @@ from testinfra.host import Host
 
 from tests.verify.target import Answer, Answers, needs
 
-# of nginx -T, without what a comment, a text or a variable may hold: only its structure is sent
-STRUCTURE = r"""nginx -T 2>/dev/null | sed -E 's/(^|[[:space:];{}])#.*/\1/' | tr '\n' ' ' |
-sed -E "s/\"([^\"\\]|\\.)*\"/_/g; s/'([^'\\]|\\.)*'/_/g; s/\\$\{[^}]*\}/_/g" |
-grep -oE '[^;{}]*[{]|[}]|proxy_read_timeout[^;{}]*;'"""
-UNITS = {"ms": 0.001, "s": 1, "": 1, "m": 60, "h": 3600, "d": 86400}
 ENGINE = '0{"sid":'  # how Engine.IO answers a handshake
 
 
@@ -47,22 +42,6 @@ def own_files(page: str, path: str) -> list[str]:
     styles = [found[1] for each in links if (found := re.search(r"""\shref\s*=\s*["']?([^"'\s>]+)""", each))]
     inside = [each for each in (*scripts, *styles) if not re.match(r"//|[\w+.-]+:", each)]
     return list(dict.fromkeys(urljoin(path, each) for each in inside))[:20]
-
-
-def timeouts(structure: list[str]) -> list[float]:
-    """Of nginx's tokens that open or close a block, or set `proxy_read_timeout`: the seconds in force in locations of
-    /socket.io/."""
-    found, blocks = [], [("", 60.0)]
-    for token in structure:
-        given = re.match(r"\s*proxy_read_timeout\s+(\d+)(\w*)", token)
-        if token.rstrip().endswith("{"):
-            blocks.append((token, blocks[-1][1]))
-        elif given:
-            blocks[-1] = (blocks[-1][0], int(given[1]) * UNITS.get(given[2], 1))
-        elif token.strip() == "}" and len(blocks) > 1:
-            name, seconds = blocks.pop()
-            found += [seconds] if re.search(r"location.*/socket\\?\.io", name) else []
-    return found
 
 
 def major(version: str) -> int:

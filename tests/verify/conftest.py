@@ -21,7 +21,17 @@ from tests.verify.plugin import PACKAGES, Seen, component
 from tests.verify.target import FromInventory, Target
 
 PACKAGE_ROWS = {"socket.io": "websocket", "jsonwebtoken": "jwt_secret", "@whiskeysockets/baileys": "baileys"}
-GIVEN = ("settings", "pm2", "answers", "dotenv", "pool", "contract", "outside", "surroundings")  # by Target's names
+GIVEN = (
+    "settings",
+    "pm2",
+    "answers",
+    "dotenv",
+    "pool",
+    "contract",
+    "outside",
+    "surroundings",
+    "passed",
+)  # by Target's names
 HOSTS_AT_ONCE = 4
 
 
@@ -89,7 +99,7 @@ def given(name: str) -> Callable[[Target], Any]:
     return fixture
 
 
-settings, pm2, answers, dotenv, pool, contract, outside, surroundings = map(given, GIVEN)
+settings, pm2, answers, dotenv, pool, contract, outside, surroundings, passed = map(given, GIVEN)
 
 
 @pytest.fixture

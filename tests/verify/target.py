@@ -41,6 +41,7 @@ UPGRADE = {
     "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": "dmVyaWZpY2F0aW9uLTAxIQ==",
 }
+PATHS = ("/api/", "/auth/", "/callback/", "/marketplace/", "/socket.io/", "/webhook/")
 # What the API is asked, on its own port and through nginx: see programs/http.py. Nothing here changes anything: the
 # redirect with a salon would write to the database, a valid token would start a WhatsApp session.
 QUESTIONS: dict[str, dict[str, Any]] = {
@@ -59,6 +60,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "upgrade": {"path": "/socket.io/?EIO=4&transport=websocket", "headers": UPGRADE},
     "landing": {"path": "/"},
     "/socket.io/ script": {"path": "/socket.io/socket.io.js"},
+    "/socket.io/ POST": {"path": "/socket.io/?EIO=4&transport=polling", "method": "POST"},  # of no session: 400
     "/marketplace/ POST": {"path": "/marketplace/api/qr", "method": "POST"},
     "/marketplace/ Authorization": {"path": "/marketplace/verification/none", "long": "Authorization"},
 }
@@ -132,6 +134,13 @@ class Pm2:
     def since(self) -> float:
         """When the oldest worker started."""
         return min(worker.started for worker in self.workers)
+
+
+class Passed(NamedTuple):
+    """By a location of nginx: to which addresses, and the `proxy_read_timeout` in force."""
+
+    addresses: list[str]
+    seconds: float
 
 
 @dataclass(eq=False)
@@ -233,6 +242,12 @@ class Target:
             keys=rules.KEYS,
         )
         return found
+
+    @property
+    def passed(self) -> dict[str, list[Passed]]:
+        """By the path, of each server of the domain in nginx's configuration."""
+        found = self.program("nginx.py", domain=self.settings.domain, paths=PATHS)
+        return {path: [Passed(*each) for each in of] for path, of in found.items()}
 
     @property
     def pm2(self) -> Pm2:

@@ -8,13 +8,14 @@ import pytest
 from testinfra.host import Host
 
 from settings import Settings
-from tests.verify.checks import ENGINE, STRUCTURE, is_landing_page, through_nginx, timeouts
+from tests.verify.checks import ENGINE, is_landing_page, through_nginx
 from tests.verify.plugin import DEPLOY, PASS_ON, Unfit, component, needs
-from tests.verify.target import QUESTIONS, Answer, Answers
+from tests.verify.target import PATHS, QUESTIONS, Answer, Answers, Passed
 from tests.verify.test_site import RELOAD
 
-PATHS = ("/api/", "/auth/", "/callback/", "/marketplace/", "/socket.io/", "/webhook/")
 TOO_LONG = 431  # what Node answers to the questions that are too long
+OF_PATH = {"/marketplace/": "onboarding_bare", "/socket.io/": "socket"}  # the question that asks there
+SPARE = 5  # seconds, for a ping to arrive
 OWN_LIMIT = (400, 414)  # nginx's, to a header or a line that is too long for its own buffers
 # nginx's status -> what it does, and what to do in its location
 OF_NGINX = {
@@ -76,37 +77,33 @@ def _answered(site: Answer, direct: Answer, landing: bool) -> tuple[str, str]:
     return OF_NGINX.get(site.status, ("nginx answers itself", "pass it to the API"))
 
 
-IDLE = 30  # seconds; socket.io's server pings every 25
-
-
 @component("nginx", "remove `proxy_read_timeout` from nginx's `location` for /socket.io/ (60 s is the default)")
-def test_nginx_keeps_an_idle_websocket(host: Host) -> None:
-    """To wait for it would take half a minute: it is read in the configuration, of which only the structure is sent."""
-    lines = host.run(STRUCTURE).stdout.splitlines()
-    short = [seconds for seconds in timeouts(lines) if seconds < IDLE]
-    assert not short, f"nginx ends a WebSocket that was idle for {short[0]:g} s, and socket.io's pings are rarer"
+def test_nginx_keeps_an_idle_websocket(answers: dict[str, Answers], passed: dict[str, list[Passed]]) -> None:
+    """To wait for it would take half a minute. The server pings as often as it says in its handshake."""
+    pings = re.search(r'"pingInterval":(\d+)', answers["socket"].direct.body)
+    needs(pings, "the API's handshake does not say how often it pings")
+    often = int(pings[1]) / 1000 if pings else 0
+    for each in passed.get("/socket.io/", []):
+        assert each.seconds >= often + SPARE, (
+            f"nginx ends a WebSocket that was idle for {each.seconds:g} s, and socket.io's pings come every {often:g} s"
+        )
 
 
-@component("nginx", f"leave one `server` in that upstream, end the other copy; {RELOAD}")
-def test_nginx_asks_one_api(host: Host, settings: Settings) -> None:
+@component("nginx")
+def test_nginx_asks_one_api(passed: dict[str, list[Passed]], answers: dict[str, Answers], settings: Settings) -> None:
     """A WhatsApp session, and one of socket.io, is in the memory of one process."""
-    parts = r"(upstream\s[^{]*\{|server\s[^;{]*;|\})"
-    lines = host.run("nginx -T 2>/dev/null | sed 's/#.*//' | grep -oE %s", parts).stdout.splitlines()
-    for name, servers in _upstreams(lines).items():
-        if f"127.0.0.1:{settings.api_port}" in servers:
-            assert len(servers) < 2, f"nginx divides the requests of upstream {name} between {' and '.join(servers)}"
-
-
-def _upstreams(lines: list[str]) -> dict[str, list[str]]:
-    """Those in turn; neither a spare one nor one that is out of use."""
-    found: dict[str, list[str]] = {}
-    name = ""
-    for words in map(str.split, lines):
-        if words[0] == "upstream":
-            name = words[1].rstrip("{")
-        elif words[0] == "}":
-            name = ""
-        elif name and not {"backup", "down"} & {word.rstrip(";") for word in words[2:]}:
-            address = re.sub(r"^(localhost|\[::1\])", "127.0.0.1", words[1].rstrip(";"))
-            found[name] = list(dict.fromkeys([*found.get(name, []), address]))
-    return found
+    own = f"127.0.0.1:{settings.api_port}"
+    for path in PATHS:
+        for each in passed.get(path, []):
+            if len(each.addresses) > 1 and own in each.addresses:
+                raise Unfit(
+                    f"nginx divides the requests for {path} between {' and '.join(each.addresses)}",
+                    f"leave `server {own};` alone in that upstream, end the other copy; {RELOAD}",
+                )
+            others = [place for place in each.addresses if place.startswith("127.0.0.1:") and place != own]
+            answers_there = answers[OF_PATH.get(path, f"{path} GET")].site.status not in (502, 504)
+            if others and own not in each.addresses and answers_there:
+                raise Unfit(
+                    f"nginx passes {path} to {others[0]}, and the API is at {own}: a second copy answers there?",
+                    f"in `location {path}` of {settings.nginx_site}: proxy_pass http://{own}; {RELOAD}",
+                )
