@@ -469,3 +469,19 @@ def test_a_network_that_carries_nothing_any_more(hosted: Host, salon: str, far: 
     assert time.monotonic() - started < 120
     assert "the connection to the database was lost during the migration" in output
     assert columns(hosted, salon) == 3
+
+
+def test_the_applications_own_is_found_by_tls_that_its_source_asks_for(hosted: Host) -> None:
+    """Who has no DATABASE_URL here migrates the host's own database, which the application does not use."""
+    assert deploy(hosted, *QUICK, runbook=only(STEP)).code == 0
+    tls = "s/config.postgres/{ ssl: { rejectUnauthorized: false }, ...& }/"
+    hosted.ssh(
+        f"cd {APP}; cp -a src/database.js .env /root/; sed -i '{tls}' src/database.js; sed -i /^PGSSLMODE/d .env"
+    )
+    sql(hosted, "ALTER TABLE public.companies RENAME integration_status TO was")
+    try:
+        verified = verify(hosted)
+    finally:
+        sql(hosted, "ALTER TABLE public.companies RENAME was TO integration_status")
+        hosted.ssh(f"cd {APP}; mv /root/database.js src/; mv /root/.env .")
+    assert "another one and not migrated: companies is without integration_status" in " ".join(verified.output.split())

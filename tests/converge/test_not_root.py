@@ -102,6 +102,17 @@ def test_root_sudo_and_sudo_with_a_password_do_the_same(operators: Host, tmp_pat
         assert its == root, way
 
 
+def test_what_the_user_of_the_api_may_not_read_is_seen(operators: Host) -> None:
+    """All else is read as root, and dotenv says nothing of a file that it may not read."""
+    own = operators.ssh(f"stat -c %U {APP}/.env").stdout.strip()
+    operators.ssh(f"chown root:root {APP}/.env")
+    verified = verify(operators)
+    operators.ssh(f"chown {own}: {APP}/.env")
+    assert (verified.code, verified.rows["Endpoints"]) == (1, "failing")
+    said = " ".join(verified.output.split())
+    assert f"pm2's user {own} cannot read {APP}/.env" in said and f"chown -R {own} {APP}/.env" in said
+
+
 @pytest.mark.parametrize(
     ("command", "is_allowed"),
     [

@@ -29,6 +29,10 @@ restart() { # pm2 7.0 sometimes complains that the process it has just killed st
     pm2 restart ai-admin-api --kill-timeout 200 >/dev/null 2>&1 || pm2 restart ai-admin-api >/dev/null
     on "${1:-3000}"
 }
+anew() {
+    cd $app; pm2 delete ai-admin-api >/dev/null; pm2 start ecosystem.config.js --only ai-admin-api >/dev/null; on 3000
+    pm2 save >/dev/null
+}
 reload() { nginx -t -q; systemctl reload nginx; sleep 0.3; }
 tls() { edit $site "/listen 443 ssl;/a $1"; reload; } # a directive for the TLS server
 certificate() { # 65 days old, for a name and so many days more, where certbot would put it

@@ -97,6 +97,34 @@ def test_a_session_pool_that_logs_and_needs_its_environment_is_no_alarm(
 
 
 @pytest.mark.slow
+def test_answers_that_differ_from_themselves_are_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
+    """The time in a 404, a nonce in the page."""
+    del sound
+    now = 'process.hrtime().join("")'
+    none = f"app.use((req, res) => res.status(404).json({{ at: {now} }}));"
+    whole = f'String(require("fs").readFileSync(\\1)).replace(/<script>/, "<script nonce=" + {now} + ">")'
+    page = rf's|res.sendFile\((.*)\);|res.type("html").send({whole});|'
+    edits = f"edit $app/src/index.js \"/^app.use..\\/auth/a {none.replace(chr(34), chr(39))}\"; edit $routes '{page}'"
+    found = verified_while(ver, f"{edits}; restart", "back $app/src/index.js; back $routes; restart", tmp_path)
+    assert found.code == 0, found.output
+
+
+@pytest.mark.slow
+def test_certbots_second_folder_is_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
+    """It names it so where there was one for these names already; the old one stays, and nothing serves it."""
+    del sound
+    second = "cp -a $live $live-0001; cp -a $renewal.conf $renewal-0001.conf"
+    found = verified_while(
+        ver,
+        f"renewal=/etc/letsencrypt/renewal/ai-admin.app; {second}; edit $site s,$live/,$live-0001/,; reload;"
+        " keep_certificate; certificate ai-admin.app 1",
+        "back_certificate; back $site; reload; rm -r $live-0001 /etc/letsencrypt/renewal/ai-admin.app-0001.conf",
+        tmp_path,
+    )
+    assert found.code == 0, found.output
+
+
+@pytest.mark.slow
 def test_ten_seconds_after_a_restart_are_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
     """nginx passes nothing to the API for so long, where somebody came while its port was closed."""
     del sound

@@ -16,7 +16,7 @@ import pytest
 import rules
 from settings import Settings
 from tests.rehearsal.story import ROOT
-from tests.verify.checks import is_another_major, lasting, own_files
+from tests.verify.checks import files_of, forbidden, is_another_major, lasting
 from tests.verify.hosts import PYTHON
 from tests.verify.target import PATHS, PROGRAMS, NotChecked, Target
 
@@ -290,5 +290,42 @@ def test_the_files_of_a_page() -> None:
     page = """<script src="/socket.io/socket.io.js"></script><script>let src = 'none.js'</script>
         <SCRIPT type=module src=app.js></SCRIPT><link rel="stylesheet" href="css/a.css?v=1"><link rel=icon href=/i.png>
         <script src="https://cdn.example/x.js"></script><script src='//cdn.example/y.js'></script>"""
-    paths = ["/socket.io/socket.io.js", "/marketplace/app.js", "/marketplace/css/a.css?v=1"]
-    assert own_files(page, "/marketplace/onboarding") == paths
+    page += '<script src="https://example.org/own.js"></script><script src=http://old.example/z.js></script>'
+    own = ["/socket.io/socket.io.js", "/marketplace/app.js", "/own.js", "/marketplace/css/a.css?v=1"]
+    others = ["https://cdn.example/x.js", "https://cdn.example/y.js", "http://old.example/z.js"]
+    assert files_of(page, "/marketplace/onboarding", "example.org") == (own, others)
+
+
+PAGE = '<script src="/a.js"></script><script nonce="n1">x</script><script src="https://cdn.example/q.js"></script>'
+FINE = "connect-src 'self'; img-src data:; script-src"
+
+
+@pytest.mark.parametrize(
+    ("policy", "refused"),
+    [
+        ("", []),
+        (f"{FINE} 'self' 'unsafe-inline' https://cdn.example", []),
+        (f"{FINE} 'self' 'unsafe-inline' cdn.example/q.js", []),
+        (f"{FINE} 'self' 'unsafe-inline' *.example", []),
+        (f"{FINE} * 'unsafe-inline'", []),
+        (f"{FINE} https: 'nonce-n1'", []),
+        (f"{FINE} 'self' 'unsafe-inline'", ['<script src="https://cdn.example/q.js">']),
+        (f"{FINE} https: 'unsafe-inline' 'nonce-n2'", ['<script nonce="n1">']),
+        (f"{FINE} 'self' 'unsafe-inline' http://cdn.example", ['<script src="https://cdn.example/q.js">']),
+        (f"{FINE} 'self' 'unsafe-inline' elsewhere.example", ['<script src="https://cdn.example/q.js">']),
+        (f"{FINE} 'nonce-n1' 'strict-dynamic'", ['<script src="/a.js">', '<script src="https://cdn.example/q.js">']),
+        ("default-src https: 'unsafe-inline'", ["a QR code as a data: image (img-src)"]),
+        (
+            "img-src data:; default-src https: 'unsafe-inline'; connect-src 'none'",
+            ["the connection to socket.io (connect-src)"],
+        ),
+        ("script-src-attr 'none'", ["an on… attribute"]),
+    ],
+)
+def test_what_a_policy_forbids(policy: str, refused: list[str]) -> None:
+    page = PAGE + ("<p onclick='x'>" if "attr" in policy else "")
+    path, domain = "/marketplace/onboarding", "example.org"
+    assert forbidden([policy] if policy else [], page, path, domain, True) == refused
+    meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+    assert forbidden([], meta + page, path, domain, True) == refused
+    assert forbidden(["img-src 'self'"], "", path, domain, False) == []

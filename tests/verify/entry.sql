@@ -15,6 +15,7 @@ DECLARE
   lacking text;
   names text;
   givens text;
+  insert text;
 BEGIN
   SELECT string_agg(name, ',') INTO lacking FROM unnest(wanted) AS name WHERE NOT EXISTS (
     SELECT FROM pg_attribute WHERE attrelid = 'companies'::regclass AND attname = name AND attnum > 0);
@@ -44,9 +45,11 @@ BEGIN
       LEFT JOIN pg_attrdef ON (adrelid, adnum) = (attrelid, attnum)
     WHERE attrelid = 'companies'::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
       AND (attname = ANY (wanted) OR attidentity <> '' OR pg_get_expr(adbin, adrelid) LIKE 'nextval(%');
-  EXECUTE format('INSERT INTO companies (%s) OVERRIDING SYSTEM VALUE VALUES (%s)', names, givens) || CASE
+  insert := format('INSERT INTO companies (%s) OVERRIDING SYSTEM VALUE VALUES (%s)', names, givens) || CASE
     WHEN key = '' THEN '' ELSE format(' ON CONFLICT (%s) DO UPDATE SET %s', key, (
       SELECT string_agg(format('%I = EXCLUDED.%I', name, name), ', ') FROM unnest(wanted) AS name)) END;
+  EXECUTE insert;
+  IF key <> '' THEN EXECUTE insert; END IF; -- a salon that comes again
 END
 $entry$;
 ROLLBACK;

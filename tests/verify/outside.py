@@ -116,22 +116,38 @@ def _port(addresses: list[str], port: int) -> str:
     return "open" if "open" in states else "closed" if states else "not tried"
 
 
+def ask_elsewhere(settings: Settings, address: str) -> Seen:
+    """Of an https address of another server."""
+    with _session(settings) as session:
+        return _asked(session, address)
+
+
 def _get(settings: Settings, scheme: str, address: str, path: str, headers: Mapping[str, str] | None = None) -> Seen:
-    with requests.Session() as session:
-        session.trust_env = False  # neither a proxy nor a ~/.netrc may interfere
+    with _session(settings) as session:
         session.mount("https://", _Named(settings.domain))
-        session.verify = settings.verify_ca or True
-        session.headers.update({"Host": settings.domain, "User-Agent": BROWSER, **(headers or {})})
+        session.headers.update({"Host": settings.domain, **(headers or {})})
         place = f"[{address}]" if ":" in address else address
-        try:
-            response = session.get(f"{scheme}://{place}{path}", timeout=TIMEOUT, allow_redirects=False, stream=True)
-        except requests.exceptions.SSLError as error:
-            why = re.search(r"verify failed: (.*?)(?: \(_ssl|'|$)", str(error))
-            return Seen(failed="certificate", why=why[1] if why else "TLS fails")
-        except requests.RequestException as error:
-            return _failure(error, ":" in address)
-        kind = response.headers.get("Content-Type", "").split(";")[0]
-        return Seen(response.status_code, kind, response.headers.get("Location", ""))
+        return _asked(session, f"{scheme}://{place}{path}")
+
+
+def _session(settings: Settings) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False  # neither a proxy nor a ~/.netrc may interfere
+    session.verify = settings.verify_ca or True
+    session.headers["User-Agent"] = BROWSER
+    return session
+
+
+def _asked(session: requests.Session, url: str) -> Seen:
+    try:
+        response = session.get(url, timeout=TIMEOUT, allow_redirects=False, stream=True)
+    except requests.exceptions.SSLError as error:
+        why = re.search(r"verify failed: (.*?)(?: \(_ssl|'|$)", str(error))
+        return Seen(failed="certificate", why=why[1] if why else "TLS fails")
+    except requests.RequestException as error:
+        return _failure(error, url.startswith(("http://[", "https://[")))
+    kind = response.headers.get("Content-Type", "").split(";")[0]
+    return Seen(response.status_code, kind, response.headers.get("Location", ""))
 
 
 def _failure(error: requests.RequestException, six: bool) -> Seen:

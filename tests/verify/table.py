@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 DEPLOY = "pyinfra inventory.py deploy.py"  # as the checks write it; whoever runs them may have another inventory
 ON_THE_HOST = re.compile(
-    r"(systemctl|nginx|pm2|chmod|chown|kill|certbot|update-ca-certificates|timedatectl|du|node|env|runuser)\b"
+    r"(systemctl|nginx|pm2|chmod|chown|kill|certbot|update-ca-certificates|timedatectl|du|node|env|runuser|sed)\b"
 )
 IDLE = "by hand (deploy would change nothing): "
 COMPONENTS = {

@@ -26,7 +26,7 @@ import rules
 from contract import Contract
 from settings import BadInput, Settings
 from tests.verify.backend import Backend, Lost
-from tests.verify.outside import BROWSER, Outside, look
+from tests.verify.outside import BROWSER, Outside, Seen, ask_elsewhere, look
 
 if TYPE_CHECKING:
     from credentials import Credentials
@@ -41,6 +41,7 @@ UPGRADE = {
     "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": "dmVyaWZpY2F0aW9uLTAxIQ==",
 }
+CRASHES_WITHIN = (60, 600, 3600)  # seconds
 PATHS = ("/api/", "/auth/", "/callback/", "/marketplace/", "/socket.io/", "/webhook/")
 # What the API is asked, on its own port and through nginx: see programs/http.py. Nothing here changes anything: the
 # redirect with a salon would write to the database, a valid token would start a WhatsApp session.
@@ -49,7 +50,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "health_check": {"path": rules.HEALTH_CHECK},
     "redirect": {"path": "/auth/yclients/redirect"},
     "onboarding_bare": {"path": "/marketplace/onboarding"},
-    "onboarding": {"path": "/marketplace/onboarding?token={token}"},
+    "onboarding": {"path": "/marketplace/onboarding?token={token}", "most": 200_000},
     "qr_without_a_token": {"path": "/marketplace/api/qr", "method": "POST"},
     "qr_with_an_invalid_token": {
         "path": "/marketplace/api/qr",
@@ -58,6 +59,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     },
     "socket": {"path": "/socket.io/?EIO=4&transport=polling"},
     "upgrade": {"path": "/socket.io/?EIO=4&transport=websocket", "headers": UPGRADE},
+    "sessions": {"path": "/socket.io/?EIO=4&transport=polling", "sessions": True},
     "landing": {"path": "/"},
     "/socket.io/ script": {"path": "/socket.io/socket.io.js"},
     "/socket.io/ POST": {"path": "/socket.io/?EIO=4&transport=polling", "method": "POST"},  # of no session: 400
@@ -117,7 +119,8 @@ class Worker:
 @dataclass(frozen=True)
 class Pm2:
     """The pm2 that runs the API, or would. `holders`: the pids that listen on the API's port. `others`: users whose
-    pm2 has the API too. `saved`: the API's entries in the list that is started at boot."""
+    pm2 has the API too. `saved`: the API's entries in the list that is started at boot. `crashes`: how often it
+    ended by itself, in each of CRASHES_WITHIN."""
 
     daemon: int | None
     user: str
@@ -128,7 +131,7 @@ class Pm2:
     workers: list[Worker]
     others: list[str]
     saved: list[dict[str, Any]]
-    crashes: int
+    crashes: list[int]
 
     @property
     def since(self) -> float:
@@ -240,6 +243,7 @@ class Target:
             app_dir=settings.app_dir,
             port=settings.api_port,
             keys=rules.KEYS,
+            seconds=CRASHES_WITHIN,
         )
         return found
 
@@ -352,6 +356,11 @@ class Target:
     def outside(self) -> Outside:
         """What the world sees of the site."""
         found: Outside = self._once("outside", lambda: look(self.settings, self.address, FROM_OUTSIDE))
+        return found
+
+    def elsewhere(self, address: str) -> Seen:
+        """A file that the page loads from another server, asked for from here."""
+        found: Seen = self._once(address, lambda: ask_elsewhere(self.settings, address))
         return found
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -64,7 +65,8 @@ WHERE NOT EXISTS (SELECT FROM pg_attribute
 HAS = """WITH made AS (SELECT oid, relname FROM pg_class WHERE relkind IN ('r', 'p') AND pg_table_is_visible(oid)
               AND relnamespace <> 'pg_catalog'::regnamespace AND strpos(lower(:'migration'), relname) > 0)
 SELECT 'table', relname, '', '' FROM made
-UNION ALL SELECT 'column', format('%s.%s', relname, attname), typcategory::text, typname
+UNION ALL SELECT 'column', format('%s.%s', relname, attname), typcategory::text,
+  typname || CASE WHEN typcategory = 'S' AND atttypmod > 4 THEN format('(%s)', atttypmod - 4) ELSE '' END
 FROM made JOIN pg_attribute ON attrelid = made.oid JOIN pg_type ON pg_type.oid = atttypid
 WHERE attnum > 0 AND NOT attisdropped
 UNION ALL SELECT 'index', i.relname, '', ''
@@ -117,12 +119,13 @@ def made_columns(target: Target) -> dict[str, str]:
 
 
 def _columns(migration: str) -> dict[str, str]:
-    """What it adds to tables that are there: as `companies.api_key`, with the type."""
+    """What it adds to tables that are there: as `companies.api_key`, with the type: varchar(50)."""
     found = {}
     for statement in migration.split(";"):
         table = re.match(r"\s*ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(?:public\.)?(\w+)", statement, re.IGNORECASE)
-        for name, type_ in re.findall(r"ADD COLUMN (?:IF NOT EXISTS )?(\w+) (\w+)", statement, re.IGNORECASE):
-            found[f"{table[1] if table else '?'}.{name}"] = type_.lower()
+        added = r"ADD COLUMN (?:IF NOT EXISTS )?(\w+) (\w+(?: ?\(\d+\))?)"
+        for name, type_ in re.findall(added, statement, re.IGNORECASE):
+            found[f"{table[1] if table else '?'}.{name}"] = type_.lower().replace(" ", "")
     return found
 
 
@@ -145,13 +148,22 @@ def test_database_has_all_that_the_migration_makes(target: Target) -> None:
 @component("database", "ALTER TABLE … ALTER COLUMN … TYPE … USING …; deploy does not convert values")
 def test_columns_have_their_types(target: Target) -> None:
     found = {each[1]: each[2:] for each in _has(target) if each[0] == "column"}
-    wanted = {name: type_ for name, type_ in made_columns(target).items() if type_ in CATEGORIES}
     wrong = [
         f"{name} is {found[name][1]} and must be {type_}"
-        for name, type_ in wanted.items()
-        if name in found and found[name][0] != CATEGORIES[type_]
+        for name, type_ in made_columns(target).items()
+        if name in found and (_category(type_) not in ("", found[name][0]) or _room(found[name][1]) < _room(type_))
     ]
     assert not wrong, "; ".join(wrong)
+
+
+def _category(type_: str) -> str:
+    return CATEGORIES.get(type_.partition("(")[0], "")
+
+
+def _room(type_: str) -> float:
+    """How many characters it takes."""
+    length = re.search(r"\((\d+)\)", type_)
+    return int(length[1]) if length else math.inf
 
 
 @component("database")

@@ -14,16 +14,17 @@ from settings import Settings
 from tests.verify.checks import is_landing_page, running_secrets, through_nginx
 from tests.verify.outside import Outside
 from tests.verify.plugin import DEPLOY, PASS_ON, Seen, Unfit, component, needs
-from tests.verify.target import Answers, Pm2
-from tests.verify.test_site import newest
+from tests.verify.target import Answers, Pm2, Target
+from tests.verify.test_site import ANEW, newest
 from tests.verify.test_surroundings import OF_REDIS
 
 ENTRY = "/auth/yclients/redirect"
 FIRST = f"mount {ROUTES} before the other router in the application's source, then {{pm2}} restart {{app}}"
 LOG = "{pm2} logs {app} --lines 50 --nostream"
-ANEW = "{pm2} delete {app}; cd {app_dir} && {pm2} start ecosystem.config.js --only {app} && {pm2} save"
 STARTUP = "pm2 startup systemd -u {user} --hp {home}; {pm2} save"
 FULL = 95  # percent
+READ_ONLY = "see why: dmesg | tail; then mount -o remount,rw $(findmnt -no TARGET -T {app_dir})"
+OFTEN = 4  # crashes in an hour
 CODE = r"-type f \( -name '*.js' -o -name '*.cjs' -o -name '*.mjs' -o -name '*.ts' -o -name '*.json' \)"
 
 
@@ -79,7 +80,9 @@ def test_it_runs_in_its_folder(host: Host, pm2: Pm2, settings: Settings) -> None
 
 @component("endpoints", LOG)
 def test_it_does_not_crash(pm2: Pm2) -> None:
-    assert pm2.crashes < 2, f"the API crashed {pm2.crashes} times in the last minute: a crash loop"
+    of_minute, of_ten, of_hour = pm2.crashes
+    assert of_minute < 2, f"the API crashed {of_minute} times in the last minute: a crash loop"
+    assert of_hour < OFTEN or not of_ten, f"the API crashed {of_hour} times in the last hour, and still does"
 
 
 @component("endpoints", LOG)
@@ -224,6 +227,41 @@ def _gone(host: Host, pm2: Pm2) -> list[str]:
     """What the unit runs and is not there."""
     shown = host.run("systemctl show -p ExecStart %s", f"pm2-{pm2.user}").stdout
     return [path for path in re.findall(r"path=(\S+)", shown) if not host.file(path).exists]
+
+
+@component("endpoints")
+def test_what_it_needs_starts_at_boot(host: Host, target: Target, surroundings: dict[str, Any]) -> None:
+    """redis and PostgreSQL, where they are the host's own; Debian starts a cluster that postgresql.service wants."""
+    own = {**surroundings["here"], "postgresql": surroundings["here"]["postgresql"] and target.psql != "psql"}
+    for name in [name for name, is_here in own.items() if is_here]:
+        listed = f"systemctl list-units --plain --no-legend --state=active '{name}*.service' | cut -d' ' -f1"
+        found = host.run(f"for each in $({listed}); do echo $each $(systemctl is-enabled $each); done").stdout
+        for unit in [line.split()[0] for line in found.splitlines() if line.endswith(" disabled")]:
+            start = re.sub(r"postgresql@(.+)-(.+)\.service", r"/etc/postgresql/\1/\2/start.conf", unit)
+            remedy = (
+                f"systemctl enable {unit}"
+                if start == unit
+                else f"sed -i s/^manual/auto/ {start}; systemctl daemon-reload"
+            )
+            raise Unfit(f"{unit} runs, but does not start at boot: after a reboot the API is without it", remedy)
+
+
+USES = """cd "$1" || exit
+[ ! -e .env ] || [ -r .env ] || echo .env
+for each in logs baileys_sessions; do [ ! -e $each ] || [ -w $each ] || echo $each; done"""
+
+
+@component("endpoints")
+def test_its_user_can_use_its_files(host: Host, pm2: Pm2, settings: Settings) -> None:
+    """All else here is read as root, whom only a disk that is read-only refuses."""
+    app = settings.app_dir
+    if host.run("[ -d %s ] && ! [ -w %s ]", app, app).succeeded:
+        raise Unfit(f"the disk of {app} is read-only: no log, no WhatsApp session is saved", READ_ONLY)
+    denied = host.run("runuser -u %s -- sh -c %s sh %s", pm2.user, USES, app).stdout.split()
+    if denied:
+        verb = "read" if denied[0] == ".env" else "write to"
+        remedy = f"chown -R {pm2.user} {' '.join(f'{app}/{each}' for each in denied)}; {{pm2}} restart {{app}}"
+        raise Unfit(f"pm2's user {pm2.user} cannot {verb} {app}/{denied[0]}, which the API needs", remedy)
 
 
 @component("endpoints", STARTUP)

@@ -56,7 +56,7 @@ def test_the_entry_can_write_its_salon(target: Target, contract: Contract, doten
 def _statement(state: str, column: str, key: tuple[str, ...], role: str) -> str:
     """What would mend it, by PostgreSQL's error code; empty where it is not ours to say."""
     on = "ALTER TABLE companies"
-    if state == "42703":  # undefined_column
+    if state == "42703" and column:  # undefined_column
         types = {each: "timestamptz" if each.endswith("_at") else "text" for each in column.split(",")}
         added = [f"ADD COLUMN IF NOT EXISTS {each} {type_}" for each, type_ in types.items()]
         return f"{on} {', '.join(added)}"

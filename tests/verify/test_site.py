@@ -11,12 +11,14 @@ import pytest
 from testinfra.host import Host
 
 from settings import Settings
-from tests.verify.checks import ENGINE, is_landing_page, lasting, own_files, through_nginx
+from tests.verify.checks import ENGINE, files_of, forbidden, is_landing_page, lasting, through_nginx
 from tests.verify.outside import BROWSER, PATH, Outside, ask, ask_page
 from tests.verify.outside import Seen as Answered
 from tests.verify.plugin import DEPLOY, PASS_ON, Seen, Unfit, component, needs
 from tests.verify.target import FROM_OUTSIDE, Answers, Target
 
+ONBOARDING = "/marketplace/onboarding"
+LIVE = "/etc/letsencrypt/live"
 RENEW = "certbot renew && systemctl reload nginx"
 OBTAIN = "certbot --nginx -n -d {domain}"
 # bootstrap.py has put a certificate of its own where certbot would have its: certbot refuses to write there
@@ -28,16 +30,19 @@ RENEWS = (
     "systemctl is-active certbot.timer snap.certbot.renew.timer || "
     "grep -rls certbot /etc/crontab /etc/cron.* /var/spool/cron | grep -v '^/etc/cron.d/certbot$'"
 )
+ANEW = "{pm2} delete {app}; cd {app_dir} && {pm2} start ecosystem.config.js --only {app} && {pm2} save"
 REACH = "open ports 80 and 443 in the firewall; check the nginx site for allow and deny"
 
 # --- from outside
 
 
 @component("tls", "set the domain's A (and AAAA) record to the host's address, at your DNS provider")
-def test_dns_points_to_the_host(host: Host, outside: Outside, settings: Settings) -> None:
+def test_dns_points_to_the_host(host: Host, outside: Outside, settings: Settings, seen: Seen) -> None:
     assert outside.addresses, f"DNS has no address for {settings.domain}"
     foreign = _foreign(host, outside)
     assert not foreign, f"DNS points {settings.domain} to {', '.join(foreign)}, which is not this host"
+    if settings.verify_address:
+        seen("looked for where verify_address says, not where DNS does")
 
 
 def _foreign(host: Host, outside: Outside) -> list[str]:
@@ -83,7 +88,9 @@ def _distrusted(host: Host, target: Target, settings: Settings, why: str) -> tup
 
 def _obtain(host: Host, settings: Settings) -> str:
     is_ours = host.file("/var/lib/ai-admin-bootstrap").exists
-    return BOOTSTRAP if is_ours and not host.file(f"/etc/letsencrypt/renewal/{settings.domain}.conf").exists else OBTAIN
+    return (
+        BOOTSTRAP if is_ours and not host.file(_renewal(f"{LIVE}/{settings.domain}/fullchain.pem")).exists else OBTAIN
+    )
 
 
 @component("tls", REACH)
@@ -182,9 +189,16 @@ def _certificate(host: Host, address: str, settings: Settings) -> dict[str, str]
 
 
 def _own_file(host: Host, settings: Settings) -> str:
-    """certbot's; empty where the certificate is from elsewhere."""
-    file = f"/etc/letsencrypt/live/{settings.domain}/fullchain.pem"
-    return file if host.file(file).exists else ""
+    """certbot's; empty where the certificate is from elsewhere. Of several for the domain (certbot adds -0001 where it
+    finds an older one) that which nginx names."""
+    pattern = f"{LIVE}/{shlex.quote(settings.domain)}"
+    files = host.run(f"ls {pattern}/fullchain.pem {pattern}-[0-9]*/fullchain.pem 2>/dev/null").stdout.split()
+    return next((file for file in files if _names_it(host, file)), files[0] if files else "")
+
+
+def _renewal(own: str) -> str:
+    """The file by which certbot renews it."""
+    return f"/etc/letsencrypt/renewal/{PurePosixPath(own).parent.name}.conf"
 
 
 def _on_disk(host: Host, file: str) -> str:
@@ -236,8 +250,9 @@ def test_something_renews_the_certificate(host: Host, settings: Settings) -> Non
 
 @component("tls")
 def test_certbot_renews_this_certificate(host: Host, settings: Settings) -> None:
-    file = f"/etc/letsencrypt/renewal/{settings.domain}.conf"
-    if _own_file(host, settings) and not host.file(file).exists:
+    own = _own_file(host, settings)
+    file = _renewal(own)
+    if own and not host.file(file).exists:
         raise Unfit(f"`certbot renew` skips the certificate: there is no {file}", _obtain(host, settings))
 
 
@@ -280,19 +295,20 @@ def test_onboarding_page_is_the_applications(host: Host, answers: dict[str, Answ
     assert site.body == direct.body, "/marketplace/onboarding?token=… is another page through nginx than the API's own"
 
 
-@component("html", "remove the Content-Security-Policy, or have its script-src allow 'self' and 'unsafe-inline'")
-def test_onboarding_page_may_run_its_scripts(host: Host, answers: dict[str, Answers]) -> None:
+@component(
+    "html",
+    "remove the Content-Security-Policy, or have it allow that: script-src 'self' 'unsafe-inline' and the page's other"
+    " servers; connect-src 'self'; img-src 'self' data:",
+)
+def test_onboarding_page_may_run_its_scripts(
+    host: Host, target: Target, answers: dict[str, Answers], settings: Settings
+) -> None:
     found = through_nginx(host, answers, "onboarding")
     needs(found.status == 200, "the page does not answer")
-    policies = [policy.split(";") for policy in found.policy.split(", ") if policy]
-    scripts = re.findall(r"<script([^>]*)>", found.body)
-    for policy in policies:
-        directives = {words[0].lower(): words[1:] for words in map(str.split, policy) if words}
-        allowed = directives.get("script-src", directives.get("default-src", ["*", "'unsafe-inline'"]))
-        inline = any(word.startswith(("'unsafe-inline'", "'nonce-", "'sha")) for word in allowed)
-        files = any(word in ("'self'", "*", "https:") or "." in word for word in allowed)
-        forbidden = [each for each in scripts if not (files if "src=" in each else inline)]
-        assert not forbidden, f"the page's Content-Security-Policy forbids its own scripts: {'; '.join(policy).strip()}"
+    makes_images = any(re.search("data:image|toDataURL", text) for text in target.sources.values())
+    policies = [policy for policy in found.policy.split(", ") if policy]
+    refused = forbidden(policies, found.body, ONBOARDING, settings.domain, makes_images)
+    assert not refused, f"the page's Content-Security-Policy forbids {', '.join(refused)}: {found.policy[:150]}"
 
 
 @component("html", "deploy the application again, with the file below public/; and have nginx pass its path to the API")
@@ -301,7 +317,7 @@ def test_onboarding_page_has_its_files(
 ) -> None:
     page = through_nginx(host, answers, "onboarding")
     needs(page.status == 200, "the page does not answer")
-    files = own_files(page.body, "/marketplace/onboarding")
+    files, _ = files_of(page.body, ONBOARDING, settings.domain)
     client, listens = answers["/socket.io/ script"].direct, answers["socket"].direct.status == 200
     if listens and "/socket.io/socket.io.js" in files:
         package = f"{settings.app_dir}/node_modules/socket.io/package.json"
@@ -316,6 +332,20 @@ def test_onboarding_page_has_its_files(
         assert both.site.status == 200 and both.site.type != "text/html", (
             f"{path}, which the page loads, answers {both.site.status} {both.site.type} through nginx"
         )
+
+
+@component("html", "have the page load that script from where it is, or from its own server, below public/")
+def test_onboarding_page_has_its_scripts_from_elsewhere(
+    host: Host, target: Target, settings: Settings, answers: dict[str, Answers]
+) -> None:
+    """As a browser here would ask for them. What cannot be reached from here may be there for others."""
+    page = through_nginx(host, answers, "onboarding")
+    needs(page.status == 200, "the page does not answer")
+    for address in files_of(page.body, ONBOARDING, settings.domain)[1]:
+        assert address.startswith("https:"), f"{address}, which the page loads, is not https: browsers refuse it"
+        found = target.elsewhere(address)
+        wrong = found.why if found.failed == "certificate" else found.status if found.status >= 400 else ""
+        assert not wrong, f"{address}, which the page loads, fails: {wrong}"
 
 
 # --- WebSocket: the server, then through nginx
@@ -334,6 +364,20 @@ def test_server(answers: dict[str, Answers], seen: Seen, way: str) -> None:
         status = answers["upgrade"].direct.status
         assert status == 101, f"an upgrade to WebSocket on the API's port answers {status}, not 101"
         seen("handshake and upgrade (101) work on the API's port")
+
+
+ONE = "in {app_dir}/ecosystem.config.js set `instances: 1` for {app}; then on the host: "
+
+
+@component("websocket", f"{ONE}{ANEW}")
+def test_server_keeps_its_sessions(answers: dict[str, Answers]) -> None:
+    """The page begins by polling: each request is one of its own. So is a QR code in the memory of one process."""
+    needs(answers["socket"].direct.status == 200, "the handshake does not work")
+    found = answers["sessions"].direct
+    assert found.status == 200, (
+        f"a session of socket.io does not outlast its first request ({found.status} {found.body[:60]}):"
+        " does pm2 run several processes?"
+    )
 
 
 @component("websocket", "the namespace must be in the application's source: deploy the application again")

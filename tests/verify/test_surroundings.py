@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.verify.plugin import DEPLOY, Unfit, component, needs
+from tests.verify.plugin import DEPLOY, Seen, Unfit, component, needs
 from tests.verify.target import Target
 from tests.verify.test_data import lacks
 
@@ -27,9 +27,24 @@ def test_redis_takes_writes(surroundings: dict[str, Any]) -> None:
         raise Unfit(f"redis refuses writes: {said}", remedy)
 
 
+def _asked(surroundings: dict[str, Any]) -> dict[str, Any] | None:
+    """What the application's own database says; None where it has none that can be asked, which /health would say."""
+    found: dict[str, Any] | None = surroundings["database"]
+    return None if found is None or "refused" in found else found
+
+
+@component("database", f"put DATABASE_URL with the application's own database into your .env; then {DEPLOY}")
+def test_the_applications_own_database_can_be_asked(target: Target, surroundings: dict[str, Any]) -> None:
+    """Where it is elsewhere, and deploy migrates the host's own, nobody knows whether that is the right one."""
+    refused = (surroundings["database"] or {}).get("refused")
+    assert not refused or target.psql == "psql", (
+        f"the application's database is another one than the host's own, and cannot be asked: {refused}"
+    )
+
+
 @component("database")
 def test_the_applications_sessions_can_write(target: Target, surroundings: dict[str, Any]) -> None:
-    found = surroundings["database"] or {"readonly": "", "standby": False}
+    found = _asked(surroundings) or {"readonly": "", "standby": False}
     if found["standby"]:
         raise Unfit("the application's database is a standby, and read-only", "name its primary in .env")
     if how := found["readonly"]:
@@ -42,7 +57,7 @@ def test_the_applications_sessions_can_write(target: Target, surroundings: dict[
 def test_the_applications_own_database_is_migrated(target: Target, surroundings: dict[str, Any]) -> None:
     """It may be another than the one that is deployed to. Without a table `companies` it is not what the API uses."""
     needs(lacks(target) == "complete", "the database that is deployed to is not migrated either")
-    found = surroundings["database"] or {"companies": False}
+    found = _asked(surroundings) or {"companies": False}
     assert not found["companies"] or not found["lacking"], (
         f"the application's own database, {found['name']}, is another one and not migrated: companies is without "
         f"{', '.join(found['lacking'])}"
@@ -50,7 +65,9 @@ def test_the_applications_own_database_is_migrated(target: Target, surroundings:
 
 
 @component("endpoints")
-def test_the_host_reaches_what_the_api_needs(surroundings: dict[str, Any]) -> None:
+def test_the_host_reaches_what_the_api_needs(surroundings: dict[str, Any], seen: Seen) -> None:
+    if surroundings["proxied"]:
+        seen("what it reaches was not tried: it goes through a proxy")
     for place, (code, why) in surroundings["failed"].items():
         host, _, port = place.rpartition(":")
         if code in ("ENOTFOUND", "EAI_AGAIN"):

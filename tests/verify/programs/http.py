@@ -2,8 +2,8 @@
 
 Prints {question: {"direct": answer, "site": answer}}; an answer is [status, content type, location, body, policy],
 where without one the status is 0 and the body the reason. Neither a location's query nor a body after 20,000
-characters; the policy is the Content-Security-Policy. Where nginx refused it among the others and not alone, the status
-of that comes last.
+characters, or the question's `most`; the policy is the Content-Security-Policy. Where nginx refused it among the
+others and not alone, the status of that comes last.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import hashlib
 import hmac
 import http.client
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -30,6 +31,7 @@ HELD = 11  # seconds: for 10 nginx (1.26) passes nothing to an address that refu
 # query or a long Authorization they do: so the answer tells whether that arrived, and no route was asked.
 NEARLY = {"X-Verification-1": "x" * 6000, "X-Verification-2": "x" * 5500}
 REST = "x" * 6000
+SESSIONS = 5
 READ_SECRET = """
 const [folder, key] = process.argv.slice(1);
 const dotenv = require('module').createRequire(`${folder}/`)('dotenv');
@@ -60,10 +62,12 @@ def token() -> str:
 def ask(where: str, question: dict[str, Any]) -> list[int | str]:
     path = question["path"].replace("{token}", SIGNED.result()) if "{token}" in question["path"] else question["path"]
     direct = where == "direct"
+    if "sessions" in question:  # of the API alone
+        return sessions(path) if direct else [0, "", "", "", ""]
     kind, place = (http.client.HTTPConnection, "127.0.0.1") if direct else (Site, asked["domain"])
     connection = kind(place, asked["port"] if direct else 443, timeout=TIMEOUT)
     headers = {"Host": asked["domain"], "User-Agent": asked["browser"], **question.get("headers", {})}
-    body = None
+    body = question.get("text")
     if "json" in question:
         headers["Content-Type"], body = (
             "application/json",
@@ -83,11 +87,25 @@ def ask(where: str, question: dict[str, Any]) -> list[int | str]:
         location = said.get("Location", "").partition("?")[0]
         policy = ", ".join(said.get_all("Content-Security-Policy", []))
         content = said.get("Content-Type", "").partition(";")[0]
-        return [answer.status, content, location, text[:20_000], policy]
+        return [answer.status, content, location, text[: question.get("most", 20_000)], policy]
     except (OSError, http.client.HTTPException) as error:
         return [0, "", "", getattr(error, "strerror", None) or str(error) or type(error).__name__, ""]
     finally:
         connection.close()
+
+
+def sessions(path: str) -> list[int | str]:
+    """Several of socket.io, each in the default namespace only: the first answer that is not 200."""
+    answer: list[int | str] = [0, "", "", "", ""]
+    for _ in range(SESSIONS):  # each of two requests, which workers of pm2 would take in turn
+        opened = ask("direct", {"path": path})
+        said = re.search(r'"sid":"([^"]+)"', str(opened[3]))
+        if said is None:
+            return opened
+        answer = ask("direct", {"path": f"{path}&sid={said[1]}", "method": "POST", "text": "40"})
+        if answer[0] != 200:
+            return answer
+    return answer
 
 
 with concurrent.futures.ThreadPoolExecutor(32) as pool:
@@ -112,4 +130,8 @@ for name, both in answers.items():
         both["site"] = ask("site", asked["questions"][name])
         if both["site"][0] != status:
             both["site"].append(status)
+for name, both in answers.items():
+    direct, site = both["direct"], both["site"]
+    if direct[:2] == site[:2] and direct[3] != site[3] and ask("direct", asked["questions"][name])[3] != direct[3]:
+        site[3] = direct[3]  # it differs from itself (a nonce, a time): only the other parts can be compared
 print(json.dumps(answers))

@@ -127,7 +127,7 @@ def pm2() -> dict[str, Any]:
         "workers": workers,
         "others": others,
         "saved": saved(home),
-        "crashes": crashes(home),
+        "crashes": [crashes(home, seconds) for seconds in asked["seconds"]],
     }
 
 
@@ -152,8 +152,8 @@ def asks(daemon: int) -> bool:
     return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/").returncode == 0
 
 
-def crashes(home: str) -> int:
-    """How often the API exited in the last minute by itself, since pm2 was asked to stop or restart it."""
+def crashes(home: str, seconds: int) -> int:
+    """How often the API exited by itself in the last so many seconds, since pm2 was asked to stop or restart it."""
     found: dict[str, int] = {}  # by pm2's id, of which there are several in cluster mode
     for line in text(f"{home}/pm2.log")[-50_000:].splitlines():
         try:
@@ -161,7 +161,7 @@ def crashes(home: str) -> int:
         except ValueError:
             continue
         said = re.search(rf"(Stopping app:|App \[){re.escape(APP)}(?: id)?:(\d+)\]? ?(exited|starting)?", line)
-        if not said or when < time.time() - 60:
+        if not said or when < time.time() - seconds:
             continue
         what, number = said[3] or said[1], said[2]
         known = found.get(number, 0)

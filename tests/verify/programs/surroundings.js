@@ -14,6 +14,13 @@ Object.assign(process.env, { ...values, ...process.env }); // as dotenv does: pg
 const given = (...names) => names.map((name) => values[name]).find(Boolean);
 const address = (...names) => names.map((name) => values[name]).filter((each) => URL.canParse(each ?? '')).map((each) => new URL(each))[0];
 
+// a host that is not named is the application's own default
+const isHere = (host) => /^(localhost|127\.|::1|\/|$)/.test(host?.replace(/^\[/, '') ?? '');
+const here = {
+  redis: isHere(address('REDIS_URL')?.hostname ?? given('REDIS_HOST')),
+  postgresql: isHere(address('DATABASE_URL', 'POSTGRES_URL')?.hostname ?? given('POSTGRES_HOST', 'DB_HOST')),
+};
+
 // redis (8.0) refuses SETRANGE as any write, where it refuses writes; with no text and no such key it makes none
 const redis = () => new Promise((done) => {
   const url = address('REDIS_URL');
@@ -49,13 +56,16 @@ const database = async () => {
   const [port, name] = [given('POSTGRES_PORT', 'DB_PORT'), given('POSTGRES_DATABASE', 'POSTGRES_DB', 'DB_NAME', 'DB_DATABASE')];
   const [user, password] = [given('POSTGRES_USER', 'DB_USER'), given('POSTGRES_PASSWORD', 'DB_PASSWORD')];
   const where = url ? { connectionString: url } : { host, port, database: name, user, password };
-  try {
-    const client = new (app('pg').Client)({ ...where, connectionTimeoutMillis: TIMEOUT, query_timeout: TIMEOUT });
+  const ask = async (ssl) => {
+    const client = new (app('pg').Client)({ ...where, ...ssl, connectionTimeoutMillis: TIMEOUT, query_timeout: TIMEOUT });
     client.on('error', () => {});
     await client.connect();
     return (await client.query(SESSION, [columns])).rows[0];
-  } catch {
-    return null;
+  };
+  try { // its source may ask for TLS that no variable names
+    return await ask({}).catch((error) => ask({ ssl: { rejectUnauthorized: false } }).catch(() => { throw error; }));
+  } catch (error) {
+    return here.postgresql ? null : { refused: error.message.slice(0, 100) };
   }
 };
 
@@ -66,8 +76,9 @@ const source = () => {
   const code = all.filter((each) => each.isFile() && /\.[cm]?[jt]s$/.test(each.name));
   return code.map((each) => fs.readFileSync(path.join(each.parentPath ?? each.path, each.name), 'utf8')).join('\n');
 };
+const proxied = Boolean(given('HTTPS_PROXY', 'https_proxy', 'HTTP_PROXY', 'http_proxy'));
 const needed = () => {
-  if (given('HTTPS_PROXY', 'https_proxy', 'HTTP_PROXY', 'http_proxy')) return []; // it may have no other way out
+  if (proxied) return []; // it may have no other way out
   const entries = Object.entries(values).filter(([key]) => !OWN.test(key));
   const urls = entries.filter(([, value]) => /^https:/.test(value) && URL.canParse(value));
   const text = urls.length ? source() : '';
@@ -86,6 +97,6 @@ const reach = (place) => new Promise((done) => {
   const places = needed();
   const [ofRedis, ofDatabase, ...reached] = await Promise.all([redis(), database(), ...places.map(reach)]);
   const failed = Object.fromEntries(places.map((place, n) => [place, reached[n]]).filter(([, [code, why]]) => code || why));
-  console.log(JSON.stringify({ redis: ofRedis, database: ofDatabase, failed }));
+  console.log(JSON.stringify({ redis: ofRedis, database: ofDatabase, failed, here, proxied }));
   process.exit(0);
 })();
