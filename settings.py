@@ -1,4 +1,4 @@
-"""The knobs of group_data/all.py: their types, units and checks.
+"""The settings of group_data/all.py: their types, units and checks.
 
 Bad input is refused here in one line, before any command runs on a host.
 """
@@ -41,20 +41,20 @@ class BadInput(PyinfraError):
         super().__init__(wire.printable(message))  # it may quote the host's files
 
 
-def _knob(valid: Callable[[Any], object], expected: str) -> Any:
+def _setting(valid: Callable[[Any], object], expected: str) -> Any:
     return field(metadata={"valid": valid, "expected": expected})
 
 
 def _integer(low: int, high: int) -> Any:
-    return _knob(lambda value: type(value) is int and low <= value <= high, f"a whole number from {low} to {high}")
+    return _setting(lambda value: type(value) is int and low <= value <= high, f"a whole number from {low} to {high}")
 
 
 def _text(pattern: str, expected: str) -> Any:
-    return _knob(lambda value: isinstance(value, str) and re.fullmatch(pattern, value), expected)
+    return _setting(lambda value: isinstance(value, str) and re.fullmatch(pattern, value), expected)
 
 
 def _flag() -> Any:
-    return _knob(lambda value: isinstance(value, bool), "True or False")
+    return _setting(lambda value: isinstance(value, bool), "True or False")
 
 
 def _places(value: Any) -> bool:
@@ -72,7 +72,7 @@ def _packages(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Settings:
-    """The knobs of one host, and what each may be. Times are seconds."""
+    """The settings of one host, and what each may be. Times are seconds."""
 
     app_dir: str = _text(_PATH, "an absolute path without spaces")
     api_app: str = _text(_WORD, "a pm2 application's name")
@@ -81,7 +81,7 @@ class Settings:
     domain: str = _text(_WORD, "a domain name")
     nginx_site: str = _text(_WORD, "a file name below /etc/nginx/sites-available")
     change_proxy_pass: bool = _flag()
-    packages: Mapping[str, str] = _knob(_packages, "npm package names, each with a version range")
+    packages: Mapping[str, str] = _setting(_packages, "npm package names, each with a version range")
     health_check: bool = _flag()
     start_timeout: int = _integer(1, 600)
     settle_time: int = _integer(0, 120)
@@ -95,7 +95,7 @@ class Settings:
         r"(p[0-9a-f]{16}(,p[0-9a-f]{16})*)?", "the plan names that --dry --json prints, separated by commas, or empty"
     )
     yclients_api: str = _text(_URL, "an https:// address without a trailing slash (http:// only for 127.0.0.1)")
-    outbound: Sequence[str] = _knob(_places, "a list of places like api.example.org:443")
+    outbound: Sequence[str] = _setting(_places, "a list of places like api.example.org:443")
     verify_address: str = _text(r"[0-9a-fA-F.:,]*", "IP addresses separated by commas, or empty")
     verify_ca: str = _text(rf"({_PATH})?", "an absolute path, or empty")
 
@@ -119,14 +119,14 @@ class Settings:
     def load(cls, data: dict[str, Any]) -> Self:
         """From pyinfra's merged host data; `ssh_…` and `_…` are pyinfra's own. Raises BadInput."""
         own = {key: value for key, value in data.items() if not key.startswith(("ssh_", "_"))}
-        knobs = {knob.name: knob.metadata for knob in fields(cls)}
+        known = {each.name: each.metadata for each in fields(cls)}
         for name in own:
-            if name not in knobs:
-                raise BadInput(f"settings: there is no setting {name!r}; the settings are: {', '.join(knobs)}")
-        for name, knob in knobs.items():
+            if name not in known:
+                raise BadInput(f"settings: there is no setting {name!r}; the settings are: {', '.join(known)}")
+        for name, setting in known.items():
             if name not in own:
                 raise BadInput(f"settings: {name!r} is missing; group_data/all.py has its default")
-            if not knob["valid"](own[name]):
+            if not setting["valid"](own[name]):
                 given = re.sub("//[^/]*@", "//…@", repr(own[name]))  # a token may stand there
-                raise BadInput(f"settings: {name} must be {knob['expected']}, not {given}")
+                raise BadInput(f"settings: {name} must be {setting['expected']}, not {given}")
         return cls(**own)

@@ -33,8 +33,8 @@ def check(host: Host, settings: Settings, own: Credentials, site: nginx.Site) ->
 
 
 def _require_plan(host: Host, settings: Settings, now: dict[str, Any]) -> None:
-    """Raises BadInput where this is not the plan that was approved. It follows from the bundle, the knobs, the host."""
-    how = {knob: value for knob, value in asdict(settings).items() if knob not in ("plan", "lock_wait", "verify")}
+    """Raises BadInput where this is not the plan that was approved. That follows from bundle, settings and host."""
+    how = {name: value for name, value in asdict(settings).items() if name not in ("plan", "lock_wait", "verify")}
     whole = json.dumps([bundle(), how, stable(now)], sort_keys=True, default=str)
     Channel.of(host).plan = plan = f"p{sha256(whole.encode()).hexdigest()[:16]}"  # with a letter: never a number
     if settings.plan and plan not in settings.plan.split(","):

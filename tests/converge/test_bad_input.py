@@ -35,15 +35,15 @@ def refused(host: Host, *arguments: str, dotenv: str | None = None) -> str:
 
 
 @pytest.mark.parametrize(
-    ("knob", "message"),
+    ("setting", "message"),
     [
         ("api_prot=3000", "settings: there is no setting 'api_prot'; the settings are: app_dir, api_app, api_port"),
         ("api_port=abc", "settings: api_port must be a whole number from 1 to 65535, not 'abc'"),
         ("app_dir=/opt/my app", "settings: app_dir must be an absolute path without spaces, not '/opt/my app'"),
     ],
 )
-def test_knob(host: Host, knob: str, message: str) -> None:
-    assert message in refused(host, "--data", knob)
+def test_setting(host: Host, setting: str, message: str) -> None:
+    assert message in refused(host, "--data", setting)
 
 
 def test_local_dotenv_that_does_not_parse(host: Host) -> None:

@@ -47,16 +47,18 @@ def test_defaults_are_valid() -> None:
     assert {field.name: getattr(settings, field.name) for field in fields(settings)} == DEFAULTS
 
 
-def test_every_knob_has_bad_values_here() -> None:
+def test_every_setting_has_bad_values_here() -> None:
     assert set(BAD) == set(DEFAULTS)
 
 
-@pytest.mark.parametrize(("knob", "value"), [(knob, value) for knob, values in BAD.items() for value in values])
-def test_bad_value_is_refused_in_one_line_that_names_the_knob(knob: str, value: Any) -> None:
+@pytest.mark.parametrize(
+    ("setting", "value"), [(setting, value) for setting, values in BAD.items() for value in values]
+)
+def test_bad_value_is_refused_in_one_line_that_names_the_setting(setting: str, value: Any) -> None:
     with pytest.raises(BadInput) as refused:
-        Settings.load({**DEFAULTS, knob: value})
+        Settings.load({**DEFAULTS, setting: value})
     message = str(refused.value)
-    assert message.startswith(f"settings: {knob} must be ")
+    assert message.startswith(f"settings: {setting} must be ")
     assert "\n" not in message
 
 
@@ -86,15 +88,15 @@ def test_a_token_in_a_url_is_not_shown() -> None:
     assert "'https://…@a.example/app.git'" in str(refused.value)
 
 
-def test_unknown_knob() -> None:
+def test_unknown_setting() -> None:
     with pytest.raises(BadInput, match=r"^settings: there is no setting 'api_prot'; the settings are: app_dir, "):
         Settings.load({**DEFAULTS, "api_prot": 3000})
 
 
-@pytest.mark.parametrize("knob", BAD)
-def test_missing_knob(knob: str) -> None:
-    with pytest.raises(BadInput, match=rf"^settings: '{knob}' is missing; group_data/all\.py has its default$"):
-        Settings.load({key: value for key, value in DEFAULTS.items() if key != knob})
+@pytest.mark.parametrize("setting", BAD)
+def test_missing_setting(setting: str) -> None:
+    with pytest.raises(BadInput, match=rf"^settings: '{setting}' is missing; group_data/all\.py has its default$"):
+        Settings.load({key: value for key, value in DEFAULTS.items() if key != setting})
 
 
 def test_pyinfras_own_data_is_passed_over() -> None:

@@ -24,7 +24,7 @@ from tests.verify import hosts
 from tests.verify.target import Target, targets
 
 PYINFRA = str(Path(sys.executable).with_name("pyinfra"))
-KNOBS = (ROOT / "group_data/all.py").read_text(encoding="utf-8")
+DEFAULTS = (ROOT / "group_data/all.py").read_text(encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with this bundle's group_data/all.py, as the current one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    write(tmp_path, {"group_data/all.py": KNOBS})
+    write(tmp_path, {"group_data/all.py": DEFAULTS})
     with ctx_state.use(State()), ctx_config.use(Config()), ctx_inventory.use(Inventory.empty()):
         yield tmp_path
 
@@ -244,7 +244,7 @@ def test_the_program_is_never_mixed_up_with_the_password(
 
 
 def test_local_needs_no_ssh(bundle: Path) -> None:
-    write(bundle, {"group_data/all.py": f"{KNOBS}\n_env = {{'COLOUR': 'sky blue'}}\n_chdir = '/usr'\n"})
+    write(bundle, {"group_data/all.py": f"{DEFAULTS}\n_env = {{'COLOUR': 'sky blue'}}\n_chdir = '/usr'\n"})
     [host] = hosts.read("@local", [])
     target = made(host)
     assert target.address == ""

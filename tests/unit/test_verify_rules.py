@@ -20,7 +20,7 @@ from tests.verify.checks import files_of, forbidden, is_another_major, lasting
 from tests.verify.hosts import PYTHON
 from tests.verify.target import PATHS, PROGRAMS, NotChecked, Target
 
-KNOBS = {
+DEFAULTS = {
     key: value for key, value in runpy.run_path(str(ROOT / "group_data/all.py")).items() if not key.startswith("_")
 }
 
@@ -100,7 +100,7 @@ def test_what_cannot_be_a_token_is_none_to_both(here: Here, tmp_path: Path, key:
     dotenv.parent.mkdir(parents=True)
     dotenv.write_text("exports.parse = (text) => Object.fromEntries([text.trim().split('=')]);")
     (tmp_path / ".env").write_text(f"{key}={value}\n", encoding="utf-8")
-    settings = Settings.load({**KNOBS, "app_dir": str(tmp_path)})
+    settings = Settings.load({**DEFAULTS, "app_dir": str(tmp_path)})
     target = here(settings)
     assert target.dotenv["keys"][key]["malformed"] == found
 
@@ -118,12 +118,12 @@ def test_the_programs_have_no_copies(program: Path) -> None:
         rules.SESSION_POOL,
         rules.POOL_CLASS,
     ]
-    assert [each for each in [*own, *KNOBS["packages"]] if f"'{each}'" in text or f"/{each}`" in text] == []
+    assert [each for each in [*own, *DEFAULTS["packages"]] if f"'{each}'" in text or f"/{each}`" in text] == []
 
 
 def test_arguments_arrive(here: Here, tmp_path: Path) -> None:
     """Through the shell's quoting, to a program of Node; what it prints comes back."""
-    settings = Settings.load({**KNOBS, "app_dir": str(tmp_path), "packages": {"ws": "^8", "@scope/name": "^1"}})
+    settings = Settings.load({**DEFAULTS, "app_dir": str(tmp_path), "packages": {"ws": "^8", "@scope/name": "^1"}})
     (tmp_path / "src/integrations/whatsapp").mkdir(parents=True)
     (tmp_path / rules.SESSION_POOL).write_text(f"exports.{rules.POOL_CLASS} = class {{ its() {{}} }};")
     target = here(settings)
@@ -135,7 +135,7 @@ def test_arguments_arrive(here: Here, tmp_path: Path) -> None:
 @pytest.mark.parametrize("reading", ["answers", "dotenv", "passed", "pool", "processes", "sources", "surroundings"])
 def test_what_many_checks_read_is_read_once(here: Here, tmp_path: Path, reading: str) -> None:
     """Of equal commands one runs: a reading that differed from time to time would run for each check anew."""
-    target = here(Settings.load({**KNOBS, "app_dir": str(tmp_path)}))
+    target = here(Settings.load({**DEFAULTS, "app_dir": str(tmp_path)}))
     commands = []
     for _ in range(2):
         with suppress(NotChecked):

@@ -105,8 +105,13 @@ def _filled(action: str, target: Target) -> str:
         user, home, others, path = "root", "/root", [], ""
     found = {"pm2": _pm2_of(user, path), "user": user, "home": home}
     found["other_pm2"] = _pm2_of(others[0], path) if others else ""
-    knobs = target.settings
-    found |= {"app": knobs.api_app, "app_dir": knobs.app_dir, "port": str(knobs.api_port), "domain": knobs.domain}
+    settings = target.settings
+    found |= {
+        "app": settings.api_app,
+        "app_dir": settings.app_dir,
+        "port": str(settings.api_port),
+        "domain": settings.domain,
+    }
     for name, value in found.items():
         action = action.replace(f"{{{name}}}", value)
     return action

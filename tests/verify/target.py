@@ -171,10 +171,10 @@ class Target:
 
     @classmethod
     def of(cls, host: Host) -> Target:
-        """`host` is testinfra's; one that this bundle's inventory does not name gets the knobs' defaults."""
+        """`host` is testinfra's; one that this bundle's inventory does not name gets the settings' defaults."""
         if not hasattr(host.backend, "target"):
-            knobs = runpy.run_path(str(ROOT / "group_data/all.py"))
-            settings = Settings.load({key: value for key, value in knobs.items() if not key.startswith("_")})
+            defaults = runpy.run_path(str(ROOT / "group_data/all.py"))
+            settings = Settings.load({key: value for key, value in defaults.items() if not key.startswith("_")})
             made = cls(host.backend.get_hostname(), settings, host.backend.get_hostname())
             made.host, host.backend.target = host, made
         target: Target = host.backend.target
