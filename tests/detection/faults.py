@@ -196,6 +196,18 @@ FAULTS = [
         person=True,
     ),
     Fault(
+        "it computes, and answers nothing",
+        "edit $app/src/index.js \"\\$ a process.on('SIGUSR2', () => { for (;;); });\"; restart;"
+        " kill -USR2 $(cat $pids/ai-admin-api-*.pid)",
+        "back $app/src/index.js; restart; reload",
+        ("health",),
+        ("Endpoints",),
+        "nothing answers on the API's port: timed out",
+        "pm2 logs ai-admin-api",
+        hides=True,
+        person=True,
+    ),
+    Fault(
         "it crashes every few minutes",
         "log=/root/.pm2/pm2.log; keep $log; for ago in 50 30 20 5; do"
         ' echo "$(date -d "-$ago minutes" +%Y-%m-%dT%H:%M:%S): PM2 log: App [ai-admin-api:0] exited with code [1]";'
@@ -765,7 +777,7 @@ FAULTS = [
         "back $app/ecosystem.config.js; anew",
         ("server_keeps_its_sessions",),
         ("WebSocket server",),
-        "a session of socket.io does not outlast its first request (400",
+        "a session of socket.io does not outlast its first request: 400",
         "set `instances: 1` for ai-admin-api",
         person=True,
     ),
@@ -940,7 +952,7 @@ FAULTS = [
         ("nginx_keeps_an_idle_websocket",),
         ("Nginx WebSocket",),
         "idle for 10 s",
-        "remove `proxy_read_timeout`",
+        "`proxy_read_timeout 60s;` in the place of another",
         person=True,
     ),
     Fault(
@@ -1024,7 +1036,7 @@ FAULTS = [
         "back $site; reload; kill -9 $(cat /root/copy)",
         ("nginx_asks_one_api",),
         ("Nginx WebSocket",),
-        "nginx passes /auth/ to 127.0.0.1:3001, and the API is at 127.0.0.1:3000",
+        "nginx passes /auth/ to a second copy at 127.0.0.1:3001, and the API is at 127.0.0.1:3000",
         "proxy_pass http://127.0.0.1:3000;",
         person=True,
     ),
@@ -1045,7 +1057,7 @@ FAULTS = [
         ("nginx_keeps_an_idle_websocket",),
         ("Nginx WebSocket",),
         "idle for 15 s",
-        "remove `proxy_read_timeout`",
+        "in `location /socket.io/` of ai-admin.app: `proxy_read_timeout 60s;`",
         person=True,
     ),
     Fault(

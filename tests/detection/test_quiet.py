@@ -360,6 +360,8 @@ def test_a_table_that_is_piped_has_no_colour_and_is_not_cut(ver: Host) -> None:
     assert done.returncode == 0
     assert "\033" not in done.stdout
     assert "…" not in done.stdout
+    read = f"{sys.executable} -m tests.verify {INVENTORY} --limit {ver.name} | head -n 1"
+    assert subprocess.run(["sh", "-c", read], cwd=ROOT, capture_output=True, text=True).stderr == ""
 
 
 @pytest.mark.slow

@@ -27,7 +27,6 @@ KNOWN: Known = {
     ("tests/unit/remote/test_loading.py", "f'cd {app} && {change}'"): ("rm", "touch"),
     ("tests/unit/test_channel.py", "f'exec {channel.PYTHON.get_raw_value()}'"): ("python3",),
     ("tests/unit/test_bare.py", "command"): ("getent", "hostname"),  # what a bare host is asked, asked here
-    ("tests/unit/test_verify_rules.py", "STRUCTURE"): ("sed", "tr", "grep"),  # what nginx's host is asked, asked here
     ("tests/unit/test_completion.py", "TAB"): (),  # bash's own words
     ("tests/converge/test_bootstrap.py", "command"): ("git",),
     ("tests/converge/test_fleet.py", "command.replace('my.py', INVENTORY)"): (),  # README's commands: pyinfra

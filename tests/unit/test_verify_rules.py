@@ -16,7 +16,7 @@ import pytest
 import rules
 from settings import Settings
 from tests.rehearsal.story import ROOT
-from tests.verify.checks import files_of, forbidden, is_another_major, lasting
+from tests.verify.checks import Page, forbidden, is_another_major, lasting
 from tests.verify.hosts import PYTHON
 from tests.verify.target import PATHS, PROGRAMS, NotChecked, Target
 
@@ -228,6 +228,11 @@ def passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Passing:
 
 
 TO = "proxy_pass http://127.0.0.1:3000;"
+SLOW = "location / { proxy_pass http://127.0.0.1:9; proxy_read_timeout 1s; }"
+OTHERS = (
+    f"server {{ listen 443; server_name other.org; {SLOW} }} server {{ listen 80; server_name example.org; {SLOW} }}"
+    f" server {{ listen 8443 ssl; server_name example.org; {SLOW} }}"
+)
 
 
 @pytest.mark.parametrize(
@@ -250,18 +255,40 @@ TO = "proxy_pass http://127.0.0.1:3000;"
         (f"location /socket.io/ {{ include snippets/*.conf; {TO} }}", [9]),
         (f"location /socket.io/ {{ {TO} }} include snippets/a.conf;", [9]),
         ("location /socket.io/ { return 404; }", []),
+        (f"location ~^/(?<area>socket\\.io)/ {{ {TO} proxy_read_timeout 1m30s; }}", [90]),
+        (f"location / {{ {TO} location /socket.io/ {{ {TO} proxy_read_timeout 8s; }} }}", [8]),
+        (f"location / {{ {TO} location /socket.io/ {{ return 404; }} }}", []),
+        (f"location ~ ^/(?R)socket {{ {TO} }}", []),  # of Perl: not judged
+        (f"location /socket.io/ {{ {TO} include snippets*; }}", [60]),
     ],
 )
 def test_timeouts(passed: Passing, inside: str, seconds: list[float]) -> None:
     main = "http {\n include sites/*;\n}\n"
-    other = "server { server_name other.org; location / { proxy_pass http://x; proxy_read_timeout 1s; } }"
-    site = f"server {{ server_name www.example.org example.org; {inside}\n}}\n{other}"
+    site = f"server {{ listen 443 ssl; server_name www.example.org example.org; {inside}\n}}\n{OTHERS}"
     found = passed(**{"nginx.conf": main, "sites/a": site, "snippets/a.conf": "proxy_read_timeout 9s;"})
     assert [each[1] for each in found["/socket.io/"]] == seconds
 
 
+@pytest.mark.parametrize(
+    ("name", "is_its"),
+    [
+        ("example.org", True),
+        ("*.org", True),
+        (".example.org", True),
+        (r"~^(www\.)?example\.org$", True),
+        ("EXAMPLE.org", True),
+        ("_", False),  # of several, nobody knows which serves it
+        ("www.example.org", False),
+    ],
+)
+def test_whose_server_it_is(passed: Passing, name: str, is_its: bool) -> None:
+    site = f"server {{ listen 443 ssl; server_name {name}; location /auth/ {{ {TO} }} }}"
+    found = passed(**{"nginx.conf": f"http {{ {site} {OTHERS} }}"})
+    assert found["/auth/"] == ([[["127.0.0.1:3000"], 60]] if is_its else [])
+
+
 def test_of_the_whole_of_nginx(passed: Passing) -> None:
-    site = f"server {{ location / {{ {TO} }} }}"
+    site = f"server {{ location / {{ {TO} }} }}"  # the only one
     found = passed(**{"nginx.conf": "http { proxy_read_timeout 15s; include sites/*; }", "sites/a": site})
     assert found["/socket.io/"] == found["/auth/"] == [[["127.0.0.1:3000"], 15]]
 
@@ -273,6 +300,8 @@ def test_of_the_whole_of_nginx(passed: Passing) -> None:
         ("http://[::1]:3001/", ["127.0.0.1:3001"]),
         ("http://127.0.0.1:3001$request_uri", ["127.0.0.1:3001"]),
         ("http://$backend", []),
+        ("http://127.0.0.1:$port", []),
+        ("http://unix:/run/a.sock:/", []),
         ("http://copies", ["127.0.0.1:3000", "127.0.0.1:3001"]),
         ("http://spare", ["127.0.0.1:3000"]),
     ],
@@ -286,17 +315,26 @@ def test_addresses(passed: Passing, to: str, addresses: list[str]) -> None:
     assert passed(**{"nginx.conf": main})["/auth/"] == [[addresses, 60]]
 
 
+def page(html: str) -> Page:
+    return Page(html, "https://example.org/marketplace/onboarding")
+
+
 def test_the_files_of_a_page() -> None:
-    page = """<script src="/socket.io/socket.io.js"></script><script>let src = 'none.js'</script>
+    found = page(
+        """<script src="/socket.io/socket.io.js"></script><script>let src = 'none.js'; "<script src=no.js>"</script>
         <SCRIPT type=module src=app.js></SCRIPT><link rel="stylesheet" href="css/a.css?v=1"><link rel=icon href=/i.png>
-        <script src="https://cdn.example/x.js"></script><script src='//cdn.example/y.js'></script>"""
-    page += '<script src="https://example.org/own.js"></script><script src=http://old.example/z.js></script>'
+        <script src="https://cdn.example/x.js?a=1&amp;b=2"></script><script src='//cdn.example/y.js'></script>
+        <!--[if lt IE 9]><script src="https://old.example/z.js"></script><![endif]--><script src="https://[x/a.js">
+        </script><script type="application/json" src="/data.json"></script><script src="https://example.org/own.js">"""
+    )
     own = ["/socket.io/socket.io.js", "/marketplace/app.js", "/own.js", "/marketplace/css/a.css?v=1"]
-    others = ["https://cdn.example/x.js", "https://cdn.example/y.js", "http://old.example/z.js"]
-    assert files_of(page, "/marketplace/onboarding", "example.org") == (own, others)
+    assert found.of_its_site() == own
+    assert found.from_elsewhere() == ["https://cdn.example/x.js?a=1&b=2", "https://cdn.example/y.js"]
+    assert page('<base href="/"><script src=a.js></script>').of_its_site() == ["/a.js"]
 
 
 PAGE = '<script src="/a.js"></script><script nonce="n1">x</script><script src="https://cdn.example/q.js"></script>'
+A, Q = '<script src="/a.js">', '<script src="https://cdn.example/q.js">'
 FINE = "connect-src 'self'; img-src data:; script-src"
 
 
@@ -308,12 +346,19 @@ FINE = "connect-src 'self'; img-src data:; script-src"
         (f"{FINE} 'self' 'unsafe-inline' cdn.example/q.js", []),
         (f"{FINE} 'self' 'unsafe-inline' *.example", []),
         (f"{FINE} * 'unsafe-inline'", []),
+        (f"{FINE} 'SELF' 'unsafe-inline' http://cdn.example:*", []),
+        (f"{FINE} 'self' 'unsafe-inline' https://cdn.example:443", []),
+        (f"{FINE} http: 'unsafe-inline'", []),
+        ("connect-src wss://example.org/socket.io/", []),
+        ("connect-src https://example.org:443", []),
+        ("connect-src ws:", []),
+        ("connect-src https://api.example.org", ["the connection to socket.io (connect-src)"]),
+        (f"{FINE} 'strict-dynamic' 'unsafe-inline' 'nonce-n1'; script-src *", [A, Q]),
         (f"{FINE} https: 'nonce-n1'", []),
-        (f"{FINE} 'self' 'unsafe-inline'", ['<script src="https://cdn.example/q.js">']),
+        (f"{FINE} 'self' 'unsafe-inline'", [Q]),
         (f"{FINE} https: 'unsafe-inline' 'nonce-n2'", ['<script nonce="n1">']),
-        (f"{FINE} 'self' 'unsafe-inline' http://cdn.example", ['<script src="https://cdn.example/q.js">']),
-        (f"{FINE} 'self' 'unsafe-inline' elsewhere.example", ['<script src="https://cdn.example/q.js">']),
-        (f"{FINE} 'nonce-n1' 'strict-dynamic'", ['<script src="/a.js">', '<script src="https://cdn.example/q.js">']),
+        (f"{FINE} 'self' 'unsafe-inline' elsewhere.example cdn.example:8443", [Q]),
+        (f"{FINE} 'nonce-n1' 'strict-dynamic'", [A, Q]),
         ("default-src https: 'unsafe-inline'", ["a QR code as a data: image (img-src)"]),
         (
             "img-src data:; default-src https: 'unsafe-inline'; connect-src 'none'",
@@ -323,9 +368,8 @@ FINE = "connect-src 'self'; img-src data:; script-src"
     ],
 )
 def test_what_a_policy_forbids(policy: str, refused: list[str]) -> None:
-    page = PAGE + ("<p onclick='x'>" if "attr" in policy else "")
-    path, domain = "/marketplace/onboarding", "example.org"
-    assert forbidden([policy] if policy else [], page, path, domain, True) == refused
-    meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-    assert forbidden([], meta + page, path, domain, True) == refused
-    assert forbidden(["img-src 'self'"], "", path, domain, False) == []
+    html = PAGE + ("<p onclick='x'>" if "attr" in policy else "")
+    assert forbidden(page(html), [policy] if policy else [], True) == refused
+    meta = f'<meta content="{policy}" http-equiv="Content-Security-Policy">'
+    assert forbidden(page(meta + html), [], True) == refused
+    assert forbidden(page(""), ["img-src 'self'"], False) == []

@@ -108,6 +108,9 @@ def main() -> int:
     except BadInput as error:
         print(f"verify: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def _stopped(number: int, frame: object) -> NoReturn:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from html.parser import HTMLParser
 from typing import Any
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from testinfra.host import Host
 
@@ -35,79 +36,123 @@ def running_secrets(answers: dict[str, Answers]) -> dict[str, Any] | None:
     return environment if found.status == 200 and isinstance(environment, dict) else None
 
 
-def files_of(page: str, path: str, domain: str) -> tuple[list[str], list[str]]:
-    """What a page at `path` of the domain loads: the paths of scripts and styles of its own site, and the addresses of
-    scripts from elsewhere."""
-    scripts = re.findall(r"""<script\b[^>]*\ssrc\s*=\s*["']?([^"'\s>]+)""", page, re.IGNORECASE)
-    links = [each for each in re.findall(r"<link\b[^>]*>", page, re.IGNORECASE) if "stylesheet" in each.lower()]
-    styles = [found[1] for each in links if (found := re.search(r"""\shref\s*=\s*["']?([^"'\s>]+)""", each))]
-    own = f"https://{domain}"
-    all_ = {each: urljoin(f"{own}{path}", each) for each in [*scripts, *styles]}
-    inside = [urlsplit(each)._replace(scheme="", netloc="").geturl() for each in all_.values() if _is_of(each, own)]
-    outside = [all_[each] for each in scripts if re.match("https?:", all_[each]) and not _is_of(all_[each], own)]
-    return list(dict.fromkeys(inside))[:20], list(dict.fromkeys(outside))[:10]
+JAVASCRIPT = ("", "module", "text/javascript", "application/javascript")
 
 
-def _is_of(address: str, origin: str) -> bool:
-    return address == origin or address.startswith(f"{origin}/")
+class Page(HTMLParser):
+    """What a browser makes of the HTML at an address, as far as it is asked here. `scripts` and `styles`: where they
+    are; `tags`: the attributes of each script; `handlers`: whether some element has an on… attribute."""
+
+    def __init__(self, html: str, address: str) -> None:
+        super().__init__()
+        self.base = address
+        self.tags: list[dict[str, str]] = []
+        self.scripts: list[str] = []
+        self.styles: list[str] = []
+        self.policies: list[str] = []
+        self.handlers = False
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.handlers |= any(name.startswith("on") for name in given)
+        if tag == "base" and "href" in given:
+            self.base = self.at(given["href"])
+        elif tag == "script" and given.get("type", "").lower() in JAVASCRIPT:
+            self.tags.append(given)
+            self.scripts += [self.at(given["src"])] if given.get("src") else []
+        elif tag == "link" and "stylesheet" in given.get("rel", "").lower() and given.get("href"):
+            self.styles.append(self.at(given["href"]))
+        elif tag == "meta" and given.get("http-equiv", "").lower() == "content-security-policy":
+            self.policies.append(given.get("content", ""))
+
+    def at(self, address: str) -> str:
+        try:
+            return urljoin(self.base, address)
+        except ValueError:  # a browser does not load it either
+            return ""
+
+    def of_its_site(self) -> list[str]:
+        """The paths of what it loads from its own site."""
+        own = [each for each in (*self.scripts, *self.styles) if _origin(each) == _origin(self.base)]
+        return list(dict.fromkeys(urlsplit(each)._replace(scheme="", netloc="", fragment="").geturl() for each in own))[
+            :20
+        ]
+
+    def from_elsewhere(self) -> list[str]:
+        """The addresses of scripts of other sites."""
+        others = [each for each in self.scripts if each.startswith("http") and _origin(each) != _origin(self.base)]
+        return list(dict.fromkeys(others))[:10]
 
 
-def forbidden(policies: list[str], page: str, path: str, domain: str, has_data_images: bool) -> list[str]:
+def _origin(address: str) -> str:
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc.lower().removesuffix(':443')}"
+
+
+def forbidden(page: Page, policies: list[str], has_data_images: bool) -> list[str]:
     """What the page does and one of its Content-Security-Policies (CSP 3) forbids: scripts, the connection to
-    socket.io, and a QR code as a `data:` image."""
-    scripts = re.findall(r"<script\b([^>]*)>", page, re.IGNORECASE)
+    socket.io, and a QR code as a `data:` image. Digests are not computed."""
     found = []
-    for policy in [*policies, *re.findall(META_POLICY, page, re.IGNORECASE)]:
-        directives = {words[0].lower(): words[1:] for words in map(str.split, policy.split(";")) if words}
-
-        def allowed(*names: str, of: dict[str, list[str]] = directives) -> list[str] | None:
-            """By the first of these directives that is there; None where none is."""
-            return next((of[name] for name in (*names, "default-src") if name in of), None)
-
-        sources = allowed("script-src-elem", "script-src")
-        if sources is not None:
-            found += [f"<script{each}>" for each in scripts if not _may_run(sources, each, path, domain)]
-        handlers = allowed("script-src-attr", "script-src")
-        if handlers is not None and "'unsafe-inline'" not in handlers and re.search(r"<[^>]+\son\w+\s*=", page):
+    for policy in [*policies, *page.policies]:
+        directives: dict[str, list[str]] = {}
+        for name, *sources in filter(None, map(str.split, policy.split(";"))):
+            directives.setdefault(name.lower(), sources)
+        scripts = _of(directives, "script-src-elem", "script-src")
+        if scripts is not None:
+            found += [_shown(each) for each in page.tags if not _may_run(scripts, each, page)]
+        handlers = _of(directives, "script-src-attr", "script-src")
+        if page.handlers and handlers is not None and not (_inline(handlers) or "'unsafe-hashes'" in handlers):
             found.append("an on… attribute")
-        connects = allowed("connect-src")
-        here = {"*", "'self'", "https:", "wss:", domain, f"https://{domain}", f"wss://{domain}"}
-        if connects is not None and not here & {*connects}:
+        connects = _of(directives, "connect-src")
+        if connects is not None and not any(_names(each, page.at("/socket.io/"), page) for each in connects):
             found.append("the connection to socket.io (connect-src)")
-        images = allowed("img-src")
-        if has_data_images and images is not None and "data:" not in images:
+        images = _of(directives, "img-src")
+        if has_data_images and images is not None and "data:" not in map(str.lower, images):
             found.append("a QR code as a data: image (img-src)")
     return list(dict.fromkeys(found))
 
 
-META_POLICY = r"""<meta\b[^>]*http-equiv\s*=\s*["']?Content-Security-Policy["']?[^>]*\scontent\s*=\s*"([^"]*)\""""
+def _of(directives: dict[str, list[str]], *names: str) -> list[str] | None:
+    """By the first of these directives that is there; None where none is."""
+    return next((directives[name] for name in (*names, "default-src") if name in directives), None)
 
 
-def _may_run(sources: list[str], attributes: str, path: str, domain: str) -> bool:
-    nonce = re.search(r"""\bnonce\s*=\s*["']?([^"'\s>]+)""", attributes)
-    if nonce and f"'nonce-{nonce[1]}'" in sources:
+def _shown(attributes: dict[str, str]) -> str:
+    return " ".join(["<script", *(f'{name}="{value}"' for name, value in attributes.items())]) + ">"
+
+
+def _inline(sources: list[str]) -> bool:
+    """A nonce, a digest or 'strict-dynamic' switches 'unsafe-inline' off."""
+    off = any(each.startswith(("'nonce-", "'sha")) or each == "'strict-dynamic'" for each in sources)
+    return "'unsafe-inline'" in sources and not off
+
+
+def _may_run(sources: list[str], attributes: dict[str, str], page: Page) -> bool:
+    if f"'nonce-{attributes.get('nonce')}'" in sources:
         return True
-    src = re.search(r"""\bsrc\s*=\s*["']?([^"'\s>]+)""", attributes)
-    if src is None:  # a nonce or a digest switches 'unsafe-inline' off; whether a digest is right is not computed
-        strict = any(each.startswith("'nonce-") for each in sources)
-        return any(each.startswith("'sha") for each in sources) or ("'unsafe-inline'" in sources and not strict)
-    if "'strict-dynamic'" in sources:
-        return False
-    address = urlsplit(urljoin(f"https://{domain}{path}", src[1]))
-    return any(_names(each, address, domain) for each in sources)
+    if not attributes.get("src"):
+        return _inline(sources) or any(each.startswith("'sha") for each in sources)
+    return "'strict-dynamic'" not in sources and any(_names(each, page.at(attributes["src"]), page) for each in sources)
 
 
-def _names(source: str, address: SplitResult, domain: str) -> bool:
-    """Does an expression of a policy allow the address? Paths in it are not compared."""
-    host = address.netloc.lower()
-    if source in ("*", f"{address.scheme}:"):
-        return True
-    if source == "'self'":
-        return host == domain
-    scheme, _, named = source.rpartition("://")
-    named = named.partition("/")[0].lower()
-    fits = host.endswith(named[1:]) if named.startswith("*.") else host == named
-    return fits and scheme in ("", address.scheme)
+# A scheme in a policy -> those that it allows: the safer ones too.
+UPGRADES = {"http": ("http", "https"), "ws": ("ws", "wss", "http", "https"), "wss": ("wss", "https")}
+
+
+def _names(source: str, address: str, page: Page) -> bool:
+    """Does an expression of a policy allow the https address? Paths in it are not compared."""
+    source, parts = source.lower(), urlsplit(address)
+    if source in ("*", "'self'"):
+        return source == "*" or _origin(address) == _origin(page.base)
+    is_scheme = re.fullmatch(r"[a-z][a-z0-9+.-]*:", source)
+    scheme, _, named = (source[:-1], "", "*") if is_scheme else source.rpartition("://")
+    name, _, port = named.partition("/")[0].partition(":")
+    host = parts.hostname or ""
+    fits = name == "*" or (host.endswith(name[1:]) if name.startswith("*.") else host == name)
+    allowed = UPGRADES.get(scheme or "https", (scheme or "https",))
+    return fits and port in ("", "*", str(parts.port or 443)) and parts.scheme in allowed
 
 
 def major(version: str) -> int:

@@ -117,8 +117,9 @@ def _port(addresses: list[str], port: int) -> str:
 
 
 def ask_elsewhere(settings: Settings, address: str) -> Seen:
-    """Of an https address of another server."""
+    """An https address of another server."""
     with _session(settings) as session:
+        session.verify = True
         return _asked(session, address)
 
 

@@ -12,9 +12,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,7 +43,9 @@ UPGRADE = {
     "Sec-WebSocket-Key": "dmVyaWZpY2F0aW9uLTAxIQ==",
 }
 CRASHES_WITHIN = (60, 600, 3600)  # seconds
-PATHS = ("/api/", "/auth/", "/callback/", "/marketplace/", "/socket.io/", "/webhook/")
+# The prefixes that nginx must pass to the API, each with a path below it.
+PATHS = {prefix: f"{prefix}verification/none" for prefix in ("/api/", "/auth/", "/callback/", "/webhook/")}
+PATHS |= {"/marketplace/": "/marketplace/onboarding", "/socket.io/": "/socket.io/"}
 # What the API is asked, on its own port and through nginx: see programs/http.py. Nothing here changes anything: the
 # redirect with a salon would write to the database, a valid token would start a WhatsApp session.
 QUESTIONS: dict[str, dict[str, Any]] = {
@@ -59,7 +62,6 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     },
     "socket": {"path": "/socket.io/?EIO=4&transport=polling"},
     "upgrade": {"path": "/socket.io/?EIO=4&transport=websocket", "headers": UPGRADE},
-    "sessions": {"path": "/socket.io/?EIO=4&transport=polling", "sessions": True},
     "landing": {"path": "/"},
     "/socket.io/ script": {"path": "/socket.io/socket.io.js"},
     "/socket.io/ POST": {"path": "/socket.io/?EIO=4&transport=polling", "method": "POST"},  # of no session: 400
@@ -87,7 +89,8 @@ def needs(true: object, why: str) -> None:
 
 class Answer(NamedTuple):
     """Of HTTP. Without an answer, `status` is 0 and `body` the reason. `policy`: its Content-Security-Policy.
-    `limited`: the status with which nginx refused it at first, among the other questions."""
+    `limited`: the status with which nginx refused it at first, among the other questions. `varies`: the API gives
+    another body each time."""
 
     status: int
     type: str
@@ -95,6 +98,7 @@ class Answer(NamedTuple):
     body: str
     policy: str
     limited: int = 0
+    varies: bool = False
 
 
 class Answers(NamedTuple):
@@ -269,15 +273,16 @@ class Target:
 
     @property
     def answers(self) -> dict[str, Answers]:
-        """By the name of the question."""
-        return self.ask(QUESTIONS)
+        """By the name of the question; and "sessions"."""
+        return self.ask(QUESTIONS, QUESTIONS["socket"]["path"])
 
-    def ask(self, questions: Mapping[str, Mapping[str, Any]]) -> dict[str, Answers]:
+    def ask(self, questions: Mapping[str, Mapping[str, Any]], sessions: str = "") -> dict[str, Answers]:
         settings = self.settings
         found = self.program(
             "http.py",
             timeout=40,
             questions=questions,
+            sessions=sessions,
             port=settings.api_port,
             domain=settings.domain,
             address=self.site_address,
@@ -358,9 +363,14 @@ class Target:
         found: Outside = self._once("outside", lambda: look(self.settings, self.address, FROM_OUTSIDE))
         return found
 
-    def elsewhere(self, address: str) -> Seen:
-        """A file that the page loads from another server, asked for from here."""
-        found: Seen = self._once(address, lambda: ask_elsewhere(self.settings, address))
+    def elsewhere(self, addresses: list[str]) -> dict[str, Seen]:
+        """Files that the page loads from other servers, asked for from here."""
+
+        def ask() -> dict[str, Seen]:
+            with ThreadPoolExecutor(10) as pool:
+                return dict(zip(addresses, pool.map(partial(ask_elsewhere, self.settings), addresses), strict=True))
+
+        found: dict[str, Seen] = self._once("elsewhere", ask)
         return found
 
     @property

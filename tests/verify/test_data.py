@@ -123,9 +123,11 @@ def _columns(migration: str) -> dict[str, str]:
     found = {}
     for statement in migration.split(";"):
         table = re.match(r"\s*ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(?:public\.)?(\w+)", statement, re.IGNORECASE)
-        added = r"ADD COLUMN (?:IF NOT EXISTS )?(\w+) (\w+(?: ?\(\d+\))?)"
+        added = r"ADD COLUMN (?:IF NOT EXISTS )?(\w+) ((?:character varying|\w+)(?: ?\(\d+\))?)"
         for name, type_ in re.findall(added, statement, re.IGNORECASE):
-            found[f"{table[1] if table else '?'}.{name}"] = type_.lower().replace(" ", "")
+            found[f"{table[1] if table else '?'}.{name}"] = (
+                type_.lower().replace("character varying", "varchar").replace(" ", "")
+            )
     return found
 
 

@@ -229,37 +229,41 @@ def _gone(host: Host, pm2: Pm2) -> list[str]:
     return [path for path in re.findall(r"path=(\S+)", shown) if not host.file(path).exists]
 
 
+# Units that run, are disabled, and that no other unit wants.
+WAITS = """for unit in $(systemctl list-units --plain --no-legend --state=active 'NAME*.service' | cut -d' ' -f1); do
+  wants=$(systemctl show -P WantedBy -P RequiredBy $unit)
+  [ "$(systemctl is-enabled $unit)" != disabled ] || [ -n "$wants" ] || echo $unit
+done"""
+
+
 @component("endpoints")
 def test_what_it_needs_starts_at_boot(host: Host, target: Target, surroundings: dict[str, Any]) -> None:
     """redis and PostgreSQL, where they are the host's own; Debian starts a cluster that postgresql.service wants."""
     own = {**surroundings["here"], "postgresql": surroundings["here"]["postgresql"] and target.psql != "psql"}
     for name in [name for name, is_here in own.items() if is_here]:
-        listed = f"systemctl list-units --plain --no-legend --state=active '{name}*.service' | cut -d' ' -f1"
-        found = host.run(f"for each in $({listed}); do echo $each $(systemctl is-enabled $each); done").stdout
-        for unit in [line.split()[0] for line in found.splitlines() if line.endswith(" disabled")]:
-            start = re.sub(r"postgresql@(.+)-(.+)\.service", r"/etc/postgresql/\1/\2/start.conf", unit)
-            remedy = (
-                f"systemctl enable {unit}"
-                if start == unit
-                else f"sed -i s/^manual/auto/ {start}; systemctl daemon-reload"
-            )
+        script = WAITS.replace("NAME", name)
+        for unit in host.run(script).stdout.split():
+            start = re.sub(r"postgresql@([^-]+)-(.+)\.service", r"/etc/postgresql/\1/\2/start.conf", unit)
+            by_hand = f"sed -i s/^manual/auto/ {start}; systemctl daemon-reload"
+            remedy = f"systemctl enable {unit}" if start == unit else by_hand
             raise Unfit(f"{unit} runs, but does not start at boot: after a reboot the API is without it", remedy)
 
 
-USES = """cd "$1" || exit
+USES = """cd "$1" || { echo .; exit; }
 [ ! -e .env ] || [ -r .env ] || echo .env
-for each in logs baileys_sessions; do [ ! -e $each ] || [ -w $each ] || echo $each; done"""
+[ ! -e baileys_sessions ] ||
+  [ -z "$(find baileys_sessions \\( -type d -o -type f \\) ! -writable -print -quit)" ] || echo baileys_sessions"""
 
 
 @component("endpoints")
 def test_its_user_can_use_its_files(host: Host, pm2: Pm2, settings: Settings) -> None:
-    """All else here is read as root, whom only a disk that is read-only refuses."""
+    """All else here is read as root, whom only a disk that is read-only refuses. Logs may be elsewhere."""
     app = settings.app_dir
     if host.run("[ -d %s ] && ! [ -w %s ]", app, app).succeeded:
         raise Unfit(f"the disk of {app} is read-only: no log, no WhatsApp session is saved", READ_ONLY)
     denied = host.run("runuser -u %s -- sh -c %s sh %s", pm2.user, USES, app).stdout.split()
     if denied:
-        verb = "read" if denied[0] == ".env" else "write to"
+        verb = {".": "enter", ".env": "read"}.get(denied[0], "write to all of")
         remedy = f"chown -R {pm2.user} {' '.join(f'{app}/{each}' for each in denied)}; {{pm2}} restart {{app}}"
         raise Unfit(f"pm2's user {pm2.user} cannot {verb} {app}/{denied[0]}, which the API needs", remedy)
 

@@ -3,7 +3,7 @@
 Prints {question: {"direct": answer, "site": answer}}; an answer is [status, content type, location, body, policy],
 where without one the status is 0 and the body the reason. Neither a location's query nor a body after 20,000
 characters, or the question's `most`; the policy is the Content-Security-Policy. Where nginx refused it among the
-others and not alone, the status of that comes last.
+others and not alone, the status of that comes next (else 0); then 1 where the API gives another body each time.
 """
 
 from __future__ import annotations
@@ -62,8 +62,6 @@ def token() -> str:
 def ask(where: str, question: dict[str, Any]) -> list[int | str]:
     path = question["path"].replace("{token}", SIGNED.result()) if "{token}" in question["path"] else question["path"]
     direct = where == "direct"
-    if "sessions" in question:  # of the API alone
-        return sessions(path) if direct else [0, "", "", "", ""]
     kind, place = (http.client.HTTPConnection, "127.0.0.1") if direct else (Site, asked["domain"])
     connection = kind(place, asked["port"] if direct else 443, timeout=TIMEOUT)
     headers = {"Host": asked["domain"], "User-Agent": asked["browser"], **question.get("headers", {})}
@@ -95,14 +93,14 @@ def ask(where: str, question: dict[str, Any]) -> list[int | str]:
 
 
 def sessions(path: str) -> list[int | str]:
-    """Several of socket.io, each in the default namespace only: the first answer that is not 200."""
+    """Open several of socket.io at the API, and close each by a second request: the first answer that is not 200."""
     answer: list[int | str] = [0, "", "", "", ""]
-    for _ in range(SESSIONS):  # each of two requests, which workers of pm2 would take in turn
+    for _ in range(SESSIONS):
         opened = ask("direct", {"path": path})
         said = re.search(r'"sid":"([^"]+)"', str(opened[3]))
         if said is None:
             return opened
-        answer = ask("direct", {"path": f"{path}&sid={said[1]}", "method": "POST", "text": "40"})
+        answer = ask("direct", {"path": f"{path}&sid={said[1]}", "method": "POST", "text": "1"})  # 1: close
         if answer[0] != 200:
             return answer
     return answer
@@ -115,23 +113,28 @@ with concurrent.futures.ThreadPoolExecutor(32) as pool:
         for name, question in asked["questions"].items()
     }
     answers = {name: {where: each.result() for where, each in both.items()} for name, both in asking.items()}
+if asked["sessions"]:  # alone: workers of pm2 take the requests in turn
+    answers["sessions"] = {"direct": sessions(asked["sessions"]), "site": [0, "", "", "", ""]}
 
 began = time.monotonic()
-held = list(answers)
+held = list(asked["questions"])
 while held := [name for name in held if answers[name]["site"][0] == 502 and answers[name]["direct"][0] not in (0, 502)]:
     if time.monotonic() - began > HELD:
         break
     time.sleep(0.5)
     for name in held:
         answers[name]["site"] = ask("site", asked["questions"][name])
-for name, both in answers.items():
+for name in asked["questions"]:
+    both = answers[name]
     if (status := both["site"][0]) in LIMITED and both["direct"][0] != status:
         time.sleep(ALONE)
         both["site"] = ask("site", asked["questions"][name])
         if both["site"][0] != status:
             both["site"].append(status)
-for name, both in answers.items():
+for name in asked["questions"]:
+    both = answers[name]
     direct, site = both["direct"], both["site"]
-    if direct[:2] == site[:2] and direct[3] != site[3] and ask("direct", asked["questions"][name])[3] != direct[3]:
-        site[3] = direct[3]  # it differs from itself (a nonce, a time): only the other parts can be compared
+    if direct[0] and direct[:2] == site[:2] and direct[3] != site[3]:
+        varies = ask("direct", asked["questions"][name])[3] != direct[3]  # a nonce, a time
+        site += [0] * (6 - len(site)) + [int(varies)]
 print(json.dumps(answers))

@@ -1,8 +1,9 @@
 """Which location of nginx's configuration takes each path, and where it passes it. Nothing else of it is sent.
 
-Prints {path: [[addresses], seconds]} with an entry for each server of the domain (of any, where none names it):
-the addresses between which it divides the requests, as 127.0.0.1:3000 (none where that is not written there), and
-the `proxy_read_timeout` in force. As nginx 1.26 chooses: see "location" in its manual.
+Prints {name of a path: [[addresses], seconds]} with an entry for each server of the domain at port 443 (where none
+names it, for the only one): the addresses between which it divides the requests, as 127.0.0.1:3000 (none where that is
+not written there), and the `proxy_read_timeout` in force. As nginx 1.26 chooses: see "location" in its manual. What a
+variable, `try_files` or `rewrite` leads to is not followed.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 asked = json.loads(sys.argv[1])
-UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+UNITS = {"ms": 0.001, "s": 1, "": 1, "m": 60, "h": 3600, "d": 86400, "w": 604_800, "M": 2_592_000, "y": 31_536_000}
 TOKEN = re.compile(r"""#[^\n]*|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[;{}]|(?:\$\{[^}]*\}|\\.|[^\s;{}\\])+""", re.DOTALL)
 NAMES = r"^(localhost|\[::1\]|0\.0\.0\.0)(?=:|$)"
 
@@ -25,13 +27,6 @@ NAMES = r"^(localhost|\[::1\]|0\.0\.0\.0)(?=:|$)"
 class Directive(NamedTuple):
     words: list[str]
     block: list[Directive]
-
-
-class Location(NamedTuple):
-    how: str  # `=`, `^~`, `~`, `~*`, or empty
-    path: str
-    passes: list[str]
-    seconds: float
 
 
 said = subprocess.run(["nginx", "-T"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace")
@@ -55,7 +50,8 @@ def directives(rest: Iterator[str]) -> Iterator[Directive]:
         if words[:1] == ["include"]:
             pattern = os.path.join(os.path.dirname(next(iter(files))), words[-1])
             for name in fnmatch.filter(files, pattern):
-                yield from directives(tokens(files[name]))
+                if name.count("/") == pattern.count("/"):  # a shell's `*` does not go down
+                    yield from directives(tokens(files[name]))
         elif words:
             yield Directive(words, block)
         words = []
@@ -67,46 +63,63 @@ def called(block: list[Directive], name: str) -> list[Directive]:
 
 def timeout(block: list[Directive], above: float) -> float:
     for each in called(block, "proxy_read_timeout"):
-        given = re.fullmatch(r"(\d+)(\w*)", each.words[-1])
-        above = int(given[1]) * UNITS.get(given[2], 1.0) if given else above
+        parts = re.findall(r"(\d+)(ms|[smhdwMy]?)", " ".join(each.words[1:]))
+        above = sum(int(number) * UNITS[unit] for number, unit in parts)
     return above
 
 
-def locations(server: Directive, seconds: float) -> Iterator[Location]:
-    for each in called(server.block, "location"):
-        passes = [inner.words[-1] for inner in called(each.block, "proxy_pass")]
-        yield Location("".join(each.words[1:-1]), each.words[-1], passes, timeout(each.block, seconds))
+class Location(NamedTuple):
+    how: str  # `=`, `^~`, `~`, `~*`, or empty
+    path: str
+    block: list[Directive]
 
 
 def takes(location: Location, path: str) -> bool:
+    """Raises re.error: Perl knows more than Python."""
     if location.how in ("~", "~*"):
-        try:
-            return re.search(location.path, path, re.IGNORECASE if location.how == "~*" else 0) is not None
-        except re.error:  # Perl knows more than Python
-            return False
+        pattern = re.sub(r"\(\?<(?![=!])", "(?P<", location.path)
+        return re.search(pattern, path, re.IGNORECASE if location.how == "~*" else 0) is not None
     return path == location.path if location.how == "=" else path.startswith(location.path)
 
 
-def chosen(all_: list[Location], path: str) -> Location | None:
-    found = [each for each in all_ if takes(each, path)]
+def chosen(block: list[Directive], path: str, seconds: float, passes: list[str]) -> tuple[list[str], float]:
+    """Where the innermost location that takes the path passes it, and the time-out there."""
+    seconds = timeout(block, seconds)
+    parts = [
+        (re.match(r"=|\^~|~\*|~|", whole := "".join(each.words[1:])), whole, each.block)
+        for each in called(block, "location")
+    ]
+    known = [Location(how[0], whole[len(how[0]) :], inner) for how, whole, inner in parts if how]
+    found = [each for each in known if takes(each, path)]
     prefixes = sorted((each for each in found if each.how in ("", "^~")), key=lambda each: len(each.path))
-    exact = next((each for each in found if each.how == "="), None)
-    if exact is None and prefixes and prefixes[-1].how == "^~":
-        return prefixes[-1]
-    return exact or next((each for each in found if each.how in ("~", "~*")), prefixes[-1] if prefixes else None)
+    best = next((each for each in found if each.how == "="), None)
+    if best is None and not (prefixes and prefixes[-1].how == "^~"):
+        best = next((each for each in found if each.how in ("~", "~*")), None)
+    best = best or (prefixes[-1] if prefixes else None)
+    if best is None:
+        return passes, seconds
+    return chosen(best.block, path, seconds, [each.words[-1] for each in called(best.block, "proxy_pass")])
+
+
+def serves(server: Directive, domain: str) -> bool:
+    """At port 443, and the domain is among its names."""
+    names = [name.lower() for each in called(server.block, "server_name") for name in each.words[1:]]
+    fits = {domain, f".{domain}", f"*.{domain.partition('.')[2]}"} & {*names}
+    fits |= {name for name in names if name.startswith("~") and re.search(name[1:], domain)}
+    return bool(fits) and any(re.search(r"(^|:)443$", each.words[1]) for each in called(server.block, "listen"))
 
 
 def addresses(passes: list[str], upstreams: dict[str, list[str]]) -> list[str]:
     """Those in turn; neither a spare one nor one that is out of use."""
-    place = re.fullmatch(r"https?://([^/$]+)(?:[/$].*)?", passes[-1]) if passes else None
+    place = re.fullmatch(r"https?://([^/$]*[^/$:])(?:[/$].*)?", passes[-1]) if passes else None
     of = upstreams.get(place[1], [place[1]]) if place else []
     return list(dict.fromkeys(re.sub(NAMES, "127.0.0.1", each) for each in of))
 
 
+found: dict[str, list[tuple[list[str], float]]] = {name: [] for name in asked["paths"]}
 if files:
-    http = [
-        each for block in called(list(directives(tokens(next(iter(files.values()))))), "http") for each in block.block
-    ]
+    main = list(directives(tokens(next(iter(files.values())))))
+    http = [each for block in called(main, "http") for each in block.block]
     upstreams = {
         each.words[1]: [
             server.words[1] for server in called(each.block, "server") if not {"backup", "down"} & {*server.words}
@@ -114,18 +127,12 @@ if files:
         for each in called(http, "upstream")
     }
     servers = called(http, "server")
-    named = [
-        each
-        for each in servers
-        if any(asked["domain"] in names.words[1:] for names in called(each.block, "server_name"))
-    ]
-    found: dict[str, list[tuple[list[str], float]]] = {path: [] for path in asked["paths"]}
-    for server in named or servers:
-        known = list(locations(server, timeout(server.block, timeout(http, 60.0))))
-        for path in asked["paths"]:
-            location = chosen(known, path)
-            if location is not None and location.passes:
-                found[path].append((addresses(location.passes, upstreams), location.seconds))
-    print(json.dumps(found))
-else:
-    print(json.dumps({}))
+    with suppress(re.error):
+        named = [each for each in servers if serves(each, asked["domain"])]
+        for server in named or (servers if len(servers) == 1 else []):
+            for name, path in asked["paths"].items():
+                with suppress(re.error):
+                    passes, seconds = chosen(server.block, path, timeout(http, 60), [])
+                    if passes:
+                        found[name].append((addresses(passes, upstreams), seconds))
+print(json.dumps(found))
