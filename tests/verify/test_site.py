@@ -36,12 +36,10 @@ REACH = "open ports 80 and 443 in the firewall; check the nginx site for allow a
 
 
 @component("tls", "set the domain's A (and AAAA) record to the host's address, at your DNS provider")
-def test_dns_points_to_the_host(host: Host, outside: Outside, settings: Settings, seen: Seen) -> None:
+def test_dns_points_to_the_host(host: Host, outside: Outside, settings: Settings) -> None:
     assert outside.addresses, f"DNS has no address for {settings.domain}"
     foreign = _foreign(host, outside)
     assert not foreign, f"DNS points {settings.domain} to {', '.join(foreign)}, which is not this host"
-    if settings.verify_address:
-        seen("looked for where verify_address says, not where DNS does")
 
 
 def _foreign(host: Host, outside: Outside) -> list[str]:
@@ -226,7 +224,8 @@ def test_certificate_lasts(host: Host, target: Target, settings: Settings, seen:
         own = _own_file(host, settings)
         is_old = own and host.run(f"openssl x509 -in %s -noout -checkend {lasts * 86_400}", own).succeeded
         raise Unfit(left, RELOAD if is_old else RENEW if own else BY_HAND)
-    seen(f"valid for {days} days, trusted from outside, http redirects to https")
+    told = "; DNS is not asked, but verify_address" if settings.verify_address else ""
+    seen(f"valid for {days} days, trusted from outside, http redirects to https{told}")
 
 
 @component("tls", OBTAIN)
