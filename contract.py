@@ -28,6 +28,8 @@ BUILT_IN = re.compile(
 )
 _MAKES_POOL = re.compile(rf"[^;{{}}=]*\bgetSessionPool\(\)|new\s+([\w.]+\.)?{POOL_CLASS}\(.*\)", re.DOTALL)
 _INSERT = re.compile(r'insert\s+into\s+(?:public\.)?"?companies"?\s*\(([^)]*)\)', re.IGNORECASE)
+_VALUES = re.compile(r"values\s*\(((?:[^()']|'[^']*'|\([^()]*\))*)\)", re.IGNORECASE)
+_VALUE = re.compile(r"(?:[^,()']|'[^']*'|\([^()]*\))+")
 _CONFLICT = re.compile(r"on\s+conflict\s*\(([^)]*)\)", re.IGNORECASE)
 
 
@@ -57,11 +59,13 @@ class Route:
 
 @dataclass(frozen=True)
 class Upsert:
-    """What the entry route writes into `companies`. `key` is its conflict key, empty where it has none."""
+    """What the entry route writes into `companies`. `key` is its conflict key, empty where it has none. `literals`: by
+    the column, values that stand in the source."""
 
     columns: tuple[str, ...]
     key: tuple[str, ...]
     place: Place
+    literals: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -277,8 +281,10 @@ def _upsert(root: Node) -> Upsert | None:
         place = Place(ROUTES, node.start_point.row + 1)
         whole = text(node)
         if node.type in ("string", "template_string") and (insert := _INSERT.search(whole)):
-            conflict = _CONFLICT.search(whole)
-            return Upsert(_words(insert[1]), _words(conflict[1]) if conflict else (), place)
+            conflict, values = _CONFLICT.search(whole), _VALUES.search(whole)
+            pairs = zip(_words(insert[1]), _VALUE.findall(values[1]) if values else (), strict=False)
+            texts = {name: said[1] for name, each in pairs if (said := re.fullmatch(r"\s*'([^']*)'\s*", each))}
+            return Upsert(_words(insert[1]), _words(conflict[1]) if conflict else (), place, texts)
         function = node.child_by_field_name("function") if node.type == "call_expression" else None
         if function is not None and re.search(
             r"""from\(\s*['"`]companies['"`]\s*\)\s*\.(upsert|insert)$""", text(function)
@@ -287,8 +293,9 @@ def _upsert(root: Node) -> Upsert | None:
             given = arguments.named_children if arguments is not None else []
             columns = _keys(root, given[0]) if given else None
             if columns:
+                literals = dict(_literals(root, given[0]))
                 key = re.search(r"""onConflict:\s*['"`]([^'"`]*)['"`]""", text(given[1]) if len(given) > 1 else "")
-                return Upsert(columns, _words(key[1]) if key else (), place)
+                return Upsert(columns, _words(key[1]) if key else (), place, literals)
     return None
 
 
@@ -300,11 +307,22 @@ def _value(root: Node, node: Node) -> Node:
     return named[0] if named and named[0] is not None else node
 
 
-def _keys(root: Node, node: Node) -> tuple[str, ...] | None:
-    """Of an object, or of the first in a list; None where they are not all there to be read."""
+def _object(root: Node, node: Node) -> Node:
+    """An object, or the first in a list."""
     node = _value(root, node)
-    if node.type == "array" and node.named_children:
-        node = _value(root, node.named_children[0])
+    return _value(root, node.named_children[0]) if node.type == "array" and node.named_children else node
+
+
+def _literals(root: Node, node: Node) -> Iterator[tuple[str, str]]:
+    for each in _object(root, node).named_children:
+        value = each.child_by_field_name("value")
+        if value is not None and value.type == "string":
+            yield text(each.child_by_field_name("key")).strip("'\""), text(value)[1:-1]
+
+
+def _keys(root: Node, node: Node) -> tuple[str, ...] | None:
+    """Of an object; None where they are not all there to be read."""
+    node = _object(root, node)
     if node.type != "object":
         return None
     names = []

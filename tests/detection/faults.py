@@ -1368,6 +1368,16 @@ FAULTS = [
         person=True,
     ),
     Fault(
+        "a constraint refuses the status that the route writes",
+        'sql "ALTER TABLE companies ADD CONSTRAINT few CHECK (length(integration_status) < 9) NOT VALID"',
+        "sql 'ALTER TABLE companies DROP CONSTRAINT few'",
+        ("the_entry_can_write_its_salon",),
+        ("Database",),
+        'violates check constraint "few"',
+        "ask the application's developers",
+        person=True,
+    ),
+    Fault(
         "a salon that comes again is refused",
         "sql 'CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.none := 1; RETURN NEW; END$$;"
         " CREATE TRIGGER broken BEFORE UPDATE ON companies FOR EACH ROW EXECUTE FUNCTION broken()'",

@@ -41,6 +41,7 @@ def test_the_stand_in() -> None:
     assert found.upsert is not None
     assert found.upsert.columns[:2] == ("yclients_id", "name")
     assert (len(found.upsert.columns), found.upsert.key) == (11, ("yclients_id",))
+    assert found.upsert.literals == {"integration_status": "pending_whatsapp"}
     assert set(found.packages) == {"express", "jsonwebtoken", "socket.io", "qrcode", "@whiskeysockets/baileys"}
     assert {key: place.file for key, place in found.keys.items()} == dict.fromkeys(KEYS, "src/config.js")
     assert found.unread == []
@@ -168,6 +169,21 @@ def test_what_the_entry_writes(source: str) -> None:
     upsert = read(source).upsert
     assert upsert is not None
     assert (upsert.columns, upsert.key) == (("yclients_id", "name"), ("yclients_id",))
+
+
+@pytest.mark.parametrize(
+    ("source", "literals"),
+    [
+        ("sql`INSERT INTO companies (a, b, c, d) VALUES ($1, 'x, (y', now(), 'z')`", {"b": "x, (y", "d": "z"}),
+        ("sql`INSERT INTO companies (a, b) VALUES ('x' || $1, concat('y', 1))`", {}),
+        ("sql`INSERT INTO companies (a) SELECT 'x'`", {}),
+        ("db.from('companies').upsert({ a, b: 'x', 'c': \"y\", d: z, e: `w` })", {"b": "x", "c": "y"}),
+    ],
+)
+def test_which_values_stand_in_the_source(source: str, literals: dict[str, str]) -> None:
+    upsert = read(source).upsert
+    assert upsert is not None
+    assert upsert.literals == literals
 
 
 @pytest.mark.parametrize("source", ["db.from('companies').upsert({ ...row })", "db.from('firms').upsert({ a: 1 })"])

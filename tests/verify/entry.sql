@@ -1,17 +1,19 @@
 -- The entry route's own insert, as the application's role, rolled back. `columns` and `key` are those of its source,
--- joined by commas; `role` may not exist here. Values that a sequence would give are given, so that none is used up.
+-- joined by commas, `literals` a JSON object of values that stand there; `role` may not exist here. Values that a sequence would give are given, so that none is used up.
 DO $$ BEGIN -- the messages of some servers are in Russian, and only a superuser may change that
   IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN SET lc_messages = 'C'; END IF;
 END $$;
 BEGIN;
 SET LOCAL lock_timeout = '5s';
 SET LOCAL statement_timeout = '9s';
-SELECT set_config('entry.columns', :'columns', true), set_config('entry.key', :'key', true) \g /dev/null
+SELECT set_config('entry.columns', :'columns', true), set_config('entry.key', :'key', true),
+  set_config('entry.literals', :'literals', true) \g /dev/null
 SELECT format('SET LOCAL ROLE %I', rolname) FROM pg_roles WHERE rolname = :'role' AND pg_has_role(oid, 'member') \gexec
 DO $entry$
 DECLARE
   wanted text[] := string_to_array(current_setting('entry.columns'), ',');
   key text := current_setting('entry.key');
+  literals json := current_setting('entry.literals');
   lacking text;
   names text;
   givens text;
@@ -32,14 +34,14 @@ BEGIN
       MESSAGE = format('the role %s may not write into companies', current_user);
   END IF;
   SELECT string_agg(quote_ident(attname), ', '), string_agg(
-      CASE typcategory
+      CASE WHEN literals ->> attname IS NOT NULL THEN quote_literal(literals ->> attname) ELSE CASE typcategory
         WHEN 'N' THEN '-1'
         WHEN 'B' THEN 'true'
         WHEN 'D' THEN 'now()'
         WHEN 'S' THEN '''?'''
         WHEN 'E' THEN (SELECT quote_literal(enumlabel) FROM pg_enum WHERE enumtypid = atttypid LIMIT 1)
         ELSE CASE typname WHEN 'uuid' THEN 'gen_random_uuid()' WHEN 'json' THEN '''{}''' WHEN 'jsonb' THEN '''{}''' ELSE 'NULL' END
-      END, ', ')
+      END END, ', ')
     INTO names, givens
     FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
       LEFT JOIN pg_attrdef ON (adrelid, adnum) = (attrelid, attnum)
