@@ -282,9 +282,10 @@ def _upsert(root: Node) -> Upsert | None:
         whole = text(node)
         if node.type in ("string", "template_string") and (insert := _INSERT.search(whole)):
             conflict, values = _CONFLICT.search(whole), _VALUES.search(whole)
-            pairs = zip(_words(insert[1]), _VALUE.findall(values[1]) if values else (), strict=False)
+            pieces, names = _VALUE.findall(values[1]) if values else [], _words(insert[1])
+            pairs = zip(names, pieces if len(pieces) == len(names) else (), strict=False)
             texts = {name: said[1] for name, each in pairs if (said := re.fullmatch(r"\s*'([^']*)'\s*", each))}
-            return Upsert(_words(insert[1]), _words(conflict[1]) if conflict else (), place, texts)
+            return Upsert(names, _words(conflict[1]) if conflict else (), place, texts)
         function = node.child_by_field_name("function") if node.type == "call_expression" else None
         if function is not None and re.search(
             r"""from\(\s*['"`]companies['"`]\s*\)\s*\.(upsert|insert)$""", text(function)

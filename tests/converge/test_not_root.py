@@ -111,6 +111,13 @@ def test_what_the_user_of_the_api_may_not_read_is_seen(operators: Host) -> None:
     assert (verified.code, verified.rows["Endpoints"]) == (1, "failing")
     said = " ".join(verified.output.split())
     assert f"pm2's user {own} cannot read {APP}/.env" in said and f"chown -R {own} {APP}/.env" in said
+    operators.ssh(f"mkdir -p {APP}/baileys_sessions/company_1; chown {own} {APP}/baileys_sessions")
+    sessions = verify(operators)
+    operators.ssh(f"rm -r {APP}/baileys_sessions; stat -c %a {APP} > /root/mode; chown root: {APP}; chmod 700 {APP}")
+    folder = verify(operators)
+    operators.ssh(f"chown {own}: {APP}; chmod $(cat /root/mode) {APP}")
+    assert f"pm2's user {own} cannot enter {APP}" in " ".join(folder.output.split())
+    assert f"cannot write to all of {APP}/baileys_sessions" in " ".join(sessions.output.split())
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,43 @@ def test_constraints_that_a_real_salon_meets_are_no_alarm(ver: Host, sound: Veri
 
 
 @pytest.mark.slow
+def test_crashes_of_an_hour_that_has_ended_are_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
+    del sound
+    line = 'echo "$(date -d "-$ago minutes" +%Y-%m-%dT%H:%M:%S): PM2 log: App [ai-admin-api:0] exited with code [1]"'
+    plant = f"log=/root/.pm2/pm2.log; keep $log; for ago in 50 40 30 20 15; do {line}; done >> $log"
+    found = verified_while(ver, plant, "back /root/.pm2/pm2.log", tmp_path)
+    assert found.code == 0, found.output
+
+
+@pytest.mark.slow
+def test_what_stands_between_nginx_and_the_api_is_no_second_copy(ver: Host, sound: Verified, tmp_path: Path) -> None:
+    """A cache, here another nginx."""
+    del sound
+    between = "server { listen 127.0.0.1:8089; location / { proxy_pass http://127.0.0.1:3000; } }"
+    found = verified_while(
+        ver,
+        f"echo '{between}' > /etc/nginx/conf.d/between.conf;"
+        " edit $site '/location .auth/,/}/s,proxy_pass [^;]*,proxy_pass http://127.0.0.1:8089,'; reload",
+        "rm /etc/nginx/conf.d/between.conf; back $site; reload",
+        tmp_path,
+    )
+    assert found.code == 0, found.output
+
+
+@pytest.mark.slow
+def test_a_redis_that_another_unit_starts_is_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
+    del sound
+    found = verified_while(
+        ver,
+        "systemctl disable -q redis-server; systemctl -q add-requires pm2-root.service redis-server.service",
+        "rm -r /etc/systemd/system/pm2-root.service.requires; systemctl daemon-reload;"
+        " systemctl enable -q redis-server",
+        tmp_path,
+    )
+    assert found.code == 0, found.output
+
+
+@pytest.mark.slow
 def test_certbots_second_folder_is_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
     """It names it so where there was one for these names already; the old one stays, and nothing serves it."""
     del sound

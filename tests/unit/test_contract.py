@@ -177,6 +177,7 @@ def test_what_the_entry_writes(source: str) -> None:
         ("sql`INSERT INTO companies (a, b, c, d) VALUES ($1, 'x, (y', now(), 'z')`", {"b": "x, (y", "d": "z"}),
         ("sql`INSERT INTO companies (a, b) VALUES ('x' || $1, concat('y', 1))`", {}),
         ("sql`INSERT INTO companies (a) SELECT 'x'`", {}),
+        ("sql`INSERT INTO companies (a, b, c) VALUES (ARRAY['x', 'y'], 'z', $1)`", {}),
         ("db.from('companies').upsert({ a, b: 'x', 'c': \"y\", d: z, e: `w` })", {"b": "x", "c": "y"}),
     ],
 )

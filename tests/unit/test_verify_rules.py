@@ -232,6 +232,7 @@ SLOW = "location / { proxy_pass http://127.0.0.1:9; proxy_read_timeout 1s; }"
 OTHERS = (
     f"server {{ listen 443; server_name other.org; {SLOW} }} server {{ listen 80; server_name example.org; {SLOW} }}"
     f" server {{ listen 8443 ssl; server_name example.org; {SLOW} }}"
+    f" server {{ listen 443 ssl; server_name ~^(?<sub>.+)\\.other\\.org$ ~^(?R); {SLOW} }}"
 )
 
 
@@ -287,6 +288,15 @@ def test_whose_server_it_is(passed: Passing, name: str, is_its: bool) -> None:
     assert found["/auth/"] == ([[["127.0.0.1:3000"], 60]] if is_its else [])
 
 
+def test_the_best_name_wins(passed: Passing) -> None:
+    """Over those of other sites, and of equals the first: nginx ignores the second ("conflicting server name")."""
+    others = "".join(f"server {{ listen 443 ssl; server_name {name}; {SLOW} }} " for name in ("*.org", "~example"))
+    site = f"server {{ listen [::]:443 ssl; server_name example.org; location /auth/ {{ {TO} }} }}"
+    old = f"server {{ listen 443 ssl; server_name example.org; {SLOW} }}"
+    found = passed(**{"nginx.conf": f"http {{ {others} {site} {old} }}"})
+    assert found["/auth/"] == [[["127.0.0.1:3000"], 60]]
+
+
 def test_of_the_whole_of_nginx(passed: Passing) -> None:
     site = f"server {{ location / {{ {TO} }} }}"  # the only one
     found = passed(**{"nginx.conf": "http { proxy_read_timeout 15s; include sites/*; }", "sites/a": site})
@@ -331,6 +341,10 @@ def test_the_files_of_a_page() -> None:
     assert found.of_its_site() == own
     assert found.from_elsewhere() == ["https://cdn.example/x.js?a=1&b=2", "https://cdn.example/y.js"]
     assert page('<base href="/"><script src=a.js></script>').of_its_site() == ["/a.js"]
+    assert page('<base href="https://cdn.example/x/"><script src=a.js></script>').from_elsewhere() == [
+        "https://cdn.example/x/a.js"
+    ]
+    assert page("<![ endif]><![foo]><script src=a.js></script>").of_its_site() == ["/marketplace/a.js"]
 
 
 PAGE = '<script src="/a.js"></script><script nonce="n1">x</script><script src="https://cdn.example/q.js"></script>'
@@ -349,9 +363,9 @@ FINE = "connect-src 'self'; img-src data:; script-src"
         (f"{FINE} 'SELF' 'unsafe-inline' http://cdn.example:*", []),
         (f"{FINE} 'self' 'unsafe-inline' https://cdn.example:443", []),
         (f"{FINE} http: 'unsafe-inline'", []),
-        ("connect-src wss://example.org/socket.io/", []),
+        ("connect-src wss://example.org/socket.io/", ["the connection to socket.io (connect-src)"]),
         ("connect-src https://example.org:443", []),
-        ("connect-src ws:", []),
+        ("connect-src http:", []),
         ("connect-src https://api.example.org", ["the connection to socket.io (connect-src)"]),
         (f"{FINE} 'strict-dynamic' 'unsafe-inline' 'nonce-n1'; script-src *", [A, Q]),
         (f"{FINE} https: 'nonce-n1'", []),
@@ -373,3 +387,5 @@ def test_what_a_policy_forbids(policy: str, refused: list[str]) -> None:
     meta = f'<meta content="{policy}" http-equiv="Content-Security-Policy">'
     assert forbidden(page(meta + html), [], True) == refused
     assert forbidden(page(""), ["img-src 'self'"], False) == []
+    alone = page("<script>io('/x', { transports: ['websocket'] })</script>")
+    assert forbidden(alone, ["connect-src wss://example.org"], False) == []

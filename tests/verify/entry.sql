@@ -40,7 +40,7 @@ BEGIN
         WHEN 'D' THEN 'now()'
         WHEN 'S' THEN '''?'''
         WHEN 'E' THEN (SELECT quote_literal(enumlabel) FROM pg_enum WHERE enumtypid = atttypid LIMIT 1)
-        ELSE CASE typname WHEN 'uuid' THEN 'gen_random_uuid()' WHEN 'json' THEN '''{}''' WHEN 'jsonb' THEN '''{}''' ELSE 'NULL' END
+        ELSE CASE typname WHEN 'uuid' THEN '''00000000-0000-0000-0000-000000000000''' WHEN 'json' THEN '''{}''' WHEN 'jsonb' THEN '''{}''' ELSE 'NULL' END
       END END, ', ')
     INTO names, givens
     FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid

@@ -120,7 +120,7 @@ def ask_elsewhere(settings: Settings, address: str) -> Seen:
     """An https address of another server."""
     with _session(settings) as session:
         session.verify = True
-        return _asked(session, address)
+        return _asked(session, address, elsewhere=True)
 
 
 def _get(settings: Settings, scheme: str, address: str, path: str, headers: Mapping[str, str] | None = None) -> Seen:
@@ -139,12 +139,13 @@ def _session(settings: Settings) -> requests.Session:
     return session
 
 
-def _asked(session: requests.Session, url: str) -> Seen:
+def _asked(session: requests.Session, url: str, elsewhere: bool = False) -> Seen:
+    """Of a server elsewhere, TLS that fails for another reason than its certificate may have been cut on the way."""
     try:
         response = session.get(url, timeout=TIMEOUT, allow_redirects=False, stream=True)
     except requests.exceptions.SSLError as error:
         why = re.search(r"verify failed: (.*?)(?: \(_ssl|'|$)", str(error))
-        return Seen(failed="certificate", why=why[1] if why else "TLS fails")
+        return Seen(failed="certificate" if why or not elsewhere else "other", why=why[1] if why else "TLS fails")
     except requests.RequestException as error:
         return _failure(error, url.startswith(("http://[", "https://[")))
     kind = response.headers.get("Content-Type", "").split(";")[0]

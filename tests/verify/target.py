@@ -62,7 +62,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     },
     "socket": {"path": "/socket.io/?EIO=4&transport=polling"},
     "upgrade": {"path": "/socket.io/?EIO=4&transport=websocket", "headers": UPGRADE},
-    "landing": {"path": "/"},
+    "landing": {"path": "/", "most": 200_000},
     "/socket.io/ script": {"path": "/socket.io/socket.io.js"},
     "/socket.io/ POST": {"path": "/socket.io/?EIO=4&transport=polling", "method": "POST"},  # of no session: 400
     "/marketplace/ POST": {"path": "/marketplace/api/qr", "method": "POST"},

@@ -229,20 +229,21 @@ def _gone(host: Host, pm2: Pm2) -> list[str]:
     return [path for path in re.findall(r"path=(\S+)", shown) if not host.file(path).exists]
 
 
-# Units that run, are disabled, and that no other unit wants.
+# Units of NAME that listen on PORT, are disabled, and that no other unit wants.
 WAITS = """for unit in $(systemctl list-units --plain --no-legend --state=active 'NAME*.service' | cut -d' ' -f1); do
-  wants=$(systemctl show -P WantedBy -P RequiredBy $unit)
-  [ "$(systemctl is-enabled $unit)" != disabled ] || [ -n "$wants" ] || echo $unit
+  wants=$(systemctl show -p WantedBy -p RequiredBy --value $unit)
+  [ "$(systemctl is-enabled $unit)" = disabled ] && [ -z "$wants" ] &&
+    ss -Hltnp 'sport = :PORT' | grep -q "pid=$(systemctl show -p MainPID --value $unit)," && echo $unit
 done"""
 
 
 @component("endpoints")
 def test_what_it_needs_starts_at_boot(host: Host, target: Target, surroundings: dict[str, Any]) -> None:
     """redis and PostgreSQL, where they are the host's own; Debian starts a cluster that postgresql.service wants."""
-    own = {**surroundings["here"], "postgresql": surroundings["here"]["postgresql"] and target.psql != "psql"}
-    for name in [name for name, is_here in own.items() if is_here]:
-        script = WAITS.replace("NAME", name)
-        for unit in host.run(script).stdout.split():
+    for name, port in surroundings["here"].items():
+        if not port or (name == "postgresql" and target.psql == "psql"):
+            continue
+        for unit in host.run(WAITS.replace("NAME", name).replace("PORT", str(port))).stdout.split():
             start = re.sub(r"postgresql@([^-]+)-(.+)\.service", r"/etc/postgresql/\1/\2/start.conf", unit)
             by_hand = f"sed -i s/^manual/auto/ {start}; systemctl daemon-reload"
             remedy = f"systemctl enable {unit}" if start == unit else by_hand
@@ -251,8 +252,8 @@ def test_what_it_needs_starts_at_boot(host: Host, target: Target, surroundings: 
 
 USES = """cd "$1" || { echo .; exit; }
 [ ! -e .env ] || [ -r .env ] || echo .env
-[ ! -e baileys_sessions ] ||
-  [ -z "$(find baileys_sessions \\( -type d -o -type f \\) ! -writable -print -quit)" ] || echo baileys_sessions"""
+[ ! -e baileys_sessions ] || [ -z "$(find -H baileys_sessions -name lost+found -prune -o \\
+  \\( -type d -o -type f \\) ! -writable -print -quit)" ] || echo baileys_sessions"""
 
 
 @component("endpoints")
@@ -261,9 +262,11 @@ def test_its_user_can_use_its_files(host: Host, pm2: Pm2, settings: Settings) ->
     app = settings.app_dir
     if host.run("[ -d %s ] && ! [ -w %s ]", app, app).succeeded:
         raise Unfit(f"the disk of {app} is read-only: no log, no WhatsApp session is saved", READ_ONLY)
-    denied = host.run("runuser -u %s -- sh -c %s sh %s", pm2.user, USES, app).stdout.split()
+    denied = host.run("runuser -u %s -- sh -c %s sh %s 2>/dev/null", pm2.user, USES, app).stdout.split()
+    if denied == ["."]:
+        raise Unfit(f"pm2's user {pm2.user} cannot enter {app}", f"see which folder keeps it out: namei -l {app}")
     if denied:
-        verb = {".": "enter", ".env": "read"}.get(denied[0], "write to all of")
+        verb = "read" if denied[0] == ".env" else "write to all of"
         remedy = f"chown -R {pm2.user} {' '.join(f'{app}/{each}' for each in denied)}; {{pm2}} restart {{app}}"
         raise Unfit(f"pm2's user {pm2.user} cannot {verb} {app}/{denied[0]}, which the API needs", remedy)
 

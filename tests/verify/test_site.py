@@ -72,7 +72,7 @@ def test_certificate_is_trusted_from_outside(host: Host, target: Target, outside
 def _distrusted(host: Host, target: Target, settings: Settings, why: str) -> tuple[str, str]:
     """In more words where we know them, and what to do."""
     served = _certificate(host, target.site_address, settings)
-    own = _own_file(host, settings)
+    own = _own_file(host, target, settings)
     if own and _names_it(host, own) and served["sha256"] != _on_disk(host, own):
         return why, RELOAD
     if own and "expired" in why:
@@ -185,12 +185,16 @@ def _certificate(host: Host, address: str, settings: Settings) -> dict[str, str]
     return {**found, "matches": "yes" if "does match" in done.stdout else "no"}
 
 
-def _own_file(host: Host, settings: Settings) -> str:
+def _own_file(host: Host, target: Target, settings: Settings) -> str:
     """certbot's; empty where the certificate is from elsewhere. Of several for the domain (certbot adds -0001 where it
-    finds an older one) that which nginx names."""
+    finds an older one) that which is served, else one that nginx names."""
     pattern = f"{LIVE}/{shlex.quote(settings.domain)}"
-    files = host.run(f"ls {pattern}/fullchain.pem {pattern}-[0-9]*/fullchain.pem 2>/dev/null").stdout.split()
-    return next((file for file in reversed(files) if _names_it(host, file)), files[-1] if files else "")
+    listed = host.run(f"ls {pattern}/fullchain.pem {pattern}-[0-9]*/fullchain.pem 2>/dev/null").stdout.split()
+    files = listed[::-1]  # the first is that without a number
+    if len(files) > 1:
+        served = _certificate(host, target.site_address, settings)["sha256"]
+        files.sort(key=lambda file: (_on_disk(host, file) != served, not _names_it(host, file)))
+    return files[0] if files else ""
 
 
 def _renewal(own: str) -> str:
@@ -221,7 +225,7 @@ def test_certificate_lasts(host: Host, target: Target, settings: Settings, seen:
     lasts = lasting((ends - begins) / 86_400)
     if days < lasts:
         left = f"the certificate expires in {days} days" if days >= 0 else "the certificate has expired"
-        own = _own_file(host, settings)
+        own = _own_file(host, target, settings)
         is_old = own and host.run(f"openssl x509 -in %s -noout -checkend {lasts * 86_400}", own).succeeded
         raise Unfit(left, RELOAD if is_old else RENEW if own else BY_HAND)
     told = "; DNS is not asked, but verify_address" if settings.verify_address else ""
@@ -236,7 +240,7 @@ def test_certificate_is_for_the_domain(host: Host, target: Target, settings: Set
 
 @component("tls")
 def test_certificate_on_disk_is_served(host: Host, target: Target, settings: Settings) -> None:
-    own = _own_file(host, settings)
+    own = _own_file(host, target, settings)
     if not own or _certificate(host, target.site_address, settings)["sha256"] == _on_disk(host, own):
         return
     if not _names_it(host, own):
@@ -245,14 +249,14 @@ def test_certificate_on_disk_is_served(host: Host, target: Target, settings: Set
 
 
 @component("tls", "systemctl enable --now certbot.timer")
-def test_something_renews_the_certificate(host: Host, settings: Settings) -> None:
-    renews = not _own_file(host, settings) or host.run(RENEWS).succeeded
+def test_something_renews_the_certificate(host: Host, target: Target, settings: Settings) -> None:
+    renews = not _own_file(host, target, settings) or host.run(RENEWS).succeeded
     assert renews, "nothing renews the certificate: certbot.timer is not active, and no cron job names certbot"
 
 
 @component("tls")
-def test_certbot_renews_this_certificate(host: Host, settings: Settings) -> None:
-    own = _own_file(host, settings)
+def test_certbot_renews_this_certificate(host: Host, target: Target, settings: Settings) -> None:
+    own = _own_file(host, target, settings)
     file = _renewal(own)
     if own and not host.file(file).exists:
         raise Unfit(f"`certbot renew` skips the certificate: there is no {file}", _obtain(host, settings))
@@ -315,8 +319,10 @@ def test_onboarding_page_may_run_its_scripts(
     needs(found.status == 200, "the page does not answer")
     makes_images = any(re.search("data:image|toDataURL", text) for text in (*target.sources.values(), found.body))
     policies = re.split(r",\s*", found.policy) if found.policy else []
-    refused = forbidden(_page(found, settings), policies, makes_images)
-    assert not refused, f"the page's Content-Security-Policy forbids {', '.join(refused)}: {found.policy[:150]}"
+    page = _page(found, settings)
+    refused = forbidden(page, policies, makes_images)
+    said = "; ".join([*policies, *page.policies])[:150]
+    assert not refused, f"the page's Content-Security-Policy forbids {', '.join(refused)}: {said}"
 
 
 @component("html", "deploy the application again, with the file below public/; and have nginx pass its path to the API")

@@ -1,7 +1,7 @@
 """Which location of nginx's configuration takes each path, and where it passes it. Nothing else of it is sent.
 
-Prints {name of a path: [[addresses], seconds]} with an entry for each server of the domain at port 443 (where none
-names it, for the only one): the addresses between which it divides the requests, as 127.0.0.1:3000 (none where that is
+Prints {name of a path: [[[addresses], seconds]]}, of the server of the domain at port 443 (where none names it, of the
+only one): the addresses between which it divides the requests, as 127.0.0.1:3000 (none where that is
 not written there), and the `proxy_read_timeout` in force. As nginx 1.26 chooses: see "location" in its manual. What a
 variable, `try_files` or `rewrite` leads to is not followed.
 """
@@ -75,10 +75,8 @@ class Location(NamedTuple):
 
 
 def takes(location: Location, path: str) -> bool:
-    """Raises re.error: Perl knows more than Python."""
     if location.how in ("~", "~*"):
-        pattern = re.sub(r"\(\?<(?![=!])", "(?P<", location.path)
-        return re.search(pattern, path, re.IGNORECASE if location.how == "~*" else 0) is not None
+        return matches(location.path, path, re.IGNORECASE if location.how == "~*" else 0)
     return path == location.path if location.how == "=" else path.startswith(location.path)
 
 
@@ -101,12 +99,22 @@ def chosen(block: list[Directive], path: str, seconds: float, passes: list[str])
     return chosen(best.block, path, seconds, [each.words[-1] for each in called(best.block, "proxy_pass")])
 
 
-def serves(server: Directive, domain: str) -> bool:
-    """At port 443, and the domain is among its names."""
-    names = [name.lower() for each in called(server.block, "server_name") for name in each.words[1:]]
-    fits = {domain, f".{domain}", f"*.{domain.partition('.')[2]}"} & {*names}
-    fits |= {name for name in names if name.startswith("~") and re.search(name[1:], domain)}
-    return bool(fits) and any(re.search(r"(^|:)443$", each.words[1]) for each in called(server.block, "listen"))
+def rank(server: Directive, domain: str) -> int | None:
+    """How well it names the domain at port 443: 0 is best, as nginx prefers. None where it does not."""
+    if not any(re.search(r"(^|:)443$", each.words[1]) for each in called(server.block, "listen")):
+        return None
+    names = {name.lower() for each in called(server.block, "server_name") for name in each.words[1:]}
+    if domain in names:
+        return 0
+    above = [domain.split(".", count)[-1] for count in range(domain.count(".") + 1)]
+    if names & {f".{domain}", *(f"{wild}{each}" for each in above[1:] for wild in (".", "*."))}:
+        return 1
+    return 2 if any(name.startswith("~") and matches(name[1:], domain) for name in names) else None
+
+
+def matches(pattern: str, text: str, flags: int = 0) -> bool:
+    """Raises re.error: Perl knows more than Python."""
+    return re.search(re.sub(r"\(\?<(?![=!])", "(?P<", pattern), text, flags) is not None
 
 
 def addresses(passes: list[str], upstreams: dict[str, list[str]]) -> list[str]:
@@ -127,12 +135,16 @@ if files:
         for each in called(http, "upstream")
     }
     servers = called(http, "server")
-    with suppress(re.error):
-        named = [each for each in servers if serves(each, asked["domain"])]
-        for server in named or (servers if len(servers) == 1 else []):
-            for name, path in asked["paths"].items():
-                with suppress(re.error):
-                    passes, seconds = chosen(server.block, path, timeout(http, 60), [])
-                    if passes:
-                        found[name].append((addresses(passes, upstreams), seconds))
+    ranked = []
+    for each in servers:
+        with suppress(re.error):
+            if (its := rank(each, asked["domain"])) is not None:
+                ranked.append((its, each))
+    best = [each for its, each in ranked if its == min(ranked, key=lambda one: one[0])[0]]
+    for server in best[:1] or (servers if len(servers) == 1 else []):  # of equals, nginx takes the first
+        for name, path in asked["paths"].items():
+            with suppress(re.error):
+                passes, seconds = chosen(server.block, path, timeout(http, 60), [])
+                if passes:
+                    found[name].append((addresses(passes, upstreams), seconds))
 print(json.dumps(found))

@@ -14,11 +14,15 @@ Object.assign(process.env, { ...values, ...process.env }); // as dotenv does: pg
 const given = (...names) => names.map((name) => values[name]).find(Boolean);
 const address = (...names) => names.map((name) => values[name]).filter((each) => URL.canParse(each ?? '')).map((each) => new URL(each))[0];
 
-// a host that is not named is the application's own default
-const isHere = (host) => /^(localhost|127\.|::1|\/|$)/.test(host?.replace(/^\[/, '') ?? '');
+// the port where it is this host's own, else 0; a host that is not named is the application's own default
+const portHere = (host, port) => (/^(localhost|127\.|::1|\/|$)/.test(host?.replace(/^\[/, '') ?? '') ? Number(port) : 0);
+const [cache, sql] = [address('REDIS_URL'), address('DATABASE_URL', 'POSTGRES_URL')];
 const here = {
-  redis: isHere(address('REDIS_URL')?.hostname ?? given('REDIS_HOST')),
-  postgresql: isHere(address('DATABASE_URL', 'POSTGRES_URL')?.hostname ?? given('DATABASE_URL', 'POSTGRES_URL', 'POSTGRES_HOST', 'DB_HOST')),
+  redis: portHere(cache?.hostname ?? given('REDIS_HOST'), cache?.port || given('REDIS_PORT') || 6379),
+  postgresql: portHere(
+    sql?.hostname ?? given('DATABASE_URL', 'POSTGRES_URL', 'POSTGRES_HOST', 'DB_HOST'),
+    sql?.port || given('POSTGRES_PORT', 'DB_PORT') || 5432,
+  ),
 };
 
 // redis (8.0) refuses SETRANGE as any write, where it refuses writes; with no text and no such key it makes none
