@@ -17,7 +17,7 @@ from tests.resilience.world import World
 pytestmark = pytest.mark.slow
 
 SAMPLE = (
-    *(f"token deploy, step {step}: {kind}" for step in (2, 4) for kind in ("before", "after", "cut", "sshd")),
+    *(f"token deploy, step {step}: {kind}" for step, kind in ((2, "before"), (2, "cut"), (4, "after"), (4, "sshd"))),
     "first deploy, step 8: cut",
     "first deploy, step 14: before",
     "first deploy, power cut after step 6",
