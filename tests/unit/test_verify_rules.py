@@ -6,6 +6,7 @@ import json
 import os
 import runpy
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -25,6 +26,8 @@ DEFAULTS = {
 }
 
 Here = Callable[[Settings], Target]
+# Of pm2 7.0's log.
+EXITED, STARTING = "App [{{}}:{}] exited with code [0] via signal [SIGINT]", "App [{}:0] starting in -fork mode-"
 
 
 @pytest.fixture
@@ -199,6 +202,46 @@ def test_a_key_that_another_name_ends_with_is_not_glued(tmp_path: Path, text: st
     program, question = (PROGRAMS / "dotenv.js").read_text(), json.dumps({**asked, "placeholder": rules.PLACEHOLDER})
     done = subprocess.run(["node", "-e", program, question], capture_output=True, text=True)
     assert json.loads(done.stdout)["keys"][key]["kind"] == kind
+
+
+@pytest.mark.parametrize(
+    ("said", "crashes"),
+    [
+        # pm2 was asked to end two workers, and it took two seconds: the minute begins between
+        (
+            [
+                (61, "Stopping app:{} id:0"),
+                (61, "Stopping app:{} id:1"),
+                (59, EXITED.format(0)),
+                (59, EXITED.format(1)),
+            ],
+            0,
+        ),
+        (
+            [
+                (61, "Stopping app:{} id:0"),
+                (59, EXITED.format(0)),
+                (58, STARTING),
+                (50, EXITED.format(0)),
+                (40, STARTING),
+            ],
+            1,
+        ),
+        ([(65, EXITED.format(0)), (64, STARTING), (50, EXITED.format(0)), (49, STARTING), (30, EXITED.format(0))], 2),
+        ([(50, EXITED.format(0)), (40, EXITED.format(0)), (30, "Stopping app:{} id:0"), (29, EXITED.format(0))], 0),
+    ],
+)
+def test_an_end_that_was_asked_for_is_no_crash(tmp_path: Path, said: list[tuple[int, str]], crashes: int) -> None:
+    lines = []
+    for ago, text in said:
+        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() - ago))
+        lines.append(f"{when}: PM2 log: {text.replace('{}', 'no-such-api')}")
+    (tmp_path / "pm2.log").write_text("\n".join(lines))
+    asked = {"app": "no-such-api", "app_dir": str(tmp_path), "port": 1, "keys": [], "seconds": [60]}
+    command = ["python3", "-I", "-S", "-c", (PROGRAMS / "processes.py").read_text(), json.dumps(asked)]
+    environment = {**os.environ, "PM2_HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert json.loads(done.stdout)["pm2"]["crashes"] == [crashes]
 
 
 # --- where nginx passes a path, and the page's files

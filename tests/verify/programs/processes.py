@@ -117,6 +117,7 @@ def pm2() -> dict[str, Any]:
     own = {each["pid"] for each in workers}  # of `npm start` it is a child that listens
     holders = [next((each for each in above(pid) if each in own), pid) for pid in holders]
     others = [user(each).pw_name for each in daemons if each != daemon and asks(each)]
+    ended = crashes(home)
     return {
         "daemon": daemon,
         "user": owner.pw_name,
@@ -127,7 +128,7 @@ def pm2() -> dict[str, Any]:
         "workers": workers,
         "others": others,
         "saved": saved(home),
-        "crashes": [crashes(home, seconds) for seconds in asked["seconds"]],
+        "crashes": [sum(when >= time.time() - seconds for when in ended) for seconds in asked["seconds"]],
     }
 
 
@@ -152,21 +153,27 @@ def asks(daemon: int) -> bool:
     return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/").returncode == 0
 
 
-def crashes(home: str, seconds: int) -> int:
-    """How often the API exited by itself in the last so many seconds, since pm2 was asked to stop or restart it."""
-    found: dict[str, int] = {}  # by pm2's id, of which there are several in cluster mode
+def crashes(home: str) -> list[float]:
+    """When the API exited by itself, since pm2 was asked to stop or restart it."""
+    found: dict[str, list[float]] = {}  # by pm2's id, of which there are several in cluster mode
+    stopping = set()  # the end that was asked for is to come
     for line in text(f"{home}/pm2.log")[-50_000:].splitlines():
         try:
             when = time.mktime(time.strptime(line[:19], "%Y-%m-%dT%H:%M:%S"))
         except ValueError:
             continue
         said = re.search(rf"(Stopping app:|App \[){re.escape(APP)}(?: id)?:(\d+)\]? ?(exited|starting)?", line)
-        if not said or when < time.time() - seconds:
+        if not said:
             continue
         what, number = said[3] or said[1], said[2]
-        known = found.get(number, 0)
-        found[number] = {"Stopping app:": -1, "exited": known + 1, "starting": max(0, known)}.get(what, known)
-    return sum(max(0, each) for each in found.values())  # -1: the end that was asked for is to come
+        if what == "Stopping app:":
+            found[number] = []
+            stopping.add(number)
+        elif what == "exited" and number not in stopping:
+            found.setdefault(number, []).append(when)
+        elif what in ("exited", "starting"):
+            stopping.discard(number)
+    return [when for each in found.values() for when in each]
 
 
 def nginx() -> float | None:
