@@ -82,9 +82,8 @@ class Page(HTMLParser):
     def of_its_site(self) -> list[str]:
         """The paths of what it loads from its own site."""
         own = [each for each in (*self.scripts, *self.styles) if _origin(each) == self.origin]
-        return list(dict.fromkeys(urlsplit(each)._replace(scheme="", netloc="", fragment="").geturl() for each in own))[
-            :20
-        ]
+        paths = (urlsplit(each)._replace(scheme="", netloc="", fragment="").geturl() for each in own)
+        return list(dict.fromkeys(paths))[:20]
 
     def of_socket(self) -> str:
         """What its socket.io client asks first: by polling, unless it is told otherwise."""

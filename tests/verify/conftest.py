@@ -21,17 +21,8 @@ from tests.verify.plugin import PACKAGES, Seen, component
 from tests.verify.target import FromInventory, Target
 
 PACKAGE_ROWS = {"socket.io": "websocket", "jsonwebtoken": "jwt_secret", "@whiskeysockets/baileys": "baileys"}
-GIVEN = (
-    "settings",
-    "pm2",
-    "answers",
-    "dotenv",
-    "pool",
-    "contract",
-    "outside",
-    "surroundings",
-    "passed",
-)  # by Target's names
+# by Target's names
+GIVEN = ("settings", "pm2", "answers", "dotenv", "pool", "contract", "outside", "surroundings", "passed")
 HOSTS_AT_ONCE = 4
 
 

@@ -1,5 +1,6 @@
 -- The entry route's own insert, as the application's role, rolled back. `columns` and `key` are those of its source,
--- joined by commas, `literals` a JSON object of values that stand there; `role` may not exist here. Values that a sequence would give are given, so that none is used up.
+-- joined by commas, `literals` a JSON object of values that stand there; `role` may not exist here. Values that a
+-- sequence would give are given, so that none is used up.
 DO $$ BEGIN -- the messages of some servers are in Russian, and only a superuser may change that
   IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN SET lc_messages = 'C'; END IF;
 END $$;
@@ -34,14 +35,14 @@ BEGIN
       MESSAGE = format('the role %s may not write into companies', current_user);
   END IF;
   SELECT string_agg(quote_ident(attname), ', '), string_agg(
-      CASE WHEN literals ->> attname IS NOT NULL THEN quote_literal(literals ->> attname) ELSE CASE typcategory
+      coalesce(quote_literal(literals ->> attname), CASE typcategory
         WHEN 'N' THEN '-1'
         WHEN 'B' THEN 'true'
         WHEN 'D' THEN 'now()'
         WHEN 'S' THEN '''?'''
         WHEN 'E' THEN (SELECT quote_literal(enumlabel) FROM pg_enum WHERE enumtypid = atttypid LIMIT 1)
         ELSE CASE typname WHEN 'uuid' THEN '''00000000-0000-0000-0000-000000000000''' WHEN 'json' THEN '''{}''' WHEN 'jsonb' THEN '''{}''' ELSE 'NULL' END
-      END END, ', ')
+      END), ', ')
     INTO names, givens
     FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
       LEFT JOIN pg_attrdef ON (adrelid, adnum) = (attrelid, attnum)

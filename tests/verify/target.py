@@ -62,7 +62,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     },
     "socket": {"path": "/socket.io/?EIO=4&transport=polling"},
     "upgrade": {"path": "/socket.io/?EIO=4&transport=websocket", "headers": UPGRADE},
-    "landing": {"path": "/", "most": 200_000},
+    "landing": {"path": "/"},
     "/socket.io/ script": {"path": "/socket.io/socket.io.js"},
     "/socket.io/ POST": {"path": "/socket.io/?EIO=4&transport=polling", "method": "POST"},  # of no session: 400
     "/marketplace/ POST": {"path": "/marketplace/api/qr", "method": "POST"},
@@ -253,7 +253,7 @@ class Target:
 
     @property
     def passed(self) -> dict[str, list[Passed]]:
-        """By the path, of each server of the domain in nginx's configuration."""
+        """By the path, of the domain's server in nginx's configuration."""
         found = self.program("nginx.py", domain=self.settings.domain, paths=PATHS)
         return {path: [Passed(*each) for each in of] for path, of in found.items()}
 

@@ -15,7 +15,7 @@ from tests.verify.checks import ENGINE, Page, forbidden, is_landing_page, lastin
 from tests.verify.outside import BROWSER, PATH, Outside, ask, ask_page
 from tests.verify.outside import Seen as Answered
 from tests.verify.plugin import DEPLOY, PASS_ON, Seen, Unfit, component, needs
-from tests.verify.target import FROM_OUTSIDE, Answer, Answers, Pm2, Target
+from tests.verify.target import FROM_OUTSIDE, Answers, Pm2, Target
 
 LIVE = "/etc/letsencrypt/live"
 RENEW = "certbot renew && systemctl reload nginx"
@@ -303,7 +303,10 @@ def test_onboarding_page_is_the_applications(host: Host, answers: dict[str, Answ
     )
 
 
-def _page(found: Answer, settings: Settings) -> Page:
+def _page(host: Host, answers: dict[str, Answers], settings: Settings) -> Page:
+    """As nginx serves it. Raises NotChecked."""
+    found = through_nginx(host, answers, "onboarding")
+    needs(found.status == 200, "the page does not answer")
     return Page(found.body, f"https://{settings.domain}/marketplace/onboarding")
 
 
@@ -315,11 +318,9 @@ def _page(found: Answer, settings: Settings) -> Page:
 def test_onboarding_page_may_run_its_scripts(
     host: Host, target: Target, answers: dict[str, Answers], settings: Settings
 ) -> None:
-    found = through_nginx(host, answers, "onboarding")
-    needs(found.status == 200, "the page does not answer")
-    makes_images = any(re.search("data:image|toDataURL", text) for text in (*target.sources.values(), found.body))
-    policies = re.split(r",\s*", found.policy) if found.policy else []
-    page = _page(found, settings)
+    page, policy = _page(host, answers, settings), answers["onboarding"].site.policy
+    makes_images = any(re.search("data:image|toDataURL", text) for text in (*target.sources.values(), page.html))
+    policies = re.split(r",\s*", policy) if policy else []
     refused = forbidden(page, policies, makes_images)
     said = "; ".join([*policies, *page.policies])[:150]
     assert not refused, f"the page's Content-Security-Policy forbids {', '.join(refused)}: {said}"
@@ -329,9 +330,7 @@ def test_onboarding_page_may_run_its_scripts(
 def test_onboarding_page_has_its_files(
     host: Host, target: Target, settings: Settings, answers: dict[str, Answers]
 ) -> None:
-    page = through_nginx(host, answers, "onboarding")
-    needs(page.status == 200, "the page does not answer")
-    files = _page(page, settings).of_its_site()
+    files = _page(host, answers, settings).of_its_site()
     client, listens = answers["/socket.io/ script"].direct, answers["socket"].direct.status == 200
     if listens and "/socket.io/socket.io.js" in files:
         package = f"{settings.app_dir}/node_modules/socket.io/package.json"
@@ -353,9 +352,7 @@ def test_onboarding_page_has_its_scripts_from_elsewhere(
     host: Host, target: Target, settings: Settings, answers: dict[str, Answers]
 ) -> None:
     """As a browser here would ask for them. What cannot be reached from here may be there for others."""
-    page = through_nginx(host, answers, "onboarding")
-    needs(page.status == 200, "the page does not answer")
-    for address, found in target.elsewhere(_page(page, settings).from_elsewhere()).items():
+    for address, found in target.elsewhere(_page(host, answers, settings).from_elsewhere()).items():
         wrong = found.why if found.failed == "certificate" else found.status if found.status in (404, 410) else ""
         assert not wrong, f"{address}, which the page loads, fails: {wrong}"
 

@@ -113,28 +113,26 @@ with concurrent.futures.ThreadPoolExecutor(32) as pool:
         for name, question in asked["questions"].items()
     }
     answers = {name: {where: each.result() for where, each in both.items()} for name, both in asking.items()}
-if asked["sessions"]:  # alone: workers of pm2 take the requests in turn
-    answers["sessions"] = {"direct": sessions(asked["sessions"]), "site": [0, "", "", "", ""]}
 
 began = time.monotonic()
-held = list(asked["questions"])
+held = list(answers)
 while held := [name for name in held if answers[name]["site"][0] == 502 and answers[name]["direct"][0] not in (0, 502)]:
     if time.monotonic() - began > HELD:
         break
     time.sleep(0.5)
     for name in held:
         answers[name]["site"] = ask("site", asked["questions"][name])
-for name in asked["questions"]:
-    both = answers[name]
+for name, both in answers.items():
     if (status := both["site"][0]) in LIMITED and both["direct"][0] != status:
         time.sleep(ALONE)
         both["site"] = ask("site", asked["questions"][name])
         if both["site"][0] != status:
             both["site"].append(status)
-for name in asked["questions"]:
-    both = answers[name]
+for name, both in answers.items():
     direct, site = both["direct"], both["site"]
     if direct[0] and direct[:2] == site[:2] and direct[3] != site[3]:
         varies = ask("direct", asked["questions"][name])[3] != direct[3]  # a nonce, a time
         site += [0] * (6 - len(site)) + [int(varies)]
+if asked["sessions"]:  # alone: workers of pm2 take the requests in turn
+    answers["sessions"] = {"direct": sessions(asked["sessions"]), "site": [0, "", "", "", ""]}
 print(json.dumps(answers))

@@ -1,9 +1,9 @@
 """Which location of nginx's configuration takes each path, and where it passes it. Nothing else of it is sent.
 
 Prints {name of a path: [[[addresses], seconds]]}, of the server of the domain at port 443 (where none names it, of the
-only one): the addresses between which it divides the requests, as 127.0.0.1:3000 (none where that is
-not written there), and the `proxy_read_timeout` in force. As nginx 1.26 chooses: see "location" in its manual. What a
-variable, `try_files` or `rewrite` leads to is not followed.
+only one): the addresses between which it divides the requests, as 127.0.0.1:3000 (none where that is not written
+there), and the `proxy_read_timeout` in force. As nginx 1.26 chooses: see "location" in its manual. What a variable,
+`try_files` or `rewrite` leads to is not followed.
 """
 
 from __future__ import annotations
@@ -140,8 +140,8 @@ if files:
         with suppress(re.error):
             if (its := rank(each, asked["domain"])) is not None:
                 ranked.append((its, each))
-    best = [each for its, each in ranked if its == min(ranked, key=lambda one: one[0])[0]]
-    for server in best[:1] or (servers if len(servers) == 1 else []):  # of equals, nginx takes the first
+    best = [min(ranked, key=lambda each: each[0])[1]] if ranked else []  # of equals the first, as nginx does
+    for server in best or (servers if len(servers) == 1 else []):
         for name, path in asked["paths"].items():
             with suppress(re.error):
                 passes, seconds = chosen(server.block, path, timeout(http, 60), [])

@@ -14,26 +14,23 @@ Object.assign(process.env, { ...values, ...process.env }); // as dotenv does: pg
 const given = (...names) => names.map((name) => values[name]).find(Boolean);
 const address = (...names) => names.map((name) => values[name]).filter((each) => URL.canParse(each ?? '')).map((each) => new URL(each))[0];
 
-// the port where it is this host's own, else 0; a host that is not named is the application's own default
-const portHere = (host, port) => (/^(localhost|127\.|::1|\/|$)/.test(host?.replace(/^\[/, '') ?? '') ? Number(port) : 0);
 const [cache, sql] = [address('REDIS_URL'), address('DATABASE_URL', 'POSTGRES_URL')];
-const here = {
-  redis: portHere(cache?.hostname ?? given('REDIS_HOST'), cache?.port || given('REDIS_PORT') || 6379),
-  postgresql: portHere(
-    sql?.hostname ?? given('DATABASE_URL', 'POSTGRES_URL', 'POSTGRES_HOST', 'DB_HOST'),
-    sql?.port || given('POSTGRES_PORT', 'DB_PORT') || 5432,
-  ),
+const ofCache = { host: cache?.hostname ?? given('REDIS_HOST'), port: Number(cache?.port || given('REDIS_PORT') || 6379) };
+const ofSql = {
+  host: sql?.hostname ?? given('DATABASE_URL', 'POSTGRES_URL', 'POSTGRES_HOST', 'DB_HOST'),
+  port: Number(sql?.port || given('POSTGRES_PORT', 'DB_PORT') || 5432),
 };
+// the port where it is this host's own, else 0; a host that is not named is the application's own default
+const portHere = ({ host, port }) => (/^(localhost|127\.|::1|\/|$)/.test(host?.replace(/^\[/, '') ?? '') ? port : 0);
+const here = { redis: portHere(ofCache), postgresql: portHere(ofSql) };
 
 // redis (8.0) refuses SETRANGE as any write, where it refuses writes; with no text and no such key it makes none
 const redis = () => new Promise((done) => {
-  const url = address('REDIS_URL');
-  const host = url?.hostname ?? given('REDIS_HOST');
-  if (!host) return done('');
-  const where = { host, port: Number(url?.port || given('REDIS_PORT') || 6379), timeout: TIMEOUT };
-  const socket = url?.protocol === 'rediss:' ? tls.connect({ ...where, servername: host }) : net.connect(where);
-  const password = decodeURIComponent(url?.password ?? '') || given('REDIS_PASSWORD');
-  const user = url ? decodeURIComponent(url.username) : given('REDIS_USERNAME', 'REDIS_USER');
+  if (!ofCache.host) return done('');
+  const where = { ...ofCache, timeout: TIMEOUT };
+  const socket = cache?.protocol === 'rediss:' ? tls.connect({ ...where, servername: where.host }) : net.connect(where);
+  const password = decodeURIComponent(cache?.password ?? '') || given('REDIS_PASSWORD');
+  const user = cache ? decodeURIComponent(cache.username) : given('REDIS_USERNAME', 'REDIS_USER');
   const orders = [...(password ? [['AUTH', ...(user ? [user] : []), password]] : []), ['SETRANGE', 'verification:none', '0', '']];
   let said = '';
   socket.on('data', (data) => {
