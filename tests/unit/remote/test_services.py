@@ -360,18 +360,18 @@ def test_what_has_been_running_since_is_not_undone(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("running", "deploy"),
+    ("running", "deploy"),  # number and age, seconds
     [
         ([], "2"),  # it does not run: what was written may be why
-        ([process(1, time.time() - 3600)], "2"),  # it has not read it
-        ([process(2, time.time() - 5)], "2"),  # it may end of it yet
-        ([process(2, time.time() - 3600)], "1"),  # this deploy's own is not for good before its restart
+        ([(1, 3600)], "2"),  # it has not read it
+        ([(2, 5)], "2"),  # it may end of it yet
+        ([(2, 3600)], "1"),  # this deploy's own is not for good before its restart
     ],
 )
-def test_what_has_not_proved_good_is_undone(file: Path, running: list[Process], deploy: str) -> None:
+def test_what_has_not_proved_good_is_undone(file: Path, running: list[tuple[int, int]], deploy: str) -> None:
     left_by("1", file, process(1))
     with deploying(deploy):
-        services.settle_outlived("api", running)
+        services.settle_outlived("api", [process(number, time.time() - age) for number, age in running])
     theirs = f" (what deploy 1 had written is in {backups.BACKUPS}/1{file}.found)" if deploy == "2" else ""
     assert services.undo("api") == ([f"{file}{theirs}"], [])
     assert file.read_bytes() == b"old"
