@@ -460,7 +460,7 @@ def _streams(host: Host, command: str) -> tuple[Any, Any, Any, Callable[[], None
         return process.stdin, process.stdout, process.stderr, close
     if not isinstance(host.connector, SSHConnector) or host.connector.client is None:
         raise BadInput(f"{host.name} is reached neither by ssh nor as @local; the inventory must name such a host")
-    stdin, stdout, stderr = host.connector.client.exec_command(command)
+    stdin, stdout, stderr = begin(host.connector.client, command)
 
     def end() -> None:
         stdin.channel.settimeout(SILENT)
@@ -468,6 +468,18 @@ def _streams(host: Host, command: str) -> tuple[Any, Any, Any, Callable[[], None
         stdin.channel.status_event.wait(CLOSING)
 
     return stdin, stdout, stderr, end
+
+
+def begin(client: SSHClient, command: str) -> tuple[Any, Any, Any]:
+    """As paramiko 4's `exec_command`, less the round trip until sshd has said that the command runs: what is sent to it
+    may follow at once. Where it cannot run, its output ends."""
+    transport = client.get_transport()
+    if transport is None:
+        raise EOFError
+    channel = transport.open_session()
+    vars(channel)["_wait_for_event"] = lambda: None
+    channel.exec_command(command)
+    return channel.makefile_stdin("wb", -1), channel.makefile("r", -1), channel.makefile_stderr("r", -1)
 
 
 class _Ahead:

@@ -24,6 +24,7 @@ from paramiko import SSHClient
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra_cli.main import main
 
+import channel
 from channel import Session
 from remote import wire
 from tests.rehearsal.host import Host
@@ -116,10 +117,13 @@ def _with_fault(real: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _exec_command(client: SSHClient, *arguments: Any, **options: Any) -> tuple[Any, Any, Any]:
-    stdin, stdout, stderr = exec_command(client, *arguments, **options)
-    strikes = KIND not in ("before", "after", "pause0", "count")
-    return Struck(stdin, connectors[0]) if strikes else stdin, stdout, stderr
+def _struck(begin: Callable[..., tuple[Any, Any, Any]]) -> Callable[..., tuple[Any, Any, Any]]:
+    def struck(*arguments: Any, **options: Any) -> tuple[Any, Any, Any]:
+        stdin, stdout, stderr = begin(*arguments, **options)
+        strikes = KIND not in ("before", "after", "pause0", "count")
+        return Struck(stdin, connectors[0]) if strikes else stdin, stdout, stderr
+
+    return struck
 
 
 def _connect(connector: SSHConnector) -> None:
@@ -130,10 +134,11 @@ def _connect(connector: SSHConnector) -> None:
 host = Host(sys.argv[sys.argv.index("--limit") + 1])
 before = sshd_sessions(host)
 connectors: list[SSHConnector] = []
-connect, exec_command = SSHConnector.connect, SSHClient.exec_command
+connect = SSHConnector.connect
 # The strike is put into the real methods, which mypy takes for a mistake: hence what is ignored, line by line.
 SSHConnector.connect = _connect  # type: ignore[method-assign, assignment]
-SSHClient.exec_command = _exec_command  # type: ignore[method-assign, assignment]
+SSHClient.exec_command = _struck(SSHClient.exec_command)  # type: ignore[method-assign]
+channel.begin = _struck(channel.begin)
 SSHConnector.run_shell_command = _with_fault(SSHConnector.run_shell_command)  # type: ignore[method-assign]
 Session.ask = _with_fault(Session.ask)  # type: ignore[method-assign]
 sys.argv = ["pyinfra", *sys.argv[3:]]

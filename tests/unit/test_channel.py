@@ -7,19 +7,25 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import gevent
+import paramiko
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paramiko import SSHClient
+from paramiko.common import AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 from paramiko.ssh_exception import ChannelException
 from pyinfra.api.host import Host
 
@@ -254,6 +260,54 @@ def test_nothing_of_a_host_reaches_the_terminal_with_control_characters() -> Non
     assert terminal.lines == ["  npm: a (now ?[2J??)", "  Ключ ✓\tb"]
     assert str(BadInput("nginx: `\x1b]0;x\x07`")) == "nginx: `?]0;x?`"
     assert str(channel.HostUnfit("\x1b")) == "?"
+
+
+class Sshd(paramiko.ServerInterface):
+    """Takes any user. Its answer to a command comes when `answers` is set, and is whether the command is known."""
+
+    def __init__(self) -> None:
+        self.answers = threading.Event()
+
+    def check_auth_none(self, *_: object, **__: object) -> int:
+        return AUTH_SUCCESSFUL
+
+    def check_channel_request(self, *_: object, **__: object) -> int:
+        return OPEN_SUCCEEDED
+
+    def check_channel_exec_request(self, *about: object, **__: object) -> bool:
+        return self.answers.wait(20) and b"known" in about
+
+
+@pytest.fixture
+def sshd() -> Iterator[tuple[Sshd, SSHClient]]:
+    ours, theirs = socket.socketpair()
+    served, transport, server = paramiko.Transport(theirs), paramiko.Transport(ours), Sshd()
+    try:
+        served.add_server_key(paramiko.ECDSAKey.generate())
+        served.start_server(threading.Event(), server)
+        transport.start_client(timeout=60)
+        transport.auth_none("root")
+        yield server, cast(SSHClient, SimpleNamespace(get_transport=lambda: transport))
+    finally:
+        server.answers.set()
+        transport.close()
+        served.close()
+
+
+def test_input_does_not_wait_until_the_command_has_begun(sshd: tuple[Sshd, SSHClient]) -> None:
+    server, client = sshd
+    stdin, stdout, _ = channel.begin(client, "known")  # returns though sshd has not answered
+    stdin.write(b"line\n")
+    stdin.flush()
+    assert not stdout.channel.closed
+    server.answers.set()
+
+
+def test_a_command_that_sshd_refuses_gives_no_output(sshd: tuple[Sshd, SSHClient]) -> None:
+    server, client = sshd
+    _, stdout, stderr = channel.begin(client, "unknown")
+    server.answers.set()
+    assert (stdout.read(), stderr.read()) == (b"", b"")
 
 
 class Client:
