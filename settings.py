@@ -18,9 +18,6 @@ if TYPE_CHECKING or "pyinfra" in sys.modules:
 else:
     PyinfraError = Exception
 
-# pyinfra 3.10 keeps Python from writing byte code: each run would compile the modules after this one anew, 0.03 s.
-sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
-
 # A word that is safe as a file name, as a pm2 name and in an nginx directive.
 _WORD = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _PACKAGE = r"(@[a-z0-9~][a-z0-9._~-]*/)?[a-z0-9~][a-z0-9._~-]*"

@@ -6,6 +6,7 @@ pyinfra does not see our config.py.
 
 import ast
 import importlib
+import inspect
 import logging
 import os
 import select
@@ -205,7 +206,10 @@ def _prepare() -> None:
             for name in ("migration", "nginx", "npm", "source", "preflight"):
                 importlib.import_module(f"operations.{name}")
                 gevent.sleep(0)  # an answer may have come meanwhile
-            prepare()
+            # pyinfra looks at the stack for each operation; the first time, it goes through all modules
+            for work in (prepare, importlib.import_module("operations.render").prepare, inspect.stack):
+                work()
+                gevent.sleep(0)
 
 
 def _print_json(state: State, dry: bool) -> None:

@@ -102,6 +102,15 @@ def test_a_host_that_is_down_with_nobody_to_ask() -> None:
     assert "there is no terminal to ask whether to go on: add -y" in done.stderr
 
 
+@pytest.mark.parametrize("is_forbidden", [False, True])
+def test_our_modules_are_compiled_once(tmp_path: Path, is_forbidden: bool) -> None:
+    """Not at each run, unless the operator's own environment says so."""
+    typed("my.py", "deploy.py", PYTHONPYCACHEPREFIX=str(tmp_path), PYTHONDONTWRITEBYTECODE="1" if is_forbidden else "")
+    ours = {"terminal", "channel", "settings", "session", "dotenv"}
+    compiled = ours & {file.name.partition(".")[0] for file in tmp_path.rglob("*.pyc")}
+    assert compiled == (set() if is_forbidden else ours)
+
+
 BEATS = """
 from gevent import monkey; monkey.patch_all()
 import gevent, terminal
