@@ -206,10 +206,8 @@ def _prepare() -> None:
             for name in ("migration", "nginx", "npm", "source", "preflight"):
                 importlib.import_module(f"operations.{name}")
                 gevent.sleep(0)  # an answer may have come meanwhile
-            # pyinfra looks at the stack for each operation; the first time, it goes through all modules
-            for work in (prepare, importlib.import_module("operations.render").prepare, inspect.stack):
-                work()
-                gevent.sleep(0)
+            prepare()
+            inspect.stack()  # pyinfra looks at it for each operation; the first time, it goes through all modules
 
 
 def _print_json(state: State, dry: bool) -> None:

@@ -11,9 +11,3 @@ _environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictU
 def render(path: str, **values: object) -> str:
     """An unknown name in the template is an error, not an empty text."""
     return _environment.get_template(f"{path}.j2").render(**values)
-
-
-def prepare() -> None:
-    """Compile all templates: what takes time and needs no host."""
-    for name in _environment.list_templates(["j2"]):
-        _environment.get_template(name)

@@ -52,14 +52,14 @@ WAYS: dict[str, dict[str, object]] = {
 }
 
 
-def lasting(table: dict[str, Any]) -> Any:
+def without_days(table: dict[str, Any]) -> Any:
     """Without the days that the certificate is valid for: one may end between the two runs."""
     return json.loads(re.sub(r"valid for \d+ days", "valid", json.dumps(table)))
 
 
 def told(found: Verified) -> dict[str, tuple[str, str]]:
     """Of each check its status and evidence: a difference names its check."""
-    rows = lasting(found.table)["rows"]
+    rows = without_days(found.table)["rows"]
     return {check["name"]: (check["status"], check["evidence"]) for row in rows for check in row["checks"]}
 
 
@@ -70,7 +70,7 @@ def test_the_table_is_the_same(operators: Host, sound: Verified, tmp_path: Path,
     assert found.code == 0, found.output
     assert told(found) == told(sound)
     own = {"deploy": sound.table["deploy"]}  # it names the inventory that was used
-    assert lasting({**found.table, **own}) == lasting(sound.table)
+    assert without_days({**found.table, **own}) == without_days(sound.table)
     assert PASSWORD not in found.output + (tmp_path / "verify.json").read_text(encoding="utf-8")
 
 
