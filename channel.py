@@ -95,11 +95,8 @@ getattr(importlib.import_module(module), name)(**arguments)
 PYTHON = StringCommand("python3", "-I", "-S", "-X", "utf8", "-c", QuoteString(_BOOTSTRAP))
 
 
-class HostUnfit(PyinfraError):
+class HostUnfit(BadInput):
     """The host cannot be read, or lacks something. The message names the remedy."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(wire.printable(message))
 
 
 # pyinfra shows its errors in one line; in the run, gevent 26 would print a traceback before it.
@@ -170,7 +167,8 @@ class Step(StringCommand, Generic[P]):
         finally:
             waiting.kill()
         if done[0]:
-            channel.say(_said(done[1]))
+            with suppress(ValueError, IndexError, AttributeError):  # it is done, whatever a login script prints
+                channel.say([str(line) for line in json.loads(done[1].stdout_lines[-1]).get("said", [])])
         elif not done[1].output.strip():  # killed, or the laptop slept
             host.log_styled("the step's program on the host ended without an answer; run again", fg="red")
         if done[0] and channel.step_name not in channel.changed:
@@ -369,13 +367,6 @@ def _show_progress(host: Host, name: str) -> None:
     while True:
         host.log(f"  … {name}: {time.monotonic() - began:.0f} s so far")
         gevent.sleep(STILL)
-
-
-def _said(output: CommandOutput) -> list[str]:
-    """What the step tells the operator. It is done: an answer that a login script spoilt is no failure."""
-    with suppress(ValueError, IndexError, AttributeError):
-        return [str(line) for line in json.loads(output.stdout_lines[-1]).get("said", [])]
-    return []
 
 
 LOST = (OSError, EOFError, SSHException, subprocess.TimeoutExpired, ValueError, IndexError)

@@ -129,11 +129,10 @@ def _add_calls(found: Contract, file: str, root: Node) -> None:
         name, value = _binding(node)
         if name is None:
             continue
-        if _MAKES_POOL.fullmatch(text(value)) or (name.type == "identifier" and _is_module(file, value)):
+        is_module = _required(file, value) in (SESSION_POOL, SESSION_POOL.removesuffix(".js"))
+        if _MAKES_POOL.fullmatch(text(value)) or (name.type == "identifier" and is_module):
             names.add(text(name))
-            calls += [
-                (text(each), each) for each in nodes(name) if each.type == "shorthand_property_identifier_pattern"
-            ]
+            calls += [(text(at), at) for at in nodes(name) if at.type == "shorthand_property_identifier_pattern"]
     for node in nodes(root):
         function = node.child_by_field_name("function") if node.type == "call_expression" else None
         if function is None or function.type != "member_expression":
@@ -147,10 +146,6 @@ def _add_calls(found: Contract, file: str, root: Node) -> None:
     found.calls.pop("getSessionPool", None)  # the module's own, where that is loaded whole
     if not calls and posixpath.basename(SESSION_POOL).removesuffix(".js") in text(root):
         found.unread.append(f"what {file} calls on the session pool")
-
-
-def _is_module(file: str, node: Node | None) -> bool:
-    return _required(file, node) in (SESSION_POOL, SESSION_POOL.removesuffix(".js"))
 
 
 def _add_members(found: Contract, root: Node) -> None:
@@ -184,9 +179,7 @@ def _is_pool(node: Node) -> bool:
 
 def _member(node: Node) -> str:
     """The name of a method or a field; a static one is not on the pool."""
-    name = next(
-        (at for word in ("name", "property", "key") if (at := node.child_by_field_name(word)) is not None), None
-    )
+    name = next((at for key in ("name", "property", "key") if (at := node.child_by_field_name(key)) is not None), None)
     is_static = any(child.type == "static" for child in node.children)
     return "" if is_static else text(name)
 
@@ -356,13 +349,8 @@ def at_the_top(root: Node, name: str) -> Node | None:
 
 
 @cache
-def _parser() -> Parser:
-    return Parser(Language(tree_sitter_javascript.language()))
-
-
-@cache
 def parse(content: bytes) -> Node:
-    return _parser().parse(content).root_node
+    return Parser(Language(tree_sitter_javascript.language())).parse(content).root_node
 
 
 @cache

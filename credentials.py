@@ -105,12 +105,8 @@ class Credentials:
     @property
     def pooled(self) -> bool:
         """Does the URL name a pooler that keeps no session from one transaction to the next?"""
-        if self.database_url is None:
-            return False
-        return (
-            _libpq(self.database_url)["port"] == POOLER_PORT
-            or _parameters(self.database_url).get("pgbouncer") == "true"
-        )
+        url = self.database_url
+        return url is not None and (_libpq(url)["port"] == POOLER_PORT or _parameters(url).get("pgbouncer") == "true")
 
 
 _ONE_AT_A_TIME = threading.Lock()  # pyinfra loads a deploy for all hosts side by side

@@ -15,16 +15,18 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from getpass import getpass
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 import click
 import gevent
 import pyinfra
 from pyinfra import logger
+from pyinfra.api.connect import connect_all
 from pyinfra.api.exceptions import ConnectError, PyinfraError
 from pyinfra.api.host import Host
+from pyinfra.api.operations import run_ops
 from pyinfra.api.state import BaseStateCallback, State, StateStage
 from pyinfra.connectors import util
 from pyinfra.context import ctx_config, ctx_host, ctx_state, state
@@ -63,12 +65,12 @@ def attend() -> None:
     _check(parameters())
     cli._do_confirm = _asking(cli._do_confirm)
     vars(cli)["input"] = _answer
-    cli.connect_all = _knowing(cli.connect_all)
+    cli.connect_all = _connect
     cli.print_run_json = _print_json
-    cli.print_results = _summing_up(cli.print_results)
-    cli.run_ops = _telling_of_a_stop(cli.run_ops)
+    cli.print_results = _print_results
+    cli.run_ops = _run
     cli.WrappedError = _shown
-    vars(util)["getpass"] = _password(vars(util)["getpass"])
+    vars(util)["getpass"] = _password
 
 
 def parameters() -> dict[str, Any]:
@@ -123,9 +125,8 @@ def _shown(error: PyinfraError) -> WrappedError:
     return shown
 
 
-def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
+def _interrupted(*_: object) -> NoReturn:
     """Nothing is left to do here: the host sees the connection end, and finishes or puts back by itself."""
-    del number, frame
     begun = ctx_state.isset() and state.is_executing
     what = "a step in progress will finish on the host; run again for the rest" if begun else "nothing was changed"
     os.write(2, f"\n    Stopped: {what}.\n".encode())
@@ -174,29 +175,23 @@ def _require_the_plan_shown() -> None:
     os.execv(sys.executable, sys.orig_argv)
 
 
-def _password(getpass: Callable[[str], str]) -> Callable[[str], str]:
-    def ask(prompt: str) -> str:
-        if not sys.stdin.isatty():
-            raise BadInput("sudo wants a password, and there is no terminal to ask on: set _sudo_password, or NOPASSWD")
-        return getpass(prompt)
-
-    return ask
+def _password(prompt: str) -> str:
+    if not sys.stdin.isatty():
+        raise BadInput("sudo wants a password, and there is no terminal to ask on: set _sudo_password, or NOPASSWD")
+    return getpass(prompt)
 
 
-def _knowing(connect: Callable[[State], None]) -> Callable[[State], None]:
-    def connected(state: State) -> None:
-        if not any(map(state.is_host_in_limit, state.inventory)):
-            raise WrongUsage(f"{inventory()} has no host to work on (after --limit and --exclude)")
-        state.add_callback_handler(_FirstContact())
-        gevent.spawn_later(SOON, _prepare)
-        try:
-            connect(state)
-        except WrongUsage:
-            raise
-        except PyinfraError as error:
-            raise CliError(str(error)) from None  # pyinfra would show this line of ours as its place
-
-    return connected
+def _connect(state: State) -> None:
+    if not any(map(state.is_host_in_limit, state.inventory)):
+        raise WrongUsage(f"{inventory()} has no host to work on (after --limit and --exclude)")
+    state.add_callback_handler(_FirstContact())
+    gevent.spawn_later(SOON, _prepare)
+    try:
+        connect_all(state)
+    except WrongUsage:
+        raise
+    except PyinfraError as error:
+        raise CliError(str(error)) from None  # pyinfra would show this line of ours as its place
 
 
 def _prepare() -> None:
@@ -218,27 +213,20 @@ def _print_json(state: State, dry: bool) -> None:
     prints.print_json({"plan": prints.build_plan_json(state), "results": results, "hosts": told})
 
 
-def _summing_up(print_results: Callable[[State], None]) -> Callable[[State], None]:
-    def results(state: State) -> None:
-        print_results(state)
-        _tell_in_short(state)
-
-    return results
+def _print_results(state: State) -> None:
+    prints.print_results(state)
+    _tell_in_short(state)
 
 
-def _telling_of_a_stop(run_ops: Callable[..., None]) -> Callable[..., None]:
+def _run(state: State, **how: Any) -> None:
     """With --fail-percent, or an answer of the operator's, pyinfra ends at a failed host without any results."""
-
-    def run(state: State, **how: Any) -> None:
-        try:
-            run_ops(state, **how)
-        except PyinfraError:
-            if len(state.activated_hosts) > 1:  # of one the red lines say all
-                _tell_in_short(state)
-            raise
-        state.pool.map(_end, state.inventory.get_active_hosts())
-
-    return run
+    try:
+        run_ops(state, **how)
+    except PyinfraError:
+        if len(state.activated_hosts) > 1:  # of one the red lines say all
+            _tell_in_short(state)
+        raise
+    state.pool.map(_end, state.inventory.get_active_hosts())
 
 
 def _end(host: Host) -> None:

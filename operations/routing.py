@@ -81,15 +81,12 @@ def _parsed(text: bytes) -> list[dict[str, Any]]:
 
 def named(root: Directive, domain: str) -> list[Levels]:
     """Every server that has the domain among its names, as nginx reads them."""
+    names = (domain.lower(), f".{domain.lower()}")
     return [
         (http, server)
         for http in root.all("http")
         for server in http.all("server")
-        if any(
-            name.lower() in (domain.lower(), f".{domain.lower()}")
-            for each in server.all("server_name")
-            for name in each.args
-        )
+        if any(name.lower() in names for each in server.all("server_name") for name in each.args)
     ]
 
 

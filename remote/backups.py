@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from remote import Failure, dotenv, files, lock
 from remote.readings import Entry, Undone
@@ -73,14 +73,7 @@ def entry(deploy: str, found: Any) -> Entry:
     `undoes`."""
     is_whole = isinstance(found, dict) and "kept" in found
     known: Any = found if is_whole else {"deploy": deploy, "kept": found, "wrote": None}
-    return {
-        "deploy": known["deploy"],
-        "app": known.get("app", ""),
-        "undoes": known.get("undoes", ""),
-        "kept": known["kept"],
-        "wrote": known["wrote"],
-        "undone": known.get("undone", False),
-    }
+    return cast(Entry, {"app": "", "undoes": "", "undone": False, **known})
 
 
 def state(file: str) -> str:

@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 from remote import Failure, files, pm2, services
 
@@ -68,28 +67,24 @@ def check(app: str, app_dir: str, packages: Sequence[str]) -> None:
     """
     files.remove_tree(staging(app_dir))  # of an install that was killed: a copy of .npmrc may be in it
     note = {"fingerprint": _fingerprint(app, app_dir, packages), "tree": _tree(f"{app_dir}/node_modules")}
-    if note["tree"] and {**note, "causes": dict.fromkeys(packages, "")} == _load_note(app):
+    old = services.load_note(_note(app))
+    if note["tree"] and old == {**old, **note, "causes": dict.fromkeys(packages, "")}:
         return
     causes = load(app, app_dir, packages)
-    files.make_private_folder(services.STATE)
-    files.write_whole(_note(app), json.dumps({**note, "causes": causes}).encode(), 0o600)
+    services.save_note(_note(app), {**note, "causes": causes})
     require(causes)
 
 
 def known(app: str, app_dir: str, packages: Sequence[str]) -> dict[str, str]:
     """As `load`, from the note. Node, a second of CPU, is only asked when something changed since."""
-    note = _load_note(app)
+    note = services.load_note(_note(app))
     if {*packages} == {*note.get("causes", {})} and note.get("fingerprint") == _fingerprint(app, app_dir, packages):
         return dict(note["causes"])
     return load(app, app_dir, packages)
 
 
-def _load_note(app: str) -> dict[str, Any]:
-    return dict(json.loads(files.read(_note(app)) or b"{}"))
-
-
 def _note(app: str) -> str:
-    return f"{services.STATE}/{services.of(app)}.packages.json"
+    return f"{services.of(app)}.packages"
 
 
 def _fingerprint(app: str, app_dir: str, packages: Sequence[str]) -> str:

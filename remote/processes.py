@@ -10,16 +10,12 @@ from subprocess import PIPE, Popen, TimeoutExpired
 
 from remote import Failure, files
 
-Environment = Mapping[str, str] | None
-
 TICKS = os.sysconf("SC_CLK_TCK")  # a second, in which /proc counts a process's start
 NVM = ("/root/.nvm/versions/node/*/bin", "/home/*/.nvm/versions/node/*/bin")
 # Where 127.0.0.1 leads, as /proc/net/tcp and tcp6 write it: itself, all of IPv4, all of IPv6, and itself within that
 REACHED = ("0100007F", "00000000", "0" * 32, "0000000000000000FFFF00000100007F")
 REMEDY = {
     "node": "install Node.js 20 or newer, or put it on the PATH of a non-interactive ssh",
-    "npm": "apt-get install npm",
-    "nginx": "apt-get install nginx",
     "pm2": "npm install --global pm2",
     "psql": "apt-get install postgresql-client",
 }
@@ -42,7 +38,7 @@ def run(
     stdin: bytes = b"",
     timeout: float = 30,
     cwd: str = "/",
-    env: Environment = None,
+    env: Mapping[str, str] | None = None,
     fds: Sequence[int] = (),
     user: str = "",
 ) -> Done:
@@ -146,12 +142,12 @@ def is_of_this_host(pid: int | str) -> bool:
 
 def listens(pid: int | str, port: int) -> bool:
     """Does this very process hold the listening port?"""
-    return _holds(pid, _sockets(port))
+    return _holds(pid, _listening(port))
 
 
 def holder(port: int) -> str | None:
     """The pid of a process that holds the listening port."""
-    sockets = _sockets(port)
+    sockets = _listening(port)
     pids = [pid for pid in files.names("/proc") if pid.isdigit()] if sockets else []
     return next((pid for pid in pids if _holds(pid, sockets)), None)
 
@@ -164,22 +160,18 @@ def is_below(pid: int | str, above: Collection[int]) -> bool:
     return at in above
 
 
-def _sockets(port: int) -> set[str]:
-    return {socket for _, socket in _listening(port)}
-
-
-def _listening(port: int) -> list[tuple[str, str]]:
-    """The address, as the kernel writes it, and the socket of each that listens at the port."""
+def _listening(port: int) -> dict[str, str]:
+    """By the socket of each that listens at the port its address, as the kernel writes it."""
     tables = files.read_text("/proc/net/tcp") + "\n" + files.read_text("/proc/net/tcp6")
     rows = [line.split() for line in tables.splitlines()]
-    found = [(row[1].partition(":")[0], row[9]) for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"]
-    return [(address, f"socket:[{inode}]") for address, inode in found]
+    found = [row for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"]
+    return {f"socket:[{row[9]}]": row[1].partition(":")[0] for row in found}
 
 
 def reached(port: int) -> bool:
     """Does somebody listen at the port where 127.0.0.1 leads? Node's `listen(port, 'localhost')` may mean ::1 alone."""
-    return any(address in REACHED for address, _ in _listening(port))
+    return any(address in REACHED for address in _listening(port).values())
 
 
-def _holds(pid: int | str, sockets: set[str]) -> bool:
+def _holds(pid: int | str, sockets: Collection[str]) -> bool:
     return any(files.link(f"/proc/{pid}/fd/{name}") in sockets for name in files.names(f"/proc/{pid}/fd"))

@@ -166,7 +166,10 @@ def test_other_packages_are_asked_for(app: Path, asked: Callable[[], int]) -> No
 
 def test_the_note_is_roots(app: Path) -> None:
     loading.check("api", str(app), [])
-    assert [oct(path.stat().st_mode & 0o777) for path in (Path(services.STATE), Path(loading._note("api")))] == [
+    assert [
+        oct(path.stat().st_mode & 0o777)
+        for path in (Path(services.STATE), Path(f"{services.STATE}/{loading._note('api')}.json"))
+    ] == [
         "0o700",
         "0o600",
     ]
