@@ -78,7 +78,11 @@ def plan(now: Applied) -> Plan:
     there = {thing: _is_there(thing, now) for statement in file for thing in statement.things}
     gone = [thing for thing in there if not there[thing]]
     fresh = not any(there[thing] for statement in file if not statement.repeats() for thing in statement.things)
-    is_new = fresh and not now["applied"]
+    # to run again what is there would ask the owner's rights of a role that has none
+    may_repeat = now["keeps"] and not any(_owner(thing, now) for thing in there)
+    is_new = fresh and not now["applied"] and bool(gone or may_repeat)
+    if gone:
+        _require_rights(gone, now)
     run, lines = [], _said(now, gone, is_new)
     for statement in file if gone or is_new else ():
         missing = [thing for thing in statement.things if not there[thing]]
@@ -101,16 +105,38 @@ def plan(now: Applied) -> Plan:
         [f"migration: {line}" for line in [*lines, *granted]],
         [*(statement.sql for statement in run if not after[id(statement)]), *grants],
         [sql for each in after.values() for sql in each],
-        enter=bool(gone) or now["applied"] is None,
+        enter=now["keeps"] and (bool(gone) or now["applied"] is None),
         adopted=not run,
     )
+
+
+def _owner(thing: Thing, now: Applied) -> str:
+    """Of the relation that it belongs to, where the role that migrates may not act as that one."""
+    found = _find(now, thing.relation) if thing.relation else None
+    return found["owner"] if found else ""
+
+
+def _require_rights(gone: Sequence[Thing], now: Applied) -> None:
+    """Raises BadInput where the role that migrates may not make what lacks: its step comes after others."""
+    for thing in gone:
+        if owner := _owner(thing, now):
+            raise BadInput(
+                f"migration: {thing} lacks, and {thing.relation} belongs to {owner}, as whom the role in DATABASE_URL "
+                f"may not act: name {owner} there, or a superuser"
+            )
+        if not now["creates"] and thing.kind not in ("column", "constraint", "trigger"):
+            raise BadInput(
+                f"migration: {thing} lacks, and the role in DATABASE_URL may not create it: grant it CREATE on the "
+                "schema (GRANT CREATE ON SCHEMA public TO …), or name a superuser there"
+            )
 
 
 def _said(now: Applied, gone: list[Thing], is_new: bool) -> list[str]:
     if is_new:
         return [f"{MIGRATION} ({'our copy' if now['file'] is None else 'of the application'})"]
     if not gone:
-        return [] if now["applied"] else [f"{MIGRATION} was run by hand; entered in the ledger as adopted"]
+        adopts = now["keeps"] and not now["applied"]
+        return [f"{MIGRATION} was run by hand; entered in the ledger as adopted"] if adopts else []
     how = "is in the ledger" if now["applied"] else "was only partly applied"
     lacking = ", ".join(str(thing) for thing in gone if thing.kind != "column" or _find(now, thing.relation))
     return [f"{MIGRATION} {how}, but the database lacks {lacking}"]
@@ -139,7 +165,7 @@ def _grants(file: Sequence[Statement], now: Applied) -> tuple[list[str], list[st
     made = [thing for each in file if isinstance(each.node, (ast.CreateStmt, ast.RenameStmt)) for thing in each.things]
     for table in [thing.name for thing in made if thing.kind == "table"]:
         found = _find(now, table)
-        for role in now["roles"] if found is None else found["denied"]:
+        for role in now["roles"] if found is None else () if found["owner"] else found["denied"]:
             said.setdefault(role, []).append(table)
             name, to = identifier(*table.split(".")), identifier(role)
             grants += [
@@ -184,7 +210,7 @@ def applied(
         )
     expected = None if now["file"] is None else sha256(content(now["file"]))
     if not todo.lines:
-        if expected and expected != now["applied"]:
+        if now["applied"] and expected not in (None, now["applied"]):
             host.log(f"  migration: {MIGRATION} was changed since it was applied, and makes nothing new")
         host.noop("migration: all is there")
         return

@@ -1,6 +1,6 @@
 """The API under pm2: it runs what is on disk, and stays up."""
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Mapping, Sequence
 
 from pyinfra.api.operation import operation
 from pyinfra.context import host
@@ -9,8 +9,9 @@ import remote.pm2
 import remote.restart
 from channel import Channel, Step
 from facts.look import ask
+from operations import dotenv
 from remote.pm2 import NEVER
-from remote.readings import Api, Running
+from remote.readings import Api, Running, Secrets
 from rules import KEYS
 from settings import BadInput
 
@@ -33,10 +34,21 @@ def reasons(now: Running, planned: Sequence[str]) -> list[str]:
     return [*why, *planned]
 
 
-def check(now: Running, changing: Iterable[str], app: str) -> None:
-    """Raises BadInput where a key that .env is to get is the ecosystem file's to say."""
-    if own := [key for key in changing if key in now["fixed"]]:
+def check(now: Running, secrets: Secrets, values: Mapping[str, str], app: str) -> None:
+    """Raises BadInput where a key that .env is to get is the ecosystem file's to say; where a value that pm2 alone has
+    would be lost; and where the API never reads what is written. `values` are the operator's."""
+    if own := [key for key in dotenv.changes(secrets, values).set if key in now["fixed"]]:
         raise BadInput(f"pm2: the ecosystem file sets {', '.join(own)} for {app}, {NEVER}")
+    if lost := [key for key in now["held"] if key not in values and secrets["keys"][key]["kind"] != "set"]:
+        raise BadInput(
+            f"pm2: {app} has {', '.join(lost)} from pm2 alone, and .env no value that counts: first write KEY='value' "
+            f"into .env on the host, as it is in {now['held_in']}"
+        )
+    if now["folder"]:
+        raise BadInput(
+            f"pm2: {app} runs in {now['folder']}, and reads .env there: correct app_dir, or start it from its own "
+            "folder (bin/verify prints how)"
+        )
 
 
 @operation()

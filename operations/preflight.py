@@ -14,7 +14,7 @@ from pyinfra.api.host import Host
 from channel import Channel, bundle, stable
 from credentials import Credentials
 from facts.look import expect_all, sound
-from operations import dotenv, migration, nginx, pm2, source
+from operations import migration, nginx, pm2, source
 from settings import BadInput, Settings
 
 
@@ -26,7 +26,7 @@ def check(host: Host, settings: Settings, own: Credentials, site: nginx.Site) ->
     expect_all(host, settings, own)
     now: dict[str, Any] = {noun: sound(host, noun) for noun in Channel.of(host).look()}
     migration.check(now["migration"], host.name, own.pooled)
-    pm2.check(now["pm2"], dotenv.changes(now["dotenv"], own.keys).set, settings.api_app)
+    pm2.check(now["pm2"], now["dotenv"], own.keys, settings.api_app)
     source.changes(now["source"], settings.health_check)
     nginx.desired(now["nginx"], site)
     _require_plan(host, settings, now)

@@ -12,7 +12,8 @@ from remote.readings import Applied
 
 CLIENTS = "/usr/lib/postgresql"
 SOCKET = "/run/postgresql/.s.PGSQL.5432"
-LEDGER = "ai_admin_deploy.migrations"
+SCHEMA = "ai_admin_deploy"
+LEDGER = f"{SCHEMA}.migrations"
 TRIES = 4
 # PostgreSQL's messages are in the language of the host when it was installed (17: lc_messages, of initdb), and only a
 # superuser may change that. psql's own are in ours.
@@ -29,6 +30,7 @@ SILENCE = {"keepalives_idle": "10", "keepalives_interval": "5", "keepalives_coun
 # What libpq 17 says of a database elsewhere, and what to do about it: the first that matches.
 REMEDIES = {
     "authentication failed|enant or user not found": "correct the user and the password in DATABASE_URL",
+    "no password supplied": "write the password into DATABASE_URL",
     "root certificate file .* does not exist|could not read root cert": "put the database's CA certificate "
     "there, on this server (its provider has it), or name the right file: database_ca",
     "certificate verify failed": "it is not signed by the CA that database_ca or sslrootcert names: get that file "
@@ -39,6 +41,12 @@ REMEDIES = {
     "timeout expired|did not end within|timed out": "it accepts and does not answer: is the database paused, is it the "
     "right port in DATABASE_URL, does a firewall let this server in?",
     "Network is unreachable": "this server has no IPv6? Supabase's direct address has no IPv4, its session pooler has",
+}
+CONNECTS = "correct DATABASE_URL until psql connects with it on this server"
+# And of the host's own.
+LOCAL_REMEDIES = {
+    "no password supplied|authentication failed": "it wants a password of its own user postgres: write `local all "
+    "postgres peer` as the first rule of its pg_hba.conf, and reload it; or set DATABASE_URL with that password",
 }
 # The connection went in the middle: PostgreSQL may or may not have got to the COMMIT. Not so where it had not come
 # about yet, or where PostgreSQL itself says that it ends.
@@ -54,7 +62,7 @@ def psql(database: Mapping[str, str] | None, script: str, timeout: float = 30) -
     Those come as a service file in memory: the password is in no argument, environment or file. `-X` leaves the
     operator's .psqlrc out of it.
     """
-    options = ("-XAtq", "-v", "ON_ERROR_STOP=1", "-f", "-")
+    options = ("-wXAtq", "-v", "ON_ERROR_STOP=1", "-f", "-")  # -w: it would take the script for a password
     env = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "PGCONNECT_TIMEOUT": "10", "PGCLIENTENCODING": "UTF8"}
     # Debian's own `psql` is a Perl program that looks for a cluster, and then for one of these: 35 of its 40 ms
     versions = sorted(files.names(CLIENTS), key=lambda name: int(re.sub(r"\D", "", name) or 0))
@@ -89,8 +97,8 @@ def literal(text: str) -> str:
 
 def _user(env: Mapping[str, str]) -> str:
     """The role that the application's own `.env` names; empty where it names none."""
-    url = re.match(r"postgres(?:ql)?://([^:@/]+)", env.get("DATABASE_URL", ""))
-    return env.get("POSTGRES_USER") or env.get("DB_USER") or (url[1] if url else "")
+    url = re.match(r"postgres(?:ql)?://([^:@/]+)", env.get("DATABASE_URL") or env.get("POSTGRES_URL", ""))
+    return next(filter(None, map(env.get, ("POSTGRES_USER", "DB_USER", "PGUSER"))), url[1] if url else "")
 
 
 def elsewhere(env: Mapping[str, str]) -> str:
@@ -132,7 +140,10 @@ def _read(app_dir: str, database: Mapping[str, str] | None, name: str, own: str,
         database,
         f"""
         BEGIN READ ONLY;
-        SELECT to_regclass('{LEDGER}') IS NOT NULL AS ledger, set_config('search_path', coalesce(
+        SELECT exists(SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+            WHERE (nspname, relname) = ('{SCHEMA}', 'migrations')
+              AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')) AS ledger,
+          set_config('search_path', coalesce(
           (SELECT replace(coalesce(
               (SELECT substr(setting, 13) FROM pg_db_role_setting, unnest(setconfig) AS setting
                WHERE setting LIKE 'search_path=%' AND setrole IN (r.oid, 0)
@@ -149,7 +160,7 @@ def _read(app_dir: str, database: Mapping[str, str] | None, name: str, own: str,
           SELECT oid, rolname FROM pg_roles WHERE NOT rolsuper AND rolname <> current_user
             AND (rolname = {user} OR oid = (SELECT relowner FROM pg_class WHERE oid = to_regclass('companies')))
         ), tables AS (
-          SELECT c.oid, nspname,
+          SELECT c.oid, nspname, relowner,
             CASE WHEN pg_table_is_visible(c.oid) THEN '' ELSE nspname || '.' END || relname AS name,
             CASE relkind WHEN 'r' THEN greatest(reltuples, pg_stat_get_live_tuples(c.oid), 0) ELSE 0 END::bigint AS rows
           FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
@@ -158,6 +169,14 @@ def _read(app_dir: str, database: Mapping[str, str] | None, name: str, own: str,
         )
         SELECT json_build_object(
           'applied', nullif(:'sha', ''), 'search_path', :'path',
+          'keeps', CASE WHEN to_regnamespace('{SCHEMA}') IS NULL
+            THEN has_database_privilege(current_database(), 'CREATE')
+            ELSE has_schema_privilege('{SCHEMA}', 'USAGE') AND coalesce(
+              (SELECT bool_and(has_table_privilege(c.oid, p))
+               FROM pg_class c, unnest(array['SELECT', 'INSERT', 'UPDATE']) AS p
+               WHERE relnamespace = to_regnamespace('{SCHEMA}') AND relname = 'migrations'),
+              has_schema_privilege('{SCHEMA}', 'CREATE')) END,
+          'creates', coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
           'roles', array(SELECT rolname FROM roles ORDER BY 1),
           'functions', array(SELECT DISTINCT unnest(array[nspname || '.' || proname,
               CASE WHEN pg_function_is_visible(p.oid) THEN proname END])
@@ -169,6 +188,7 @@ def _read(app_dir: str, database: Mapping[str, str] | None, name: str, own: str,
             WHERE typname = ANY ({named})),
           'relations', coalesce((SELECT json_object_agg(name, json_build_object(
             'schema', nspname, 'rows', rows,
+            'owner', CASE WHEN pg_has_role(relowner, 'USAGE') THEN '' ELSE pg_get_userbyid(relowner) END,
             'columns', (SELECT coalesce(json_object_agg(attname, array[typname, typcategory::text]), '{{}}')
               FROM pg_attribute a JOIN pg_type ON pg_type.oid = atttypid
               WHERE attrelid = t.oid AND attnum > 0 AND NOT attisdropped),
@@ -187,16 +207,12 @@ def _read(app_dir: str, database: Mapping[str, str] | None, name: str, own: str,
         """,
     )
     if done.status != 0:
-        where = "is PostgreSQL running? systemctl status postgresql; a database elsewhere: set DATABASE_URL"
-        said = done.line_with("error")
-        raise Failure(f"{said} ({where if database is None else _remedy(done.stderr)})")
+        running = "is PostgreSQL running? systemctl status postgresql; a database elsewhere: set DATABASE_URL"
+        known, otherwise = (LOCAL_REMEDIES, running) if database is None else (REMEDIES, CONNECTS)
+        found = (remedy for pattern, remedy in known.items() if re.search(pattern, done.stderr))
+        raise Failure(f"{done.line_with('error')} ({next(found, otherwise)})")
     catalog: Applied = json.loads(done.stdout)
     return {**catalog, "file": None if file is None else text}
-
-
-def _remedy(error: str) -> str:
-    found = (remedy for pattern, remedy in REMEDIES.items() if re.search(pattern, error))
-    return next(found, "correct DATABASE_URL until psql connects with it on this server")
 
 
 def blockers(database: Mapping[str, str] | None) -> str:
@@ -246,10 +262,13 @@ def migrate(
     if files.sha256(files.read(f"{app_dir}/migrations/{name}")) != expected:
         raise Failure(f"migrations/{name} was changed by somebody else just now; run again")
     ledger = (
-        "CREATE SCHEMA IF NOT EXISTS ai_admin_deploy",
-        f"""CREATE TABLE IF NOT EXISTS {LEDGER} (
-          name text PRIMARY KEY, sha256 text NOT NULL, adopted boolean NOT NULL,
-          applied_at timestamptz NOT NULL DEFAULT now())""",
+        # PostgreSQL 17 wants the right to create for IF NOT EXISTS too
+        f"""DO $ledger$ BEGIN
+          IF to_regnamespace('{SCHEMA}') IS NULL THEN CREATE SCHEMA {SCHEMA}; END IF;
+          IF to_regclass('{LEDGER}') IS NULL THEN CREATE TABLE {LEDGER} (
+            name text PRIMARY KEY, sha256 text NOT NULL, adopted boolean NOT NULL,
+            applied_at timestamptz NOT NULL DEFAULT now()); END IF;
+        END $ledger$""",
         f"""DO $seen$ BEGIN
           IF EXISTS (SELECT FROM {LEDGER} WHERE name = {literal(name)} AND sha256 = '{enter}' AND {seen != enter})
           THEN RAISE EXCEPTION '{MEANWHILE}'; END IF;

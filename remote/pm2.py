@@ -31,8 +31,19 @@ from remote.readings import Api, Running
 BOOT = "/etc/systemd/system/multi-user.target.wants"  # where `pm2 startup` enables a pm2-<user>.service
 ECOSYSTEM = ("ecosystem.config.js", "ecosystem.config.cjs", "ecosystem.json")
 NEVER = "so the value in .env is never used: remove it from the ecosystem file"
+MOVE = "and .env has no value for it: move it there from the ecosystem file"
 PROBE = "ai-admin-deploy"  # what no key is set to
 KILL_TIMEOUT = 1600  # ms, where the app has none of its own (pm2 7.0: constants.js)
+STOPPED: Running = {
+    "status": "stopped",
+    "stale": True,
+    "shadowed": [],
+    "fixed": [],
+    "held": [],
+    "held_in": "",
+    "folder": "",
+    "ending": "",
+}
 _DAEMON = re.compile(r"PM2 v\S+: God Daemon \(")  # what a daemon calls itself, before its PM2_HOME
 
 
@@ -302,7 +313,9 @@ def read(*, api: Api, keys: Sequence[str]) -> Running:
     if is_another and os.path.exists(env) and run("test", "-r", env, user=found.user).status != 0:
         raise Failure(f"{env} cannot be read by {found.user}, who runs {app}: chown {found.user} {env}")
     if not running:
-        return {"status": status, "stale": True, "shadowed": [], "fixed": [], "ending": ""}
+        records = [{**each, **each.get("env", {})} for each in saved(found.home) if each["name"] == app]
+        held = _held(records, keys)
+        return {**STOPPED, "status": status, "held": held, "held_in": f"{found.home}/dump.pm2"}
     started, values, sets = _started(app), dotenv.load(env), dict[str, str]()
     shadowed = _hidden(started, values, keys)
     present = [key for key in keys if any(key in each for each in started)]
@@ -315,11 +328,36 @@ def read(*, api: Api, keys: Sequence[str]) -> Running:
                 raise Failure(f"{which}, and {error}") from None
     fixed = [key for key in present if sets.get(key, PROBE) != PROBE]
     if own := [key for key in shadowed if key in fixed and sets[key] != values.get(key)]:
-        raise Failure(f"{app_dir}/{words[1]} sets {', '.join(own)} for {app}, {NEVER}")
+        remedy = NEVER if any(map(values.get, own)) else MOVE
+        raise Failure(f"{app_dir}/{words[1]} sets {', '.join(own)} for {app}, {remedy}")
     stale = services.is_stale(services.of(app), running, files_read_at_start(app_dir, api["packages"]))
     how = ending(found.home, app)
     doubt = _doubt(app, running, is_serving)
-    return {"status": doubt or status, "stale": stale, "shadowed": shadowed, "fixed": fixed, "ending": how}
+    return {
+        "status": doubt or status,
+        "stale": stale,
+        "shadowed": shadowed,
+        "fixed": fixed,
+        "held": _held(started, shadowed),
+        "held_in": f"/proc/{running[0].pid}/environ",
+        "folder": _other_folder(running, app_dir),
+        "ending": how,
+    }
+
+
+def _held(records: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
+    """The keys that pm2 has a value for."""
+    return [key for key in keys if any(str(each.get(key, "")).strip() for each in records)]
+
+
+def _other_folder(running: Sequence[Process], app_dir: str) -> str:
+    """Where it runs and pm2 starts it, where that is not the application's folder: it reads .env there."""
+    own = os.path.realpath(app_dir)
+    for process in running:
+        there = files.link(f"/proc/{process.pid}/cwd")
+        if own not in (there, os.path.realpath(_variables(process.pid).get("pm_cwd", app_dir))):
+            return there
+    return ""
 
 
 def _doubt(app: str, running: Sequence[Process], is_serving: bool) -> str:

@@ -41,7 +41,8 @@ class Package(TypedDict):
 
 class Relation(TypedDict):
     """A table, or what is used like one. `rows`: about how many. `columns`: by name, pg_type's typname and typcategory.
-    `indexes`: by name, is it valid. `denied`: the roles that may not read and write it, or use its sequences."""
+    `indexes`: by name, is it valid. `denied`: the roles that may not read and write it, or use its sequences. `owner`:
+    whose it is, where the role that migrates may not act as that one; else empty."""
 
     schema: str
     rows: int
@@ -50,6 +51,7 @@ class Relation(TypedDict):
     triggers: list[str]
     constraints: list[str]
     denied: list[str]
+    owner: str
 
 
 class Entry(TypedDict):
@@ -83,7 +85,7 @@ class Applied(TypedDict):
     `file`: the application's own; `applied`: the ledger's SHA-256 of it; None where there is none. `relations`: by name
     as it is found, with its schema before it where only so. `roles`: which must be able to use what is made.
     `elsewhere`: the database that the application's `.env` names, where the operator named none and it is not the
-    host's; for people.
+    host's; for people. Of the role that migrates: may it keep a ledger (`keeps`), and create in the schema (`creates`).
     """
 
     file: str | None
@@ -94,6 +96,8 @@ class Applied(TypedDict):
     functions: list[str]
     types: list[str]
     elsewhere: str
+    keeps: bool
+    creates: bool
 
 
 class Configuration(TypedDict):
@@ -129,11 +133,16 @@ class Running(TypedDict):
     or `no daemon`; and of an app that pm2 calls online: `suspended` where a signal holds it, `silent` where it does not
     listen on its port, `unproved` where somebody else has just started it on what a deploy wrote. `stale`: it does not
     run, or its oldest process is older than its files. `shadowed`: keys of .env that it ignores, as they are in the
-    process's first environment, which wins (dotenv 17). `fixed`: those that its ecosystem file sets itself. `ending`:
-    how it will end, in words; empty where none runs."""
+    process's first environment, which wins (dotenv 17). `fixed`: those that its ecosystem file sets itself. `held`:
+    those of `shadowed`, or of an app that does not run those of pm2's list, that pm2 has a value for, `held_in` this
+    file. `folder`: where it runs, if that is another than the application's. `ending`: how it will end, in words;
+    empty where none runs."""
 
     status: str
     stale: bool
     shadowed: list[str]
     fixed: list[str]
+    held: list[str]
+    held_in: str
+    folder: str
     ending: str

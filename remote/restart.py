@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from remote import Failure, dotenv, files, loading, nginx, pm2, services
 from remote.processes import Done, run
@@ -15,25 +16,35 @@ AGAIN = 0.05  # seconds
 ENDS = 5  # of each of its processes, after which the app is given up
 GONE = 1  # seconds without a process after which pm2 is asked whether it has given up
 HEALTH = 5  # seconds for an answer
+ANSWERS = "/health answers"
 LINES = 20  # of the app's error log
 HIDDEN = 6  # characters from which on a value of .env is masked in them
+ANY_ANSWER = 600  # an HTTP status below: the database, say, may be away
 SURE = 1  # seconds of an app that nothing speaks against; by then pm2 (7.0: min_uptime) too takes a start for good
 
 
-def restart(deploy: str, *, api: Api, keys: Sequence[str]) -> dict[str, float]:
-    """As `run_what_is_on_disk`. Raises Failure too where it runs, and some of `keys` stay hidden from it."""
+def restart(deploy: str, *, api: Api, keys: Sequence[str]) -> dict[str, Any]:
+    """As `run_what_is_on_disk`. Raises Failure too where it runs, and some of `keys` stay hidden from it.
+
+    Where /health said before that something is wrong, as without redis, it may say so afterwards: the files are not
+    the reason, and nobody would be let in until the start has timed out twice.
+    """
     was_hidden = pm2.hidden(api["app"], api["app_dir"], keys)
-    seconds = run_what_is_on_disk(api=api, keys=keys)
+    before = health(api["port"])
+    worst = ANY_ANSWER if before.startswith(ANSWERS) else 500
+    seconds = run_what_is_on_disk(api=api, keys=keys, worst=worst)
     hidden = pm2.hidden(api["app"], api["app_dir"], keys)
     if hidden and not was_hidden:  # by pm2's record of an app that did not run
-        seconds = run_what_is_on_disk(api=api, keys=keys)
+        seconds = run_what_is_on_disk(api=api, keys=keys, worst=worst)
         hidden = pm2.hidden(api["app"], api["app_dir"], keys)
     if hidden:  # in cluster mode a worker inherits from its daemon
         raise Failure(
             f"{api['app']} runs, but pm2's daemon itself was started with {', '.join(hidden)}, which hides that of "
             ".env: where the other apps may be restarted too, type pm2 save; pm2 kill; pm2 resurrect"
         )
-    return {"restart_seconds": seconds}  # for bin/bench
+    after = health(api["port"]) if before else ""
+    said = [f"pm2: {api['app']} runs, but {after}, as before the restart: see its log"] if after else []
+    return {"restart_seconds": seconds, "said": said}  # the seconds are for bin/bench
 
 
 def run_what_is_on_disk(*, api: Api, keys: Sequence[str], worst: int = 500) -> float:
@@ -179,7 +190,7 @@ def health(port: int, worst: int = 500) -> str:
         return f"/health does not answer: {error or type(error).__name__}"
     finally:
         connection.close()
-    return "" if status < worst else f"/health answers {status}"
+    return "" if status < worst else f"{ANSWERS} {status}"
 
 
 def wait_until_stable(api: Api, room: Door, worst: int = 500, logs: Mapping[str, int] | None = None) -> None:

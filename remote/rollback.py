@@ -10,8 +10,6 @@ from remote import Failure, backups, files, nginx, pm2, restart, services
 from remote.processes import Process
 from remote.readings import Api
 
-ANY_ANSWER = 600  # an HTTP status below: the database, say, may be the reason for the rollback
-
 
 def roll_back(deploy: str, *, undo: str, api: Api, keys: Sequence[str]) -> None:
     """Put back what the deploy `undo` changed; what stands there now is kept first. `keys` are the secrets of the API.
@@ -39,7 +37,7 @@ def roll_back(deploy: str, *, undo: str, api: Api, keys: Sequence[str]) -> None:
             raise Failure(f"nginx refuses the files as they were before deploy {undo}, so nothing was changed: {after}")
         _put_back(deploy, undo, services.of(api["app"]), pm2.processes(api["app"]), of_api, done)
         if counting is not None:
-            restart.run_what_is_on_disk(api=api, keys=counting, worst=ANY_ANSWER)
+            restart.run_what_is_on_disk(api=api, keys=counting, worst=restart.ANY_ANSWER)
     except Exception as error:
         told = _take_back(deploy, done, notes)
         raise Failure("; ".join([files.why(error), *told])) from None

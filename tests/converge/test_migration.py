@@ -402,6 +402,49 @@ def test_database_url(host: Host, other: str) -> None:
     assert QUOTED not in done.output
 
 
+@pytest.fixture
+def guest(host: Host, other: str) -> Iterator[str]:
+    """Another role there, as an application may have: it uses the tables, and makes none."""
+    sql(host, "CREATE ROLE guest LOGIN PASSWORD 'of a guest'")
+    del other
+    yield "postgresql://guest:of%20a%20guest@127.0.0.1:5432/other"
+    sql(host, "DROP OWNED BY guest", "other")
+    sql(host, "DROP ROLE guest")
+
+
+def test_a_role_that_may_not_make_it_is_refused_before_anything_runs(host: Host, guest: str) -> None:
+    output = refuse(host, environment={"DATABASE_URL": guest})
+    assert "and companies belongs to hosted, as whom the role in DATABASE_URL may not act" in output
+    assert "name hosted there, or a superuser" in output
+    assert "npm: " not in output and sql(host, COLUMNS, "other") == "2"
+
+
+def test_a_role_that_may_keep_no_ledger_finds_all_there(host: Host, other: str, guest: str) -> None:
+    """Somebody else's is in a schema that it may not use, or there is none and it may not make one."""
+    converge(host, environment={"DATABASE_URL": other.format(QUOTED)}, runbook=only(STEP))
+    entered = sql(host, LEDGER, "other")
+    rights = "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public"
+    sql(host, f"GRANT {rights} TO guest; GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO guest", "other")
+    assert converge(host, environment={"DATABASE_URL": guest}, runbook=only(STEP)).changed == []
+    assert sql(host, LEDGER, "other") == entered
+    sql(host, "DROP SCHEMA ai_admin_deploy CASCADE", "other")
+    assert converge(host, environment={"DATABASE_URL": guest}, runbook=only(STEP)).changed == []
+
+
+def test_a_password_that_its_own_user_needs_is_named(host: Host) -> None:
+    """psql would take the first line of the script for it."""
+    rules = "/etc/postgresql/17/main/pg_hba.conf"
+    whole = read(host, rules)
+    host.ssh(f"sed -Ei '/^local/s/peer/scram-sha-256/' {rules}; systemctl reload postgresql")
+    try:
+        output = refuse(host, runbook=only(STEP))
+    finally:
+        write(host, rules, whole)
+        host.ssh("systemctl reload postgresql")
+    assert "it wants a password of its own user postgres: write `local all postgres peer`" in output
+    assert "is PostgreSQL running" not in output
+
+
 def test_wrong_password_is_one_line(host: Host, other: str) -> None:
     output = refuse(host, environment={"DATABASE_URL": other.format("quite-wrong")}, runbook=only(STEP))
     assert "password authentication failed" in output

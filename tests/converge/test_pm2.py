@@ -324,6 +324,65 @@ def test_a_key_that_the_ecosystem_file_sets_is_refused(host: Host) -> None:
     assert "JWT_SECRET" not in environment(host)
 
 
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_secret_that_pm2_alone_has_is_not_lost(host: Host, runs: bool) -> None:
+    """Its record of the API is where it stands; started anew, the API would be without it."""
+    env = f"{APP}/.env"
+    whole = read(host, env)
+    secret = re.search(r"^JWT_SECRET=(\S+)$", whole.decode(), re.MULTILINE)
+    assert secret
+    replace(host, env, secret[0], "JWT_SECRET=your_secret")
+    host.ssh(f"export JWT_SECRET='{secret[1]}'; pm2 restart {API} --update-env && pm2 save")
+    if not runs:
+        host.ssh(f"pm2 stop {API}")
+    before = owned(host)
+    try:
+        output = refuse(host)
+        assert differing(before, owned(host)) == set()
+        place = re.search(rf"{API} has JWT_SECRET from pm2 alone, .* as it is in (\S+)", output)
+        assert place and secret[1] in host.ssh(f"cat {place[1]}").stdout, output
+        write(host, env, whole)
+        assert converge(host).changed == RESTART
+        assert read(host, env) == whole and health_check(host)["jwt_secret"]
+    finally:
+        write(host, env, whole)
+        host.ssh(f"cd {APP}; pm2 delete {API}; pm2 start ecosystem.config.js --only {API} && pm2 save")
+        converge(host)
+
+
+def test_an_api_in_another_folder_is_refused(host: Host) -> None:
+    """It would never read what is written, and the run would say that all is as it should be."""
+    host.ssh(
+        f"mkdir /srv/copy; cp {APP}/.env /srv/copy; cd /srv/copy; pm2 delete {API};"
+        f" pm2 start {APP}/src/index.js --name {API}"
+    )
+    before = owned(host)
+    try:
+        output = refuse(host, environment=tokens())
+        assert differing(before, owned(host)) == set()
+    finally:
+        host.ssh(f"pm2 delete {API}; cd {APP} && pm2 start ecosystem.config.js --only {API} && pm2 save")
+        host.ssh("rm -r /srv/copy")
+    assert f"{API} runs in /srv/copy, and reads .env there: correct app_dir" in output
+    converge(host)
+
+
+def test_a_service_that_is_away_anyway_keeps_no_token_out(host: Host) -> None:
+    """/health says 503 before and after: neither does the start time out, nor is the token put back."""
+    host.ssh("systemctl stop redis-server")
+    status = "curl -s -o /dev/null -w %{http_code} localhost:3000/health"
+    until(60, "/health to say so", lambda: host.ssh(status).stdout == "503")
+    given = tokens()
+    try:
+        done = deploy(host, *QUICK, "--data", "start_timeout=10", environment=given)
+    finally:
+        host.ssh("systemctl start redis-server")
+    assert done.code == 0, done.output
+    assert f"pm2: {API} runs, but /health answers 503, as before the restart" in done.output
+    assert given["YCLIENTS_PARTNER_TOKEN"] in read(host, f"{APP}/.env").decode()
+    converge(host, environment=given)
+
+
 def of_ecosystem(host: Host, change: str, start: str) -> Iterator[None]:
     """The API started from an ecosystem file with `change` to it (`own` is the API's part); then as it was."""
     file = f"{APP}/ecosystem.config.js"

@@ -41,13 +41,17 @@ def database(file: str, have: str = "", **changes: Any) -> Applied:
         "functions": functions,
         "types": [],
         "elsewhere": "",
+        "keeps": True,
+        "creates": True,
     }
     return {**found_all, **changes}  # type: ignore[typeddict-item]  # as the caller gives them
 
 
 def relation() -> Relation:
     columns = {"id": ("int4", "N"), "title": ("text", "S")}
-    return Relation(schema="public", rows=20, columns=columns, indexes={}, triggers=[], constraints=[], denied=[])
+    return Relation(
+        schema="public", rows=20, columns=columns, indexes={}, triggers=[], constraints=[], denied=[], owner=""
+    )
 
 
 def test_all_of_it_is_what_is_needed() -> None:
@@ -309,6 +313,35 @@ def test_rights_for_the_roles_that_need_them() -> None:
     todo = plan(now)
     assert todo.lines == ["migration: app gets the rights to use marketplace_events"]
     assert (len(todo.statements), todo.enter) == (2, False)
+
+
+def owned(now: Applied, table: str) -> Applied:
+    """It is another role's there."""
+    now["relations"][table]["owner"] = "boss"
+    return now
+
+
+def test_rights_that_lack_are_told_before_anything_runs() -> None:
+    with pytest.raises(BadInput, match=r"companies\..* lacks, and companies belongs to boss, .*: name boss there"):
+        check(owned(database(OWN), "companies"), "h", pooled=False)
+    with pytest.raises(BadInput, match=r"index idx_.* lacks, and the role in DATABASE_URL may not create it: grant"):
+        check(database(OWN, creates=False), "h", pooled=False)
+    assert plan(database("ALTER TABLE companies ADD a text;", creates=False)).statements
+
+
+@pytest.mark.parametrize("creates", [True, False])
+def test_without_a_ledger_what_is_there_is_enough(creates: bool) -> None:
+    """It is somebody else's, in a schema that this role may not use."""
+    now = owned(database(OWN, OWN, keeps=False, creates=creates), "marketplace_events")
+    assert plan(now) == Plan([], [], [], enter=False, adopted=True)
+    now["relations"]["marketplace_events"]["denied"] = ["app"]
+    assert plan(now).statements == [], "whoever owns it must say so"
+
+
+def test_another_than_the_owner_adopts_what_is_there() -> None:
+    """It may keep a ledger, and to run the file again it lacks the rights."""
+    todo = plan(owned(database(OWN, OWN), "companies"))
+    assert (todo.statements, todo.enter, todo.adopted) == ([], True, True)
 
 
 def test_what_a_pooler_cannot_do() -> None:

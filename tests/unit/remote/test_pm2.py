@@ -19,6 +19,7 @@ import pytest
 from remote import Failure, pm2, services
 from remote.readings import Api
 from tests.rehearsal.host import until
+from tests.unit.conftest import ROOT
 from tests.unit.remote.conftest import Start, free_port
 
 
@@ -345,11 +346,15 @@ def test_read_a_running_one_without_asking_pm2(start: Start, home: Path, app_dir
     run_app(start, home, "api", "api-0.pid", JWT_SECRET="", APP_IDS="1", X="A=1")
     time.sleep(0.02)
     (app_dir / "ecosystem.json").write_text('{"apps": [{"name": "api"}]}')
-    assert read(app_dir) == {
+    found = read(app_dir)
+    assert found.pop("held_in").endswith("/environ")
+    assert found == {
         "status": "silent",
         "stale": False,
         "shadowed": ["JWT_SECRET"],
         "fixed": [],
+        "held": [],
+        "folder": "",
         "ending": ENDING,
     }
 
@@ -389,6 +394,34 @@ def test_a_value_that_is_the_same_hides_nothing(start: Start, home: Path, app_di
     assert read(app_dir)["shadowed"] == ["APP_ID"]
     (app_dir / ".env").write_text("A='of .env'\nAPP_ID=1\n")
     assert read(app_dir)["shadowed"] == []
+
+
+@pytest.mark.usefixtures("client")
+def test_what_pm2_has_a_value_for(start: Start, home: Path, app_dir: Path) -> None:
+    (app_dir / "ecosystem.json").write_text('{"name": "api"}')
+    (app_dir / ".env").write_text("APP_ID=1\nA=\n")
+    (home / "dump.pm2").write_text('[{"name": "api", "env": {"APP_ID": 3, "A": ""}}, {"name": "b", "A": "b"}]')
+    assert (read(app_dir)["held"], read(app_dir)["held_in"]) == (["APP_ID"], f"{home}/dump.pm2")
+    run_app(start, home, "api", "api-0.pid", A="a", APP_ID="2", JWT_SECRET=" ")  # noqa: S106 -- a space
+    found = read(app_dir)
+    assert (found["shadowed"], found["held"]) == (["JWT_SECRET", "APP_ID", "A"], ["APP_ID", "A"])
+    (app_dir / "ecosystem.json").write_text('{"name": "api", "env": {"A": "a"}}')
+    with pytest.raises(Failure, match=r"ecosystem.json sets A for api, and .env has no value for it: move it there"):
+        read(app_dir)
+
+
+@pytest.mark.usefixtures("client")
+def test_where_it_runs(start: Start, home: Path, app_dir: Path, tmp_path: Path) -> None:
+    """pm2 may start it elsewhere, and a script of its own bring it there; or its folder was replaced, as by a link."""
+    (tmp_path / "current").symlink_to(app_dir)
+    run_app(start, home, "api", "api-0.pid", pm_cwd=str(tmp_path / "current"))
+    assert read(app_dir)["folder"] == ""
+    run_app(start, home, "api", "api-0.pid", pm_cwd=str(tmp_path))
+    assert read(app_dir)["folder"] == str(ROOT)
+    moved = start("sh", "-c", f"cd {app_dir}; echo there; exec sleep 60", env={"name": "api", "pm_cwd": str(tmp_path)})
+    assert moved.stdout and moved.stdout.readline()
+    (home / "pids/api-0.pid").write_text(str(moved.pid))
+    assert read(app_dir)["folder"] == ""
 
 
 @pytest.mark.usefixtures("client")
@@ -466,8 +499,8 @@ def test_read_one_that_we_started(start: Start, home: Path, app_dir: Path) -> No
 
 
 @pytest.mark.usefixtures("home")
-def test_read_without_a_daemon(app_dir: Path, client: Path) -> None:
-    assert read(app_dir) == {"status": "no daemon", "stale": True, "shadowed": [], "fixed": [], "ending": ""}
+def test_read_without_a_daemon(home: Path, app_dir: Path, client: Path) -> None:
+    assert read(app_dir) == {**pm2.STOPPED, "status": "no daemon", "held_in": f"{home}/dump.pm2"}
     assert not (client.parent / "called").exists()  # pm2's command would start one
 
 
@@ -481,8 +514,8 @@ def test_read_one_that_does_not_run(home: Path, app_dir: Path, client: Path, mon
     monkeypatch.setattr(pm2, "daemon_runs", bool)
     monkeypatch.setenv("JWT_SECRET", "of the operator's shell")
     client.write_text(LIST)
-    assert read(app_dir) == {"status": "errored", "stale": True, "shadowed": [], "fixed": [], "ending": ""}
-    assert read(app_dir, "nobody") == {"status": "unknown", "stale": True, "shadowed": [], "fixed": [], "ending": ""}
+    assert read(app_dir) == {**pm2.STOPPED, "status": "errored", "held_in": f"{home}/dump.pm2"}
+    assert read(app_dir, "nobody") == {**pm2.STOPPED, "status": "unknown", "held_in": f"{home}/dump.pm2"}
     called = (client.parent / "called").read_text()
     assert called.startswith("jlist\n")
     assert f"PM2_HOME={home}" in called
