@@ -176,6 +176,18 @@ FAULTS = [
         "systemctl restart pm2-root",
     ),
     Fault(
+        "its unit has failed, and pm2's list lacks it",
+        "mkdir $unit.d; printf '[Service]\\nExecStart=\\nExecStart=/bin/false\\nRestart=no\\n' > $unit.d/fail.conf;"
+        " systemctl daemon-reload; systemctl restart pm2-root || true; rm -r $unit.d; systemctl daemon-reload;"
+        " setsid pm2 resurrect >/dev/null 2>&1; on 3000; reload;"
+        ' edit $dump \'s/"name": "ai-admin-api"/"name": "other"/\'',
+        "exec >/dev/null; back $dump; pm2 kill; systemctl restart pm2-root; on 3000; reload",
+        ("its_unit_has_not_failed", "is_in_pm2s_saved_list"),
+        ("Endpoints",),
+        "pm2-root.service has failed",
+        "pm2 save && pm2 kill; systemctl restart pm2-root",
+    ),
+    Fault(
         "two of its name",
         "cd $app; PORT=3005 pm2 start src/index.js --name ai-admin-api --force >/dev/null; on 3005",
         "exec >/dev/null; pm2 delete ai-admin-api; cd $app; pm2 start ecosystem.config.js --only ai-admin-api;"
@@ -193,6 +205,31 @@ FAULTS = [
         ("Endpoints",),
         "crash loop",
         "pm2 logs",
+        person=True,
+    ),
+    Fault(
+        "pm2 restarts it at each change of a file",
+        "log=/root/.pm2/pm2.log; mkdir $app/watched; keep $dump;"
+        " edit $app/ecosystem.config.js \"/'ai-admin-api'/s/app\\(.*\\)/{ ...&, watch: ['watched'] }/\"; anew;"
+        " for i in 1 2; do touch $app/watched/$i; for j in $(seq 200); do"
+        ' [ "$(grep -c "Change detected on path watched/$i " $log)" = 1 ] && break; rm -f $app/watched/$i;'
+        " touch $app/watched/$i; sleep 0.1; done; on 3000; sleep 0.5; on 3000; done",
+        "rm -r $app/watched; back $app/ecosystem.config.js; anew; : > /root/.pm2/pm2.log; reload",
+        ("it_does_not_crash",),
+        ("Endpoints",),
+        "pm2 has restarted the API 2 times in the last minute, because a file in its folder was written",
+        "remove `watch` of ai-admin-api in /opt/ai-admin/ecosystem.config.js",
+        person=True,
+    ),
+    Fault(
+        "the API refuses what has an Origin",
+        'edit $app/src/index.js "/^app.use.express.json/i app.use((q, r, n) => (q.headers.origin'
+        " ? r.status(500).send('Not allowed by CORS') : n()));\"; restart",
+        "back $app/src/index.js; restart; reload",
+        each("qr_wants_a_token", "without_a_token", "with_an_invalid_token"),
+        ("Endpoints",),
+        "answers 500, not 401: Not allowed by CORS",
+        "fix the route",
         person=True,
     ),
     Fault(
@@ -503,6 +540,24 @@ FAULTS = [
         address="$address,$six::2",
     ),
     Fault(
+        "another site has the domain's IPv6 address, and this machine has none",
+        "$ssh \"ip -6 address add $six::2/64 dev host0 nodad; sed -i.v4 '/listen .::.:443/d' $site;"
+        " openssl req -x509 -newkey rsa:2048 -nodes -days 90 -subj /CN=other.example -keyout /root/other.key"
+        " -out /root/other.pem 2>/dev/null;"
+        " echo 'server { listen [::]:443 ssl; server_name other.example;"
+        " ssl_certificate /root/other.pem; ssl_certificate_key /root/other.key; }' > /etc/nginx/conf.d/other.conf;"
+        ' systemctl reload nginx"',
+        '$ssh "ip -6 address del $six::2/64 dev host0; mv $site.v4 $site; rm /root/other.*'
+        ' /etc/nginx/conf.d/other.conf; systemctl reload nginx"',
+        ("certificate_is_for_the_domain",),
+        ("HTTPS/SSL",),
+        "another site answers, with a certificate that is not for the domain",
+        "listen [::]:443 ssl",
+        person=True,
+        where="here",
+        address="$address,$six::2",
+    ),
+    Fault(
         "an untrusted certificate",
         "mkdir /root/other; certificate ai-admin.app 90 /root/other; edit $site s,$live,/root/other,; reload",
         "back $site; rm -r /root/other; reload",
@@ -560,11 +615,12 @@ FAULTS = [
     Fault(
         "certbot does not know the certificate",
         "mv /etc/letsencrypt/renewal/ai-admin.app.conf /root/",
-        "mv /root/ai-admin.app.conf /etc/letsencrypt/renewal/",
+        "mv /root/ai-admin.app.conf /etc/letsencrypt/renewal/; rm -rf $live-0001 /etc/letsencrypt/renewal/*-0001.conf;"
+        " sed -i s,$live-0001,$live, $site; reload",
         ("certbot_renews_this_certificate",),
         ("HTTPS/SSL",),
         "`certbot renew` skips the certificate",
-        "certbot --nginx -n -d ai-admin.app",
+        "certbot --nginx -n --cert-name ai-admin.app-0001 -d ai-admin.app",
     ),
     Fault(
         "the last renewal failed",
@@ -1041,6 +1097,19 @@ FAULTS = [
         person=True,
     ),
     Fault(
+        "nginx refuses what has an Origin",
+        "tls 'if ($http_origin ~ .) { return 403; }'",
+        "back $site; reload",
+        (
+            *("upgrade_through_nginx", "socket_io_client_connects"),
+            *each("nginx_passes_on", "/marketplace/", "/socket.io/"),
+        ),
+        ("Nginx WebSocket",),
+        "answers 401 on the API's port, but 403 through nginx: nginx refuses it",
+        "`return 403` from it",
+        person=True,
+    ),
+    Fault(
         "nginx refuses what polling posts",
         "edit $site '/location .*socket.io/,/}/s,proxy_pass,limit_except GET { deny all; } &,'; reload",
         "back $site; reload",
@@ -1340,6 +1409,18 @@ FAULTS = [
         "the application has another database",
         "sql 'CREATE DATABASE other'; sql 'CREATE TABLE companies (id serial)' other;"
         " edit $app/.env s/^POSTGRES_DATABASE=.*/POSTGRES_DATABASE=other/; restart",
+        "back $app/.env; restart; sql 'DROP DATABASE other (FORCE)'",
+        ("the_applications_own_database_is_migrated",),
+        ("Database",),
+        "the application's own database, other, is another one and not migrated",
+        "put DATABASE_URL with the application's own database",
+        person=True,
+    ),
+    Fault(
+        "the application has another database, by the names of node-postgres",
+        "sql 'CREATE DATABASE other'; sql 'CREATE TABLE companies (id serial)' other;"
+        " edit $app/.env 's/^POSTGRES_(HOST|PORT|USER|PASSWORD)=/PG\\1=/;s/^POSTGRES_DATABASE=.*/PGDATABASE=other/';"
+        " restart",
         "back $app/.env; restart; sql 'DROP DATABASE other (FORCE)'",
         ("the_applications_own_database_is_migrated",),
         ("Database",),

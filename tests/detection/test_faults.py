@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.detection.conftest import Verified, altered, shell, verify
 from tests.detection.faults import FAULTS, Fault
@@ -43,8 +44,18 @@ def planted(ver: Host, sound: Verified, fault: Fault, tmp_path: Path) -> Iterato
         shell(ver, fault.undo, fault.where)
 
 
+def _with_marks() -> Iterator[ParameterSet]:
+    """Those that make a check fail which none before them does; the others, other ways to the same checks, are for
+    bin/test --all."""
+    failed: set[str] = set()
+    for fault in FAULTS:
+        marks = [pytest.mark.long] if {*fault.fails} <= failed else []
+        yield pytest.param(fault, id=fault.name, marks=marks)
+        failed |= {*fault.fails}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", _with_marks())
 def test_fault(fault: Fault, planted: tuple[Verified, str]) -> None:
     found, _ = planted
     rows = [row for row in found.table["rows"] if row["component"] in fault.rows]

@@ -173,6 +173,72 @@ def test_certbots_second_folder_is_no_alarm(ver: Host, sound: Verified, tmp_path
     assert found.code == 0, found.output
 
 
+BOUGHT = """cp -a $live /etc/ssl/site; mv /etc/letsencrypt/renewal/ai-admin.app.conf /root/
+keep_certificate; certificate ai-admin.app 1
+edit $site s,$live/,/etc/ssl/site/,; systemctl stop certbot.timer; reload"""
+NO_MORE = """back $site; back_certificate; rm -r /etc/ssl/site; systemctl start certbot.timer
+mv /root/ai-admin.app.conf /etc/letsencrypt/renewal/; reload"""
+
+
+@pytest.mark.slow
+def test_what_certbot_left_where_another_certificate_is_served_is_no_alarm(
+    ver: Host, sound: Verified, tmp_path: Path
+) -> None:
+    """One that was bought: certbot's own old one for the domain ends in a day, and nothing renews it."""
+    del sound
+    try:
+        shell(ver, BOUGHT, "host")
+        found = verify(
+            ver, tmp_path, inventory=altered(tmp_path, verify_ca=str(ver.root / "etc/ssl/site/fullchain.pem"))
+        )
+    finally:
+        shell(ver, NO_MORE, "host")
+    assert found.code == 0, found.output
+
+
+@pytest.mark.slow
+def test_that_another_domains_renewal_fails_is_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
+    del sound
+    plant = """mkdir $certbot.d; cat > $certbot.d/fail.conf <<'END'
+[Service]
+ExecStart=
+ExecStart=/bin/sh -c 'echo "  /etc/letsencrypt/live/old.example/fullchain.pem (failure)"; exit 1'
+END
+systemctl daemon-reload; ! systemctl start certbot"""
+    gone = "rm -r $certbot.d; systemctl daemon-reload; systemctl reset-failed certbot"
+    found = verified_while(ver, plant, gone, tmp_path)
+    assert found.code == 0, found.output
+
+
+@pytest.mark.slow
+def test_a_daemon_of_pm2_with_an_older_node_is_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
+    """It was started before the application's Node was brought up to date, which `pm2 start` finds on its PATH."""
+    del sound
+    fake = "#!/bin/sh\\n[ $1 = --version ] && echo v18.20.4 || exec /usr/bin/node $@\\n"
+    plant = f"""exec >/dev/null; mkdir /opt/old; cp /usr/bin/node /opt/old; systemctl stop pm2-root
+PATH=/opt/old:$PATH setsid pm2 resurrect 2>&1
+on 3000; mv /opt/old/node /opt/old/node18; printf '{fake}' > /opt/old/node; chmod +x /opt/old/node; reload"""
+    gone = "exec >/dev/null; pm2 kill; rm -r /opt/old; systemctl start pm2-root; on 3000; reload"
+    found = verified_while(ver, plant, gone, tmp_path)
+    assert found.code == 0, found.output
+
+
+OF_ROLE = """CREATE SCHEMA salons AUTHORIZATION ai_admin; ALTER TABLE companies SET SCHEMA salons;
+ALTER TABLE marketplace_events SET SCHEMA salons; ALTER TABLE marketplace_tokens SET SCHEMA salons;
+CREATE TABLE companies (id int); ALTER ROLE ai_admin SET search_path = salons, public"""
+BACK = """DROP TABLE companies; ALTER TABLE salons.companies SET SCHEMA public;
+ALTER TABLE salons.marketplace_events SET SCHEMA public; ALTER TABLE salons.marketplace_tokens SET SCHEMA public;
+DROP SCHEMA salons; ALTER ROLE ai_admin RESET search_path"""
+
+
+@pytest.mark.slow
+def test_tables_in_a_schema_of_the_applications_role_are_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
+    """Beside an old table of that name, which only others find."""
+    del sound
+    found = verified_while(ver, f"sql '{OF_ROLE}'; restart", f"sql '{BACK}'; restart", tmp_path)
+    assert found.code == 0, found.output
+
+
 @pytest.mark.slow
 def test_ten_seconds_after_a_restart_are_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
     """nginx passes nothing to the API for so long, where somebody came while its port was closed."""

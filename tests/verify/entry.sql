@@ -4,7 +4,6 @@
 DO $$ BEGIN -- the messages of some servers are in Russian, and only a superuser may change that
   IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN SET lc_messages = 'C'; END IF;
 END $$;
-BEGIN;
 SET LOCAL lock_timeout = '5s';
 SET LOCAL statement_timeout = '9s';
 SELECT set_config('entry.columns', :'columns', true), set_config('entry.key', :'key', true),
@@ -55,4 +54,3 @@ BEGIN
   IF key <> '' THEN EXECUTE insert; END IF; -- a salon that comes again
 END
 $entry$;
-ROLLBACK;

@@ -93,7 +93,8 @@ def ask_page(settings: Settings, address: str, mark: str = "1") -> Seen:
 
 def ask(settings: Settings, address: str, question: Mapping[str, Any]) -> Seen:
     """As the host asks itself: see QUESTIONS."""
-    return _get(settings, "https", address, question["path"], question.get("headers"))
+    origin = {"Origin": f"https://{settings.domain}"} if question.get("of_page") else {}
+    return _get(settings, "https", address, question["path"], {**question.get("headers", {}), **origin})
 
 
 def _resolve(name: str) -> list[str]:

@@ -10,7 +10,7 @@ from testinfra.host import Host
 
 from tests.verify.backend import Lost
 from tests.verify.table import DEPLOY, Status, Table
-from tests.verify.target import NotChecked, Target, needs
+from tests.verify.target import NotChecked, Target, first_on_path, needs
 
 __all__ = ["DEPLOY", "Pending", "Seen", "Unfit", "component", "needs"]
 PACKAGES = pytest.StashKey[list[str]]()  # of the settings of all hosts
@@ -100,7 +100,7 @@ def _filled(action: str, target: Target) -> str:
         return action
     try:
         pm2 = target.pm2
-        user, home, others, path = pm2.user, pm2.home_of_user, pm2.others, target.path
+        user, home, others, path = pm2.user, pm2.home_of_user, pm2.others, first_on_path(pm2.own_node)
     except (NotChecked, Lost):
         user, home, others, path = "root", "/root", [], ""
     found = {"pm2": _pm2_of(user, path), "user": user, "home": home}
@@ -118,7 +118,7 @@ def _filled(action: str, target: Target) -> str:
 
 
 def _pm2_of(user: str, path: str) -> str:
-    """The command as root types it. `path` finds the Node that runs the API: nvm's is on no other PATH."""
+    """The command as root types it. `path` finds the Node that runs pm2: nvm's is on no other PATH."""
     is_found = not path or path.startswith(("PATH=/usr/bin:", "PATH=/usr/local/bin:"))
     command = "pm2" if is_found else f"env {path}pm2"
     return command if user == "root" else f"runuser -u {user} -- {command}"

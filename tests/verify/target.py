@@ -42,30 +42,33 @@ UPGRADE = {
     "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": "dmVyaWZpY2F0aW9uLTAxIQ==",
 }
-CRASHES_WITHIN = (60, 600, 3600)  # seconds
+ENDS_WITHIN = (60, 600, 3600)  # seconds
 # The prefixes that nginx must pass to the API, each with a path below it.
 PATHS = {prefix: f"{prefix}verification/none" for prefix in ("/api/", "/auth/", "/callback/", "/webhook/")}
 PATHS |= {"/marketplace/": "/marketplace/onboarding", "/socket.io/": "/socket.io/"}
 # What the API is asked, on its own port and through nginx: see programs/http.py. Nothing here changes anything: the
-# redirect with a salon would write to the database, a valid token would start a WhatsApp session.
+# redirect with a salon would write to the database, a valid token would start a WhatsApp session. What a browser asks
+# `of_page` with POST, or to upgrade, has the page's Origin, which a server may refuse.
 QUESTIONS: dict[str, dict[str, Any]] = {
     "health": {"path": "/health"},
     "health_check": {"path": rules.HEALTH_CHECK},
     "redirect": {"path": "/auth/yclients/redirect"},
     "onboarding_bare": {"path": "/marketplace/onboarding"},
     "onboarding": {"path": "/marketplace/onboarding?token={token}", "most": 200_000},
-    "qr_without_a_token": {"path": "/marketplace/api/qr", "method": "POST"},
+    "qr_without_a_token": {"path": "/marketplace/api/qr", "method": "POST", "of_page": True},
     "qr_with_an_invalid_token": {
         "path": "/marketplace/api/qr",
         "method": "POST",
         "headers": {"Authorization": "Bearer verification"},
+        "of_page": True,
     },
     "socket": {"path": "/socket.io/?EIO=4&transport=polling"},
-    "upgrade": {"path": "/socket.io/?EIO=4&transport=websocket", "headers": UPGRADE},
+    "upgrade": {"path": "/socket.io/?EIO=4&transport=websocket", "headers": UPGRADE, "of_page": True},
     "landing": {"path": "/"},
     "/socket.io/ script": {"path": "/socket.io/socket.io.js"},
-    "/socket.io/ POST": {"path": "/socket.io/?EIO=4&transport=polling", "method": "POST"},  # of no session: 400
-    "/marketplace/ POST": {"path": "/marketplace/api/qr", "method": "POST"},
+    # of no session: 400
+    "/socket.io/ POST": {"path": "/socket.io/?EIO=4&transport=polling", "method": "POST", "of_page": True},
+    "/marketplace/ POST": {"path": "/marketplace/api/qr", "method": "POST", "of_page": True},
     "/marketplace/ Authorization": {"path": "/marketplace/verification/none", "long": "Authorization"},
 }
 for _prefix in ("/api/", "/auth/", "/callback/", "/webhook/"):
@@ -75,6 +78,16 @@ for _prefix in ("/api/", "/auth/", "/callback/", "/webhook/"):
 _asked = ("socket", "upgrade", "/api/ GET", "/auth/ GET", "/callback/ GET", "/webhook/ GET")
 FROM_OUTSIDE = {name: QUESTIONS[name] for name in _asked}
 QUESTIONS["/webhook/ POST"] = {"path": "/webhook/verification/none", "method": "POST", "json": 20_000}  # bytes
+
+
+# That of the role `of`: its own in this database, its own, the database's, else the server's.
+SEARCH_PATH = """SELECT set_config('search_path', replace(coalesce(
+    (SELECT regexp_replace(each, '^search_path=', '') FROM pg_db_role_setting AS its, unnest(setconfig) AS each
+     WHERE each LIKE 'search_path=%' AND setrole IN (r.oid, 0)
+       AND setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+     ORDER BY its.setrole DESC, its.setdatabase DESC LIMIT 1),
+    current_setting('search_path')), '"$user"', quote_ident(rolname)), true)
+FROM pg_roles AS r WHERE rolname = :'of' \\g /dev/null"""
 
 
 class NotChecked(Exception):
@@ -123,19 +136,22 @@ class Worker:
 @dataclass(frozen=True)
 class Pm2:
     """The pm2 that runs the API, or would. `holders`: the pids that listen on the API's port. `others`: users whose
-    pm2 has the API too. `saved`: the API's entries in the list that is started at boot. `crashes`: how often it
-    ended by itself, in each of CRASHES_WITHIN."""
+    pm2 has the API too. `saved`: the API's entries in the list that is started at boot. `ends`: how often it ended and
+    nobody had asked for it, in each of ENDS_WITHIN. `why`: of the last one, where pm2 itself restarted it: memory or
+    watch. `node` runs the API and `own_node` pm2: they may be two."""
 
     daemon: int | None
     user: str
     home_of_user: str
     home: str
     node: str
+    own_node: str
     holders: list[int]
     workers: list[Worker]
     others: list[str]
     saved: list[dict[str, Any]]
-    crashes: list[int]
+    ends: list[int]
+    why: str
 
     @property
     def since(self) -> float:
@@ -235,8 +251,7 @@ class Target:
     @property
     def path(self) -> str:
         """Puts the Node that runs the API first: it may be on the PATH of an interactive shell alone."""
-        node = self.pm2.node
-        return f"PATH={shlex.quote(str(Path(node).parent))}:$PATH " if node else ""
+        return first_on_path(self.pm2.node)
 
     @property
     def processes(self) -> dict[str, Any]:
@@ -247,7 +262,7 @@ class Target:
             app_dir=settings.app_dir,
             port=settings.api_port,
             keys=rules.KEYS,
-            seconds=CRASHES_WITHIN,
+            seconds=ENDS_WITHIN,
         )
         return found
 
@@ -384,11 +399,27 @@ class Target:
         return self.psql if "PGHOST" not in self._database else 'psql "$DATABASE_URL"'
 
     def sql(self, script: str, options: str = "", **variables: str) -> str:
-        """What psql prints: rows of columns divided by `|`, or its complaint. `:'name'` is a variable's value."""
-        values = " ".join(f"-v {name}={shlex.quote(value)}" for name, value in variables.items())
+        """What psql prints: rows of columns divided by `|`, or its complaint. `:'name'` is a variable's value. Names
+        are found as the application's role finds them. Nothing of it stays."""
+        given = {**variables, "of": self._role}
+        values = " ".join(f"-v {name}={shlex.quote(value)}" for name, value in given.items())
+        whole = f"BEGIN;\n{SEARCH_PATH}\n{script}\nROLLBACK;"  # a pooler may hand the session to others afterwards
         return str(
-            self.host.run(f"cd / && {self.psql} -XAtq {options} {values} -f - 2>&1 <<'SQL'\n{script}\nSQL").stdout
+            self.host.run(f"cd / && {self.psql} -XAtq {options} {values} -f - 2>&1 <<'SQL'\n{whole}\nSQL").stdout
         )
+
+    @property
+    def _role(self) -> str:
+        """The application's, in its database; empty where it cannot be told."""
+        try:
+            return str(self.dotenv["role"])
+        except NotChecked:
+            return ""
+
+
+def first_on_path(program: str) -> str:
+    """An assignment that comes before a command; empty where there is no such program."""
+    return f"PATH={shlex.quote(str(Path(program).parent))}:$PATH " if program else ""
 
 
 def _database(own: Credentials | None, ca: str) -> dict[str, str]:

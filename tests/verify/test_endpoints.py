@@ -24,7 +24,12 @@ LOG = "{pm2} logs {app} --lines 50 --nostream"
 STARTUP = "pm2 startup systemd -u {user} --hp {home}; {pm2} save"
 FULL = 95  # percent
 READ_ONLY = "see why: dmesg | tail; then mount -o remount,rw $(findmnt -no TARGET -T {app_dir})"
-OFTEN = 4  # crashes in an hour
+OFTEN = 4  # ends in an hour
+# Why pm2 itself restarts it -> in words, and what to do in ecosystem.config.js
+OF_PM2 = {
+    "memory": ("because it exceeds its `max_memory_restart`", "raise `max_memory_restart`"),
+    "watch": ("because a file in its folder was written", "remove `watch`"),
+}
 CODE = r"-type f \( -name '*.js' -o -name '*.cjs' -o -name '*.mjs' -o -name '*.ts' -o -name '*.json' \)"
 
 
@@ -80,7 +85,13 @@ def test_it_runs_in_its_folder(host: Host, pm2: Pm2, settings: Settings) -> None
 
 @component("endpoints", LOG)
 def test_it_does_not_crash(pm2: Pm2) -> None:
-    of_minute, of_ten, of_hour = pm2.crashes
+    """Nor does pm2 restart it, which ends each WebSocket and WhatsApp session as well."""
+    of_minute, of_ten, of_hour = pm2.ends
+    many, what = (of_minute, "minute") if of_minute > 1 else (of_hour, "hour")
+    if pm2.why and (of_minute > 1 or (of_hour >= OFTEN and of_ten)):
+        why, remedy = OF_PM2[pm2.why]
+        restarts = f"pm2 has restarted the API {many} times in the last {what}, {why}"
+        raise Unfit(restarts, f"{remedy} of {{app}} in {{app_dir}}/ecosystem.config.js; then on the host: {ANEW}")
     assert of_minute < 2, f"the API crashed {of_minute} times in the last minute: a crash loop"
     assert of_hour < OFTEN or not of_ten, f"the API crashed {of_hour} times in the last hour, and still does"
 
@@ -186,9 +197,10 @@ def test_no_router_stands_before_the_marketplace(contract: Contract) -> None:
 @pytest.mark.parametrize("token", ["without_a_token", "with_an_invalid_token"])
 def test_qr_wants_a_token(answers: dict[str, Answers], token: str) -> None:
     """A valid one is not tried, not even for no salon: the routes make a session for whatever id they are given."""
-    status = answers[f"qr_{token}"].direct.status
-    needs(status, "the API does not answer")
-    assert status == 401, f"POST /marketplace/api/qr {token.replace('_', ' ')} answers {status}, not 401"
+    found = answers[f"qr_{token}"].direct
+    needs(found.status, "the API does not answer")
+    said = f"{found.status}, not 401: {' '.join(re.sub('<[^>]*>', ' ', found.body).split())[:60]}"
+    assert found.status == 401, f"POST /marketplace/api/qr {token.replace('_', ' ')} answers {said}"
 
 
 @component("endpoints")
@@ -214,13 +226,17 @@ def test_starts_at_boot(host: Host, pm2: Pm2) -> None:
     assert host.service(unit).is_enabled, f"pm2 does not start at boot: {unit}.service is not enabled"
 
 
-@component(
-    "endpoints", "{pm2} kill; systemctl restart pm2-{user} (why it failed: journalctl -u pm2-{user} -n 30 --no-pager)"
-)
+BY_UNIT = "{pm2} kill; systemctl restart pm2-{user} (why it failed: journalctl -u pm2-{user} -n 30 --no-pager)"
+
+
+@component("endpoints")
 def test_its_unit_has_not_failed(host: Host, pm2: Pm2) -> None:
     failed = host.run("systemctl is-failed %s", f"pm2-{pm2.user}").stdout.strip() == "failed"
     needs(not failed or not _gone(host, pm2), "its program is not there")
-    assert not failed, f"pm2-{pm2.user}.service has failed: what runs was started by hand, and may not start at boot"
+    if failed:
+        why = f"pm2-{pm2.user}.service has failed: what runs was started by hand, and may not start at boot"
+        # what the unit starts is pm2's saved list, which may lack what runs
+        raise Unfit(why, f"{{pm2}} save && {BY_UNIT}" if pm2.workers else BY_UNIT)
 
 
 def _gone(host: Host, pm2: Pm2) -> list[str]:

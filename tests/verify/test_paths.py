@@ -18,7 +18,7 @@ SPARE = 5  # seconds, for a ping to arrive
 OWN_LIMIT = (400, 414)  # nginx's, to a header or a line that is too long for its own buffers
 # nginx's status -> what it does, and what to do in its location
 OF_NGINX = {
-    403: ("nginx refuses it", "remove `limit_except` and `deny` from it"),
+    403: ("nginx refuses it", "remove `limit_except`, `deny` and `return 403` from it"),
     405: ("nginx refuses the method", "have it pass every method"),
     413: ("the body is too large for nginx", "write `client_max_body_size 1m;` there"),
     429: ("nginx limits the rate", "remove `limit_req` from it"),

@@ -31,6 +31,6 @@ const read = (key) => {
   const spaced = value === values[key] ? '' : 'has whitespace around it';
   return { kind, length: value?.length ?? 0, malformed: against?.[1] ?? spaced, digest };
 };
-const url = [values.DATABASE_URL].find((each) => URL.canParse(each ?? ''));
-const role = values.POSTGRES_USER || values.DB_USER || (url ? new URL(url).username : '');
+const url = [values.DATABASE_URL, values.POSTGRES_URL].find((each) => URL.canParse(each ?? ''));
+const role = values.POSTGRES_USER || values.DB_USER || values.PGUSER || (url ? decodeURIComponent(new URL(url).username) : '');
 console.log(JSON.stringify({ keys: Object.fromEntries(keys.map((key) => [key, read(key)])), role }));

@@ -65,6 +65,8 @@ def ask(where: str, question: dict[str, Any]) -> list[int | str]:
     kind, place = (http.client.HTTPConnection, "127.0.0.1") if direct else (Site, asked["domain"])
     connection = kind(place, asked["port"] if direct else 443, timeout=TIMEOUT)
     headers = {"Host": asked["domain"], "User-Agent": asked["browser"], **question.get("headers", {})}
+    if question.get("of_page"):
+        headers["Origin"] = f"https://{asked['domain']}"
     body = question.get("text")
     if "json" in question:
         headers["Content-Type"], body = (
@@ -100,7 +102,8 @@ def sessions(path: str) -> list[int | str]:
         said = re.search(r'"sid":"([^"]+)"', str(opened[3]))
         if said is None:
             return opened
-        answer = ask("direct", {"path": f"{path}&sid={said[1]}", "method": "POST", "text": "1"})  # 1: close
+        close = {"path": f"{path}&sid={said[1]}", "method": "POST", "text": "1", "of_page": True}
+        answer = ask("direct", close)
         if answer[0] != 200:
             return answer
     return answer

@@ -15,6 +15,7 @@ from typing import Any
 asked = json.loads(sys.argv[1])
 APP = asked["app"]
 TICKS = os.sysconf("SC_CLK_TCK")  # a second: a start is known to 1/100 s
+AT_ONCE = 5  # seconds within which pm2 stops what it has said that it will restart
 
 
 def text(path: str, size: int = -1) -> str:
@@ -117,18 +118,22 @@ def pm2() -> dict[str, Any]:
     own = {each["pid"] for each in workers}  # of `npm start` it is a child that listens
     holders = [next((each for each in above(pid) if each in own), pid) for pid in holders]
     others = [user(each).pw_name for each in daemons if each != daemon and asks(each)]
-    ended = crashes(home)
+    ended, why = ends(home)
+    nodes = [path for each in workers if os.path.basename(path := link(f"/proc/{each['pid']}/exe")).startswith("node")]
+    own_node = link(f"/proc/{daemon}/exe") if daemon else ""
     return {
         "daemon": daemon,
         "user": owner.pw_name,
         "home_of_user": owner.pw_dir,
         "home": home,
-        "node": link(f"/proc/{daemon}/exe") if daemon else "",
+        "node": [*nodes, own_node][0],
+        "own_node": own_node,
         "holders": holders,
         "workers": workers,
         "others": others,
         "saved": saved(home),
-        "crashes": [sum(when >= time.time() - seconds for when in ended) for seconds in asked["seconds"]],
+        "ends": [sum(when >= time.time() - seconds for when in ended) for seconds in asked["seconds"]],
+        "why": why,
     }
 
 
@@ -153,27 +158,47 @@ def asks(daemon: int) -> bool:
     return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/").returncode == 0
 
 
-def crashes(home: str) -> list[float]:
-    """When the API exited by itself, since pm2 was asked to stop or restart it."""
+# How pm2 (7.0) says that it will restart a process, or the app, which nobody asked it to.
+ITSELF = {
+    "memory": r"Process (\d+) restarted because it exceeds --max-memory-restart",
+    "watch": rf"Change detected on path .* for app ({re.escape(APP)}) - restarting",
+}
+
+
+def ends(home: str) -> tuple[list[float], str]:
+    """When the API ended, since pm2 was asked to stop or restart it; and why, where pm2 itself did it the last time."""
     found: dict[str, list[float]] = {}  # by pm2's id, of which there are several in cluster mode
-    stopping = set()  # the end that was asked for is to come
+    stopping = set()  # the end that pm2 makes is to come
+    itself: dict[str, tuple[float, str]] = {}  # by id, or app: since when pm2 is about to restart it, and why
+    why = ""
     for line in text(f"{home}/pm2.log")[-50_000:].splitlines():
         try:
             when = time.mktime(time.strptime(line[:19], "%Y-%m-%dT%H:%M:%S"))
         except ValueError:
             continue
+        for reason, pattern in ITSELF.items():
+            if its := re.search(pattern, line):
+                itself[its[1]] = when, reason
         said = re.search(rf"(Stopping app:|App \[){re.escape(APP)}(?: id)?:(\d+)\]? ?(exited|starting)?", line)
         if not said:
             continue
         what, number = said[3] or said[1], said[2]
+        own = [each for each in (number, APP) if each in itself and when - itself[each][0] <= AT_ONCE]
+        # in cluster mode the next one starts before the old one stops, which has another id by then
+        if own and (what == "Stopping app:" or (what == "starting" and number in own)):
+            why = itself[own[0]][1]
+            itself.pop(number, None)
+            found.setdefault(number, []).append(when)
+        elif what == "Stopping app:":
+            found[number], why = [], ""
         if what == "Stopping app:":
-            found[number] = []
             stopping.add(number)
         elif what == "exited" and number not in stopping:
             found.setdefault(number, []).append(when)
+            why = ""
         elif what in ("exited", "starting"):
             stopping.discard(number)
-    return [when for each in found.values() for when in each]
+    return [when for each in found.values() for when in each], why
 
 
 def nginx() -> float | None:

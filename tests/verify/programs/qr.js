@@ -7,7 +7,8 @@ const token = app('jsonwebtoken').sign({ salon_id: salon }, key, { expiresIn: '5
 const said = (found) => console.log(JSON.stringify(found));
 const request = require('https').request({
   host: address, servername: domain, rejectUnauthorized: false, timeout: 30_000,
-  method: 'POST', path: '/marketplace/api/qr', headers: { Host: domain, Authorization: `Bearer ${token}` },
+  method: 'POST', path: '/marketplace/api/qr',
+  headers: { Host: domain, Origin: `https://${domain}`, Authorization: `Bearer ${token}` },
 }, (response) => {
   let body = '';
   response.on('data', (chunk) => (body += chunk)).on('end', () => {

@@ -11,7 +11,8 @@ const here = { address, family: address.includes(':') ? 6 : 4 };
 const lookup = (name, options, found) => (options.all ? found(null, [here]) : found(null, here.address, here.family));
 globalThis.WebSocket = class extends Ws {
   constructor(url, protocols) {
-    super(url, protocols, { lookup, rejectUnauthorized: false, headers: { 'User-Agent': browser } });
+    const headers = { 'User-Agent': browser, Origin: `https://${domain}` };
+    super(url, protocols, { lookup, rejectUnauthorized: false, headers });
   }
 };
 const { io } = require(`${home}/client-dist/socket.io.js`);

@@ -17,8 +17,8 @@ const address = (...names) => names.map((name) => values[name]).filter((each) =>
 const [cache, sql] = [address('REDIS_URL'), address('DATABASE_URL', 'POSTGRES_URL')];
 const ofCache = { host: cache?.hostname ?? given('REDIS_HOST'), port: Number(cache?.port || given('REDIS_PORT') || 6379) };
 const ofSql = {
-  host: sql?.hostname ?? given('DATABASE_URL', 'POSTGRES_URL', 'POSTGRES_HOST', 'DB_HOST'),
-  port: Number(sql?.port || given('POSTGRES_PORT', 'DB_PORT') || 5432),
+  host: sql?.hostname ?? given('DATABASE_URL', 'POSTGRES_URL', 'POSTGRES_HOST', 'DB_HOST', 'PGHOST'),
+  port: Number(sql?.port || given('POSTGRES_PORT', 'DB_PORT', 'PGPORT') || 5432),
 };
 // the port where it is this host's own, else 0; a host that is not named is the application's own default
 const portHere = ({ host, port }) => (/^(localhost|127\.|::1|\/|$)/.test(host?.replace(/^\[/, '') ?? '') ? port : 0);
@@ -52,10 +52,10 @@ const SESSION = `SELECT current_database() AS name, current_user AS role, pg_is_
 // null where it has none, or none that can be asked: /health says so
 const database = async () => {
   const url = given('DATABASE_URL', 'POSTGRES_URL');
-  const host = given('POSTGRES_HOST', 'DB_HOST');
+  const host = given('POSTGRES_HOST', 'DB_HOST', 'PGHOST'); // of .env alone: our own environment may name another
   if (!url && !host) return null;
-  const [port, name] = [given('POSTGRES_PORT', 'DB_PORT'), given('POSTGRES_DATABASE', 'POSTGRES_DB', 'DB_NAME', 'DB_DATABASE')];
-  const [user, password] = [given('POSTGRES_USER', 'DB_USER'), given('POSTGRES_PASSWORD', 'DB_PASSWORD')];
+  const [port, name] = [given('POSTGRES_PORT', 'DB_PORT', 'PGPORT'), given('POSTGRES_DATABASE', 'POSTGRES_DB', 'DB_NAME', 'DB_DATABASE', 'PGDATABASE')];
+  const [user, password] = [given('POSTGRES_USER', 'DB_USER', 'PGUSER'), given('POSTGRES_PASSWORD', 'DB_PASSWORD', 'PGPASSWORD')];
   const where = url ? { connectionString: url } : { host, port, database: name, user, password };
   try {
     const client = new (app('pg').Client)({ ...where, connectionTimeoutMillis: TIMEOUT, query_timeout: TIMEOUT });
