@@ -57,7 +57,9 @@ def test_every_fact_prints_its_reading_of_one_look(deployed: Host) -> None:
     reading = found["facts.pm2.Pm2"]
     assert isinstance(reading, dict)
     assert reading.pop("ending").startswith("it has 1.6 s (kill_timeout) to end what it has begun, ")
-    assert reading == {"status": "online", "stale": False, "shadowed": [], "fixed": []}
+    assert reading.pop("held_in").startswith("/proc/")
+    nothing = {"shadowed": [], "fixed": [], "held": [], "folder": ""}
+    assert reading == {"status": "online", "stale": False, **nothing}
     keys = found["facts.dotenv.Dotenv"]["keys"]  # type: ignore[index]  # a dict, as the next line shows
     assert keys["JWT_SECRET"] == {"kind": "set", "equal": False, "times": 1}
     assert len(found["facts.migration.Migration"]["relations"]) == 3  # type: ignore[index]  # as above
