@@ -55,7 +55,7 @@ def _with_marks() -> Iterator[ParameterSet]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", _with_marks())
+@pytest.mark.parametrize("fault", [*_with_marks()])
 def test_fault(fault: Fault, planted: tuple[Verified, str]) -> None:
     found, _ = planted
     rows = [row for row in found.table["rows"] if row["component"] in fault.rows]
