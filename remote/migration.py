@@ -98,7 +98,7 @@ def literal(text: str) -> str:
 def _user(env: Mapping[str, str]) -> str:
     """The role that the application's own `.env` names; empty where it names none."""
     url = re.match(r"postgres(?:ql)?://([^:@/]+)", env.get("DATABASE_URL") or env.get("POSTGRES_URL", ""))
-    return next(filter(None, map(env.get, ("POSTGRES_USER", "DB_USER", "PGUSER"))), url[1] if url else "")
+    return env.get("POSTGRES_USER") or env.get("DB_USER") or env.get("PGUSER") or (url[1] if url else "")
 
 
 def elsewhere(env: Mapping[str, str]) -> str:

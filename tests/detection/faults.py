@@ -14,6 +14,13 @@ DEPLOY = "deploy.py"
 INDEX = "indexrelid = $$idx_companies_integration_status$$::regclass"
 PAGE = "location = /marketplace/onboarding"
 TO_API = "proxy_pass http://127.0.0.1:3000;"
+UNIT_FAILS = (  # and somebody has started pm2 by hand
+    "mkdir $unit.d; printf '[Service]\\nExecStart=\\nExecStart=/bin/false\\nRestart=no\\n' > $unit.d/fail.conf;"
+    " systemctl daemon-reload; systemctl restart pm2-root || true; rm -r $unit.d; systemctl daemon-reload;"
+    " setsid pm2 resurrect >/dev/null 2>&1; on 3000; reload"
+)
+NOT_SAVED = 'edit $dump \'s/"name": "ai-admin-api"/"name": "other"/\''
+OTHER_DATABASE = "sql 'CREATE DATABASE other'; sql 'CREATE TABLE companies (id serial)' other; "
 
 
 def each(check: str, *cases: str) -> tuple[str, ...]:
@@ -165,10 +172,8 @@ FAULTS = [
         "pm2 startup systemd",
     ),
     Fault(
-        "its unit has failed",  # and somebody has started pm2 by hand
-        "mkdir $unit.d; printf '[Service]\\nExecStart=\\nExecStart=/bin/false\\nRestart=no\\n' > $unit.d/fail.conf;"
-        " systemctl daemon-reload; systemctl restart pm2-root || true; rm -r $unit.d; systemctl daemon-reload;"
-        " setsid pm2 resurrect >/dev/null 2>&1; on 3000; reload",
+        "its unit has failed",
+        UNIT_FAILS,
         "exec >/dev/null; pm2 kill; systemctl restart pm2-root; on 3000; reload",
         ("its_unit_has_not_failed",),
         ("Endpoints",),
@@ -177,10 +182,7 @@ FAULTS = [
     ),
     Fault(
         "its unit has failed, and pm2's list lacks it",
-        "mkdir $unit.d; printf '[Service]\\nExecStart=\\nExecStart=/bin/false\\nRestart=no\\n' > $unit.d/fail.conf;"
-        " systemctl daemon-reload; systemctl restart pm2-root || true; rm -r $unit.d; systemctl daemon-reload;"
-        " setsid pm2 resurrect >/dev/null 2>&1; on 3000; reload;"
-        ' edit $dump \'s/"name": "ai-admin-api"/"name": "other"/\'',
+        UNIT_FAILS + "; " + NOT_SAVED,
         "exec >/dev/null; back $dump; pm2 kill; systemctl restart pm2-root; on 3000; reload",
         ("its_unit_has_not_failed", "is_in_pm2s_saved_list"),
         ("Endpoints",),
@@ -460,7 +462,7 @@ FAULTS = [
     ),
     Fault(
         "pm2's list was saved without it",
-        'edit /root/.pm2/dump.pm2 \'s/"name": "ai-admin-api"/"name": "other"/\'',
+        NOT_SAVED,
         "back /root/.pm2/dump.pm2",
         ("is_in_pm2s_saved_list",),
         ("Endpoints",),
@@ -1407,8 +1409,7 @@ FAULTS = [
     ),
     Fault(
         "the application has another database",
-        "sql 'CREATE DATABASE other'; sql 'CREATE TABLE companies (id serial)' other;"
-        " edit $app/.env s/^POSTGRES_DATABASE=.*/POSTGRES_DATABASE=other/; restart",
+        OTHER_DATABASE + "edit $app/.env s/^POSTGRES_DATABASE=.*/POSTGRES_DATABASE=other/; restart",
         "back $app/.env; restart; sql 'DROP DATABASE other (FORCE)'",
         ("the_applications_own_database_is_migrated",),
         ("Database",),
@@ -1418,8 +1419,8 @@ FAULTS = [
     ),
     Fault(
         "the application has another database, by the names of node-postgres",
-        "sql 'CREATE DATABASE other'; sql 'CREATE TABLE companies (id serial)' other;"
-        " edit $app/.env 's/^POSTGRES_(HOST|PORT|USER|PASSWORD)=/PG\\1=/;s/^POSTGRES_DATABASE=.*/PGDATABASE=other/';"
+        OTHER_DATABASE
+        + "edit $app/.env 's/^POSTGRES_(HOST|PORT|USER|PASSWORD)=/PG\\1=/;s/^POSTGRES_DATABASE=.*/PGDATABASE=other/';"
         " restart",
         "back $app/.env; restart; sql 'DROP DATABASE other (FORCE)'",
         ("the_applications_own_database_is_migrated",),

