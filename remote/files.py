@@ -24,6 +24,13 @@ def read_text(path: str) -> str:
     return text(read(path) or b"").strip()
 
 
+def size(path: str) -> int:
+    """Of a file, in bytes; 0 where there is none."""
+    with suppress(OSError):
+        return os.path.getsize(path)
+    return 0
+
+
 def tail(path: str, size: int = 64 * 1024) -> str:
     """The last `size` bytes of a file, however large it is; empty when it cannot be read."""
     with suppress(OSError), open(path, "rb") as file:

@@ -24,9 +24,14 @@ def workers() -> list[Process]:
     return [worker for worker in found if worker]
 
 
+def _worst(said: str) -> str:
+    """The first line that is the cause of what follows it."""
+    worst = re.search(r".*\[(emerg|alert|crit)\].*", said)
+    return worst[0].removeprefix("nginx: ") if worst else ""
+
+
 def _complaint(done: Done) -> str:
-    worst = re.search(r".*\[(emerg|alert|crit)\].*", done.stderr)
-    return (worst[0] if worst else done.line_with("nginx:")).removeprefix("nginx: ")
+    return _worst(done.stderr) or done.line_with("nginx:").removeprefix("nginx: ")
 
 
 def dump() -> str:
@@ -91,20 +96,28 @@ def write_site(deploy: str, *, file: str, content: str, expected: str | None, li
         raise Failure(f"nginx refuses the new site{services.undo('nginx')}: {refused}")
 
 
+def _error_log(configuration: str) -> str:
+    """Of its master: the first that is named, as nginx.conf comes first, else the one that Debian compiled in."""
+    named = re.search(r"^\s*error_log\s+(/[^\s;]+)", configuration, re.MULTILINE)
+    return named[1] if named else "/var/log/nginx/error.log"
+
+
 def reload(deploy: str, *, timeout: float) -> None:
     """Make nginx run what is on disk, and wait for its new workers: `systemctl reload` returns before they come."""
     if refused := complaint():
         raise Failure(f"nginx refuses its configuration, so it was not reloaded: {refused}")
     old = {worker.id for worker in workers()}
-    fingerprint = services.fingerprint(files_of(dump()))
+    configuration = dump()
+    fingerprint, log = services.fingerprint(files_of(configuration)), _error_log(configuration)
+    length = files.size(log)
     verb = "reload" if old else "start"
     if run("systemctl", verb, "nginx", timeout=90).status != 0:
         raise Failure(f"systemctl could not {verb} nginx: journalctl -u nginx")
     deadline = time.monotonic() + timeout
     while all(worker.id in old for worker in workers()):
         if time.monotonic() > deadline:
-            last = files.tail("/var/log/nginx/error.log").rpartition("\n")[2]
-            raise Failure(f"nginx did not load its configuration{services.undo('nginx')}: {last}")
+            why = _worst(files.tail(log, files.size(log) - length)) or f"see {log}"
+            raise Failure(f"nginx did not load its configuration{services.undo('nginx')}: {why}")
         time.sleep(AGAIN)
     services.after_start("nginx", workers(), fingerprint)
 

@@ -147,7 +147,7 @@ def _changed(deploy: str) -> list[str]:
 
 
 def _audit(entry: dict[str, Any]) -> None:
-    if os.path.exists(AUDIT) and os.path.getsize(AUDIT) >= AUDIT_SIZE:
+    if files.size(AUDIT) >= AUDIT_SIZE:
         if os.path.exists(f"{AUDIT}.1"):
             os.replace(f"{AUDIT}.1", f"{AUDIT}.2")
         os.replace(AUDIT, f"{AUDIT}.1")

@@ -104,20 +104,25 @@ def test_an_api_that_does_not_listen_is_restarted(host: Host) -> None:
     converge(host)
 
 
+ENDS = "setTimeout(() => process.exit(1), 1200);\n"  # no start takes less than a second: pm2 goes on for ever
+
+
 def test_what_the_ecosystem_file_starts_may_not_stay_up(host: Host) -> None:
     """A key in pm2's record makes it start the API anew, which runs from another file than it was started with: so it
     comes back as it was, and says so."""
     before, ecosystem = apps(host), read(host, f"{APP}/ecosystem.config.js")
     host.ssh(f"cd {APP} && JWT_SECRET=shadow pm2 restart {API} --update-env")
-    replace(host, f"{APP}/ecosystem.config.js", "'src/index.js'", "'src/workers/idle.js'")
+    write(host, f"{APP}/src/workers/ends.js", ENDS)
+    replace(host, f"{APP}/ecosystem.config.js", "'src/index.js'", "'src/workers/ends.js'")
     try:
-        output = refuse(host, "--data", "start_timeout=5")
+        output = refuse(host, "--data", "start_timeout=600")
         assert "its port never opened" in output
         assert "with pm2's own record of it, it runs as before" in output
         until(60, "the API", lambda: host.ssh("curl -sf localhost:3000/health", check=False).returncode == 0)
         assert others(apps(host)) == others(before)
     finally:
         write(host, f"{APP}/ecosystem.config.js", ecosystem)
+        host.ssh(f"rm {APP}/src/workers/ends.js")
     assert "Secrets in .env" not in converge(host).changed
     assert "JWT_SECRET" not in environment(host)
 
@@ -266,8 +271,7 @@ def test_crash_at_start_is_told_with_the_log(host: Host, index: str) -> None:
 
 @pytest.mark.slow
 def test_an_app_that_ends_again_and_again_is_given_up(host: Host, index: str) -> None:
-    """Each start lasts longer than a second, so pm2 would start it for ever."""
-    write(host, INDEX, "setTimeout(() => process.exit(1), 1200);\n" + "// " + index.replace("\n", "\n// "))
+    write(host, INDEX, f"{ENDS}// " + index.replace("\n", "\n// "))
     started = time.monotonic()
     output = refuse(host, "--data", "start_timeout=600")
     assert time.monotonic() - started < 300, "it was started for ever, and we waited for it"
@@ -279,7 +283,7 @@ def test_crash_after_the_first_answer_is_noticed(host: Host, index: str) -> None
     """It has said on its error log that something is wrong, so a second is not enough."""
     dies = "console.error('no connection'); setTimeout(() => process.exit(1), 2500)"
     write(host, INDEX, f"{index}\nsetTimeout(() => {{ {dies}; }}, 200);\n")
-    output = refuse(host, "--data", "settle_time=5", "--data", "start_timeout=12")
+    output = refuse(host, "--data", "settle_time=5", "--data", "start_timeout=600")
     assert "it answered, then ended and was started again" in output
 
 
@@ -374,7 +378,7 @@ def test_a_service_that_is_away_anyway_keeps_no_token_out(host: Host) -> None:
     until(60, "/health to say so", lambda: host.ssh(status).stdout == "503")
     given = tokens()
     try:
-        done = deploy(host, *QUICK, "--data", "start_timeout=10", environment=given)
+        done = deploy(host, *QUICK, environment=given)
     finally:
         host.ssh("systemctl start redis-server")
     assert done.code == 0, done.output
