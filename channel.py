@@ -55,9 +55,10 @@ MAX_AGE = 5  # seconds that a look is good for: between the plan and the operato
 TIMEOUT = 60  # seconds for a look
 CLOSING = 5  # seconds for the host to write its audit log
 SILENT = 40  # seconds for it to say what it has put back
+DEAF = 30  # seconds in which nothing that was sent arrives, and the connection counts as lost; Linux waits 15 minutes
 LONG = 100  # characters
 WIDE = 200  # characters of a line of --diff
-SLOW, STILL = 2, 10  # seconds until a step is said to run on, and between such lines
+SLOW, STILL = 2, 10  # seconds until a step is reported as running; between reports
 UNHEARD = "the connection was lost before the host confirmed that the changes stay; run again"
 LOCKED = 75  # exit code: somebody else deploys; EX_TEMPFAIL of sysexits.h
 
@@ -212,7 +213,7 @@ class Channel:
     def look(self, lock: bool = True) -> dict[str, Any]:
         """By noun, what its `read` found, for all that were asked: in a new look, or one still good. Raises HostUnfit.
 
-        The first look of a run that changes the host takes the lock before it looks, and keeps it; without `lock` not.
+        The first look of a run that changes the host takes the lock before it looks, and keeps it, if `lock`.
         """
         state = self.host.state
         is_applying = state.is_executing or not state.check_for_changes  # a plan and `--dry` are not
@@ -222,7 +223,7 @@ class Channel:
         return self.answers
 
     def is_as_planned(self) -> bool:
-        """Takes the lock, and looks whether the plan that was shown is still that of this host. Raises HostUnfit."""
+        """Takes the lock, and checks that the plan shown still holds for this host. Raises HostUnfit."""
         planned = stable(self.answers)
         self._renew(takes_lock=True)
         return bool(planned == stable(self.answers))
@@ -342,7 +343,7 @@ class Channel:
 
     @property
     def step_name(self) -> str:
-        """Of the operation that runs."""
+        """The running operation's."""
         operation = self.host.executing_op_hash
         return self._name_of(operation) if operation else "a step"
 
@@ -357,7 +358,7 @@ class Channel:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a CI's container may run as a number that no file knows
+    except (KeyError, OSError):  # a CI's container may run as a uid without a name
         return f"uid {os.getuid()}"
 
 
@@ -450,7 +451,10 @@ def _streams(host: Host, command: str) -> tuple[Any, Any, Any, Callable[[], None
 
         return process.stdin, process.stdout, process.stderr, close
     if not isinstance(host.connector, SSHConnector) or host.connector.client is None:
-        raise BadInput(f"{host.name} is reached neither by ssh nor as @local; the inventory must name such a host")
+        raise BadInput(f"{host.name} uses neither ssh nor @local; the inventory must name a host that does")
+    with suppress(AttributeError, OSError):  # not Linux, or a proxy's pipe
+        connection = cast(Any, host.connector.client.get_transport()).sock
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAF * 1000)
     stdin, stdout, stderr = begin(host.connector.client, command)
 
     def end() -> None:
@@ -474,7 +478,7 @@ def begin(client: SSHClient, command: str) -> tuple[Any, Any, Any]:
 
 
 class _Ahead:
-    """Starts our next program on the host while one runs, which spares each two round trips and Python's start.
+    """Starts our next program on the host while one runs, which saves each two round trips and Python's start.
 
     It stands for paramiko's client in pyinfra's connector. A program that gets no input does nothing, and ends.
     """
@@ -507,11 +511,16 @@ def _open_ahead(host: Host) -> None:
         connector.client = cast(Any, _Ahead(connector.client))
 
 
-def stable(readings: Any) -> Any:
-    """What a plan depends on: without a table's estimated rows, which PostgreSQL counts anew at any time."""
-    if isinstance(readings, dict):
-        return {key: stable(each) for key, each in readings.items() if key != "rows"}
-    return readings
+def stable(readings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a plan depends on. Not a table's estimated rows, which PostgreSQL counts anew at any time. Of an API that
+    ends again and again: must it be restarted, whenever it was seen."""
+    kept, migration, api = dict(readings), readings.get("migration", {}), readings.get("pm2", {})
+    if "relations" in migration:
+        relations = {name: {**each, "rows": 0} for name, each in migration["relations"].items()}
+        kept["migration"] = {**migration, "relations": relations}
+    if "status" in api:
+        kept["pm2"] = "restarts" if api["status"] != "online" or api["stale"] else {**api, "ending": "", "held_in": ""}
+    return kept
 
 
 def shown(value: Any) -> Any:

@@ -60,7 +60,7 @@ class Route:
 @dataclass(frozen=True)
 class Upsert:
     """What the entry route writes into `companies`. `key` is its conflict key, empty where it has none. `literals`: by
-    the column, values that stand in the source."""
+    column, the values given in the source."""
 
     columns: tuple[str, ...]
     key: tuple[str, ...]

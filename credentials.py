@@ -1,4 +1,4 @@
-"""The operator's own secrets. Of each key the first source that has it counts:
+"""The operator's own secrets. For each key the first source that has it wins:
 
 1. the process's environment;
 2. the output of the command that YCLIENTS_SECRETS_COMMAND names, in the environment or in `.env`: `sops -d prod.env`,
@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -68,7 +69,7 @@ _QUOTES = ('""', "''", "``", "“”", "„“", "«»", "‘’")
 
 
 class Secret(str):
-    """A text whose repr, and so that of what holds it, does not show it."""
+    """A text that no repr shows, neither its own nor its container's."""
 
     def __repr__(self) -> str:
         return "<secret>"
@@ -131,8 +132,8 @@ def load(environment: Mapping[str, str], dotenv: Path) -> Credentials:
     sources = {"your environment": environment, COMMAND: _run(command) if command else {}, dotenv.name: local}
     found, named = {}, {}
     for key in (*KEYS, DATABASE_URL):
-        source = next((name for name, values in sources.items() if values.get(key)), dotenv.name)
-        value = _trimmed(key, sources[source].get(key, ""))
+        each = ((name, _trimmed(key, values.get(key, ""))) for name, values in sources.items())
+        source, value = next(filter(itemgetter(1), each), (dotenv.name, ""))
         if value and is_placeholder(value) and value not in PUBLIC_DEFAULTS:
             _warn(f"{key}: the value in {source} is a placeholder, and counts as missing")
         elif value:
@@ -147,7 +148,7 @@ def load(environment: Mapping[str, str], dotenv: Path) -> Credentials:
         why = "the application's public default" if secret in PUBLIC_DEFAULTS else f"under {MIN_JWT_SECRET} characters"
         raise BadInput(
             f"{JWT_SECRET}: your own value is {why}; "
-            "use `openssl rand -base64 32`, or leave it out and one is made on the host"
+            "use `openssl rand -base64 32`, or leave it out and deploy makes one"
         )
     return Credentials(found, url, named)
 
@@ -212,7 +213,7 @@ def _read(dotenv: Path) -> Mapping[str, str]:
 
 
 def _require_known(local: Mapping[str, str], dotenv: Path) -> None:
-    """Raises BadInput for a key that is one of ours but for a letter: it would look as if the token had not come."""
+    """Raises BadInput for a key of ours that is misspelt: it would look as if the token had not come."""
     known = {key.lower(): key for key in (*KEYS, DATABASE_URL, COMMAND)}
     for key in local.keys() - known.values():
         for close in get_close_matches(key.lower(), known, 1, 0.8):
@@ -279,7 +280,9 @@ def _libpq(url: str) -> dict[str, Secret]:
     }
     for each in _parameters(url).items():
         name, value = SAME.get(each, each)
-        if name in LIBPQ:
+        if each in SAME:  # libpq's own word for it may say more: sslmode=verify-full
+            keywords.setdefault(name, value)
+        elif name in LIBPQ:
             keywords[name] = value
         elif name and name not in CLIENTS:
             raise BadInput(f"{DATABASE_URL}: psql has no parameter {name}: {_instead(name)}")

@@ -1,6 +1,6 @@
-"""The runbook's table of contents: each call names one thing that the host must be.
+"""The runbook's table of contents: each call names one thing the host must have.
 
-Order: what the API loads at its start comes before its restart; npm first of all, for a restart without its packages
+Order: what the API loads at its start comes before its restart; npm comes first: a restart without its packages
 takes the site down. The database comes before the code that reads the new columns.
 """
 

@@ -29,8 +29,8 @@ MALFORMED = {
     PARTNER_TOKEN: {
         "^bearer[ :]": "begins with Bearer: leave that word out",
         "^[0-9]{1,8}$": "is a short number: is it the application id?",
-        "[^!-~]": "holds a space, or letters that only look Latin: copy it anew",
-        "^.{1,7}$": "is too short for one: copy it whole",
+        "[^!-~]": "has a space, or letters that only look Latin: copy it again",
+        "^.{1,7}$": "is too short: copy all of it",
     },
     APP_ID: {"[^0-9]": "is not a number"},
 }

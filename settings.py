@@ -24,7 +24,7 @@ _PACKAGE = r"(@[a-z0-9~][a-z0-9._~-]*/)?[a-z0-9~][a-z0-9._~-]*"
 _URL = r"(https://[A-Za-z0-9.-]+|http://127\.0\.0\.1)(:\d+)?(/[A-Za-z0-9._-]+)*"
 _PATH = r"(/[A-Za-z0-9._-]+)+"
 _SERVER = r"[A-Za-z0-9][A-Za-z0-9.-]*"
-# No user in https://: that is where tokens are put, and git has its address as an argument
+# No user in https://: that is where tokens are put, and git takes the URL as an argument
 _SOURCE = (
     rf"(https://{_SERVER}(:\d+)?/[\w./~-]+|ssh://(\w+@)?{_SERVER}(:\d+)?/[\w./~-]+"
     rf"|file:///[\w./~-]+|\w+@{_SERVER}:[\w./~-]+|[/.~][^\n\0]*)?"

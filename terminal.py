@@ -13,8 +13,10 @@ import select
 import shlex
 import signal
 import sys
+import termios
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from getpass import getpass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,6 +25,7 @@ import click
 import gevent
 import pyinfra
 from pyinfra import logger
+from pyinfra.api import operations
 from pyinfra.api.connect import connect_all
 from pyinfra.api.exceptions import ConnectError, PyinfraError
 from pyinfra.api.host import Host
@@ -60,7 +63,7 @@ def attend() -> None:
             stream.reconfigure(errors="replace")  # ✗ where the encoding has none
     if "NO_COLOR" in os.environ:
         vars(click.utils)["should_strip_ansi"] = lambda *_: True
-    signal.signal(signal.SIGINT, _interrupted)
+    signal.signal(signal.SIGINT, partial(_interrupted, termios.tcgetattr(0) if os.isatty(0) else None))
     logging.getLogger("paramiko").addHandler(logging.NullHandler())  # else it prints the traceback of its own thread
     _check(parameters())
     cli._do_confirm = _asking(cli._do_confirm)
@@ -69,6 +72,7 @@ def attend() -> None:
     cli.print_run_json = _print_json
     cli.print_results = _print_results
     cli.run_ops = _run
+    vars(operations)["run_host_op"] = _alone(operations.run_host_op)
     cli.WrappedError = _shown
     vars(util)["getpass"] = _password
 
@@ -95,6 +99,8 @@ def _check(typed: dict[str, Any]) -> None:
         raise WrongUsage(f"{source} is not an inventory; {usage}")
     if source.endswith(".py") and not Path(source).exists():
         raise WrongUsage(f"there is no inventory {source}; {usage}")
+    if wrong := next((each for each in typed["data"] if "=" not in each), ""):
+        raise WrongUsage(f"--data {wrong} has no value; type: --data {shlex.quote(wrong)}=VALUE")
     if typed["no_wait"]:
         raise WrongUsage("leave out --no-wait: with it pyinfra treats a host that has failed as healthy")
     if setting:
@@ -118,15 +124,19 @@ def _parse(file: str) -> ast.Module:
 
 
 def _shown(error: PyinfraError) -> WrappedError:
-    """Our own lines say all: a file and line of our source before them is nothing that the operator can mend."""
+    """Our own lines say it all: the operator cannot mend the file and line of our source before them."""
     shown = WrappedError(error)
     if not type(error).__module__.startswith("pyinfra"):
         shown.traceback = None
     return shown
 
 
-def _interrupted(*_: object) -> NoReturn:
-    """Nothing is left to do here: the host sees the connection end, and finishes or puts back by itself."""
+def _interrupted(modes: list[Any] | None, *_: object) -> NoReturn:
+    """The host sees the connection end, and finishes or puts back by itself. The terminal gets its `modes` back: while
+    it asks for a password, it shows nothing that is typed."""
+    if modes:
+        with suppress(termios.error):
+            termios.tcsetattr(0, termios.TCSANOW, modes)
     begun = ctx_state.isset() and state.is_executing
     what = "a step in progress will finish on the host; run again for the rest" if begun else "nothing was changed"
     os.write(2, f"\n    Stopped: {what}.\n".encode())
@@ -136,7 +146,7 @@ def _interrupted(*_: object) -> NoReturn:
 def _asking(confirm: Callable[[str], bool]) -> Callable[[str], bool]:
     def ask(question: str) -> bool:
         if not sys.stdin.isatty():
-            raise WrongUsage(f"{question.partition(',')[0]}; there is no terminal to ask whether to go on: add -y")
+            raise WrongUsage(f"{question.partition(',')[0]}; no terminal to ask whether to continue: add -y")
         try:
             agreed = confirm(question)
         except EOFError:  # Ctrl-D
@@ -152,13 +162,13 @@ def _asking(confirm: Callable[[str], bool]) -> Callable[[str], bool]:
 
 
 def _answer() -> str:
-    """As `input`, and meanwhile the other hosts' sessions get their signs of life."""
+    """Like `input`, but the other hosts' sessions keep getting their signs of life."""
     select.select([sys.stdin], [], [])  # gevent's, as pyinfra has it
     return input()
 
 
 def _require_the_plan_shown() -> None:
-    """Between the plan and Enter the host may have changed: then it is planned anew, and asked again."""
+    """If a host has changed between the plan and Enter, it is planned and asked again."""
     hosts = [host for host in state.inventory.get_active_hosts() if Channel.of(host).answers]
 
     def is_as_planned(host: Host) -> bool:
@@ -177,7 +187,7 @@ def _require_the_plan_shown() -> None:
 
 def _password(prompt: str) -> str:
     if not sys.stdin.isatty():
-        raise BadInput("sudo wants a password, and there is no terminal to ask on: set _sudo_password, or NOPASSWD")
+        raise BadInput("sudo needs a password, and there is no terminal for it: set _sudo_password, or NOPASSWD")
     return getpass(prompt)
 
 
@@ -191,11 +201,11 @@ def _connect(state: State) -> None:
     except WrongUsage:
         raise
     except PyinfraError as error:
-        raise CliError(str(error)) from None  # pyinfra would show this line of ours as its place
+        raise CliError(str(error)) from None  # else pyinfra names this line as its origin
 
 
 def _prepare() -> None:
-    """What deploy.py loads, an eighth of a second of CPU, is loaded while the connection is waited for."""
+    """Load what deploy.py needs, an eighth of a second of CPU, while the connection is being made."""
     if "deploy.py" in map(os.path.basename, parameters()["operations"]):
         with suppress(Exception):  # deploy.py itself will say it
             for name in ("migration", "nginx", "npm", "source", "preflight"):
@@ -219,14 +229,32 @@ def _print_results(state: State) -> None:
 
 
 def _run(state: State, **how: Any) -> None:
-    """With --fail-percent, or an answer of the operator's, pyinfra ends at a failed host without any results."""
+    """With --fail-percent, or if the operator says no, pyinfra ends at a failed host without any results."""
     try:
         run_ops(state, **how)
     except PyinfraError:
-        if len(state.activated_hosts) > 1:  # of one the red lines say all
+        if len(state.activated_hosts) > 1:  # for one the red lines do
             _tell_in_short(state)
         raise
     state.pool.map(_end, state.inventory.get_active_hosts())
+
+
+def _alone(run: Callable[[State, Host, str], bool]) -> Callable[[State, Host, str], bool]:
+    """What an operation raises on one host fails that host. pyinfra would end the run for all, and name none. Of
+    several, so does a host that somebody else deploys to."""
+
+    def run_host_op(state: State, host: Host, op_hash: str) -> bool:
+        try:
+            return run(state, host, op_hash)
+        except (PyinfraError, SystemExit) as error:
+            if isinstance(error, PyinfraError):
+                host.log_styled(wire.printable(str(error)), fg="red", log_func=logger.error)
+            elif len(state.activated_hosts) == 1:
+                raise
+            state.results[host].error_ops += 1
+            return False
+
+    return run_host_op
 
 
 def _end(host: Host) -> None:
@@ -253,14 +281,14 @@ def _tell_in_short(state: State) -> None:
             keys = ", ".join(channel.pending)
             host.log(f"pending: {keys}; put {it} into .env in this folder when {it_comes}, and run again")
         if has_failed:
-            host.log("failed: its red lines above say why, and what to do")
+            host.log("failed: the red lines above say why, and what to do")
         elif not is_verified:
             words = ["pyinfra", inventory(), "deploy.py"] if is_bare else ["bin/verify", inventory()]
             host.log(f"next: {shlex.join([*words, '--limit', host.name])}")
 
 
 def _changed(state: State, host: Host) -> list[str]:
-    """By pyinfra's own operations, which bootstrap.py is made of."""
+    """What pyinfra's own operations changed: bootstrap.py's."""
     found = {hash: data.operation_meta for hash, data in state.ops[host].items()}
     done = [hash for hash, meta in found.items() if meta.is_complete() and meta.did_change()]
     return list(dict.fromkeys(name for hash in done for name in sorted(state.get_op_meta(hash).names)))

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.rehearsal.host import Host, of_this_run
+from tests.rehearsal.host import Host, of_this_run, until
 from tests.rehearsal.story import deploy, tokens
 
 RATE = 50  # requests a second
@@ -43,6 +43,7 @@ app.all(['{PATH}', '{PATHS["POST"]}'], (req, res) => {{
 """
 CRASHES = "if (require('fs').readFileSync('.env', 'utf8').includes('crash')) setTimeout(() => process.exit(1), 100);\n"
 CLIENTS = Path(__file__).with_name("clients.js")
+HOW_MANY = 5  # clients
 ANYONE = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # once: to load the system's CAs takes longer than a request
 ANYONE.check_hostname, ANYONE.verify_mode = False, ssl.CERT_NONE
 
@@ -68,10 +69,12 @@ class Figures:
         return text
 
 
-def ask(address: str, method: str = "GET", path: str = "/marketplace/onboarding?token=load") -> tuple[int, float]:
+def ask(
+    address: str, method: str = "GET", path: str = "/marketplace/onboarding?token=load", timeout: float = TIMEOUT
+) -> tuple[int, float]:
     """One request: its status (0: no answer) and seconds."""
     started = time.monotonic()
-    connection = http.client.HTTPSConnection(address, timeout=TIMEOUT, context=ANYONE)
+    connection = http.client.HTTPSConnection(address, timeout=timeout, context=ANYONE)
     try:
         connection.request(method, path, "{}" if method == "POST" else None, headers={"Host": "ai-admin.app"})
         response = connection.getresponse()
@@ -101,7 +104,12 @@ def clients(host: Host) -> Iterator[list[dict[str, str]]]:
     with CLIENTS.open() as program:
         process = subprocess.Popen(command, stdin=program, stdout=subprocess.PIPE, text=True)
     heard: list[dict[str, str]] = []
-    reader = threading.Thread(target=lambda: heard.extend(map(json.loads, process.stdout or [])))
+
+    def listen() -> None:
+        for line in process.stdout or []:
+            heard.append(json.loads(line))  # at once: whoever waits for it looks meanwhile
+
+    reader = threading.Thread(target=listen)
     reader.start()
     try:
         yield heard
@@ -126,7 +134,13 @@ def back_after(heard: Sequence[dict[str, str]]) -> list[float]:
     return [*found, *(float("inf") for _ in lost)]  # never
 
 
-def under_load(host: Host, environments: Sequence[dict[str, str]], runbook: str | None = None) -> Figures:
+def under_load(
+    host: Host,
+    environments: Sequence[dict[str, str]],
+    runbook: str | None = None,
+    rate: int = RATE,
+    timeout: float = TIMEOUT,
+) -> Figures:
     """One deploy after the other, with the load on the host."""
     figures = Figures()
     asked: list[Future[tuple[int, float]]] = []
@@ -137,7 +151,7 @@ def under_load(host: Host, environments: Sequence[dict[str, str]], runbook: str 
 
     run = threading.Thread(target=deploys)
     with clients(host) as heard, ThreadPoolExecutor(200) as pool:
-        time.sleep(2)
+        until(120, "the clients", lambda: sum(each["what"] == "connect" for each in heard) >= HOW_MANY)
         run.start()
         begun, ended = time.monotonic(), None
         while ended is None or time.monotonic() < ended + AFTER:
@@ -145,12 +159,12 @@ def under_load(host: Host, environments: Sequence[dict[str, str]], runbook: str 
                 ended = time.monotonic()
             method = METHODS[len(asked) % len(METHODS)]
             path = f"{PATHS.get(method, PATH)}?id={len(asked)}"
-            asked.append(pool.submit(ask, host.address, method, path))
-            time.sleep(max(0.0, begun + len(asked) / RATE - time.monotonic()))
+            asked.append(pool.submit(ask, host.address, method, path, timeout))
+            time.sleep(max(0.0, begun + len(asked) / rate - time.monotonic()))
         answers = [each.result() for each in asked]
     executed = Counter((host.root / EXECUTED).read_text().split())
     late = [
-        f"{number / RATE:.1f} {METHODS[number % 4]} {code}" for number, (code, _) in enumerate(answers) if code != 200
+        f"{number / rate:.1f} {METHODS[number % 4]} {code}" for number, (code, _) in enumerate(answers) if code != 200
     ]
     print(f"    failed, by seconds: {', '.join(late) or 'none'}", file=sys.stderr)
     figures.requests, figures.failed = len(answers), len(late)

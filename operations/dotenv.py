@@ -35,7 +35,7 @@ def changes(now: Secrets, values: Mapping[str, str]) -> Changes:
     for name in now["public"]:
         raise BadInput(
             f"{name}: your own value stands in the application's source, so anybody can read it; "
-            "use `openssl rand -base64 32`, or leave it out and one is made on the host"
+            "use `openssl rand -base64 32`, or leave it out and deploy makes one"
         )
     change: dict[str, str] = {}
     once, pending = [], []
@@ -47,7 +47,9 @@ def changes(now: Secrets, values: Mapping[str, str]) -> Changes:
         elif name in values and not right:
             if why := malformed(name, values[name]):
                 raise BadInput(f"{name}: your value {why}; leave it out until you have the right one")
-            change[name] = "is added" if key["kind"] == "absent" else "is replaced"
+            older = f" by the value that it had before deploy {key['before']}: is yours up to date?"
+            how = older if key["before"] else ""
+            change[name] = "is added" if key["kind"] == "absent" else f"is replaced{how}"
         elif name == JWT_SECRET and not right:
             anew = f"is replaced by a new one, as the old one is {key['kind']}"
             change[name] = "is made" if key["kind"] == "absent" else anew

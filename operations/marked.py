@@ -1,4 +1,4 @@
-"""Blocks of ours in files of others: between two marker lines, everything else untouched."""
+"""Our blocks in other people's files: between two marker lines, all else untouched."""
 
 import re
 

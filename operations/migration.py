@@ -78,12 +78,16 @@ def plan(now: Applied) -> Plan:
     there = {thing: _is_there(thing, now) for statement in file for thing in statement.things}
     gone = [thing for thing in there if not there[thing]]
     fresh = not any(there[thing] for statement in file if not statement.repeats() for thing in statement.things)
-    # to run again what is there would ask the owner's rights of a role that has none
+    # to run again what is there needs the owner's rights, which a role may lack
     may_repeat = now["keeps"] and not any(_owner(thing, now) for thing in there)
     is_new = fresh and not now["applied"] and bool(gone or may_repeat)
+    is_changed = now["file"] is not None and now["applied"] not in (None, sha256(content(now["file"])))
+    is_told = now["keeps"] and not (gone or is_new) and (is_changed or not now["applied"])
+    untold = [statement for statement in file if is_told and statement.leaves_nothing()]
     if gone:
         _require_rights(gone, now)
-    run, lines = [], _said(now, gone, is_new)
+    run, lines = [], _said(now, gone, is_new, bool(untold))
+    lines += [f"{statement} leaves nothing to look for, and is not run: see that it has been" for statement in untold]
     for statement in file if gone or is_new else ():
         missing = [thing for thing in statement.things if not there[thing]]
         is_run = fresh or statement.repeats() or statement.things[:1] == missing[:1] != []
@@ -99,19 +103,19 @@ def plan(now: Applied) -> Plan:
     for statement in run:
         if rows := _rows(statement, now) if statement.locks_long() else 0:
             how = "does not lock" if after[id(statement)] else "locks"
-            lines.append(f"{statement} {how} {statement.table} while it reads or writes all of its about {rows:,} rows")
+            lines.append(f"{statement} {how} {statement.table} while it reads or writes all its rows (about {rows:,})")
     granted, grants = _grants(file, now)
     return Plan(
         [f"migration: {line}" for line in [*lines, *granted]],
         [*(statement.sql for statement in run if not after[id(statement)]), *grants],
         [sql for each in after.values() for sql in each],
-        enter=now["keeps"] and (bool(gone) or now["applied"] is None),
-        adopted=not run,
+        enter=now["keeps"] and (bool(gone or untold) or now["applied"] is None),
+        adopted=not (run or now["applied"]),
     )
 
 
 def _owner(thing: Thing, now: Applied) -> str:
-    """Of the relation that it belongs to, where the role that migrates may not act as that one."""
+    """The owner of its relation, where the role that migrates may not act as that owner."""
     found = _find(now, thing.relation) if thing.relation else None
     return found["owner"] if found else ""
 
@@ -131,10 +135,12 @@ def _require_rights(gone: Sequence[Thing], now: Applied) -> None:
             )
 
 
-def _said(now: Applied, gone: list[Thing], is_new: bool) -> list[str]:
+def _said(now: Applied, gone: list[Thing], is_new: bool, is_told: bool) -> list[str]:
     if is_new:
         return [f"{MIGRATION} ({'our copy' if now['file'] is None else 'of the application'})"]
     if not gone:
+        if is_told and now["applied"]:
+            return [f"{MIGRATION} has changed since it was applied, and all that it makes is there"]
         adopts = now["keeps"] and not now["applied"]
         return [f"{MIGRATION} was run by hand; entered in the ledger as adopted"] if adopts else []
     how = "is in the ledger" if now["applied"] else "was only partly applied"
@@ -143,7 +149,7 @@ def _said(now: Applied, gone: list[Thing], is_new: bool) -> list[str]:
 
 
 def _rows(statement: Statement, now: Applied) -> int:
-    """Of the table that it is about; 0 where those are few."""
+    """How many rows its table has; 0 where few."""
     found = _find(now, statement.table)
     return found["rows"] if found and found["rows"] > LARGE else 0
 
@@ -211,7 +217,7 @@ def applied(
     expected = None if now["file"] is None else sha256(content(now["file"]))
     if not todo.lines:
         if now["applied"] and expected not in (None, now["applied"]):
-            host.log(f"  migration: {MIGRATION} was changed since it was applied, and makes nothing new")
+            host.log(f"  migration: {MIGRATION} has changed since it was applied, and all that it makes is there")
         host.noop("migration: all is there")
         return
     Channel.of(host).say(todo.lines)

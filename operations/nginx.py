@@ -75,7 +75,7 @@ def desired(now: Configuration, site: Site) -> Change | None:
     if enabled not in loaded and not routing.named(root, site.domain):
         if server := routing.stands_in(root, site.domain, site.api_port):
             raise BadInput(
-                f"nginx: the server in {server.file} line {server.line} answers for {site.domain} without its name; "
+                f"nginx: the server in {server.file} line {server.line} answers for {site.domain} without naming it; "
                 f"put {site.domain} into its server_name: another server with that name would take the domain from it"
             )
         files = {**loaded, enabled: _not_served_yet(now, site)}
@@ -87,7 +87,7 @@ def desired(now: Configuration, site: Site) -> Change | None:
     changed = [file for file, new in wanted.items() if new != loaded.get(file) or (unlinked and file == enabled)]
     if len(changed) > 1:
         where = " and ".join(sorted(changed))
-        raise BadInput(f"nginx: {where} serve {site.domain}, each at another address; put both into one file")
+        raise BadInput(f"nginx: {where} serve {site.domain}, at different addresses; put both into one file")
     if not changed:
         return None
     if unlinked:
@@ -119,9 +119,9 @@ def without(text: bytes, file: str) -> bytes:
 
 
 def _bare(text: bytes, servers: Sequence[Directive]) -> bytes:
-    """The text without what is ours in these servers of it: another's may be of another application's deploy."""
+    """The text without our lines in these servers: those elsewhere may be another application's."""
     lines = text.splitlines(keepends=True)
-    without(text, servers[0].file)  # half a block is told with its line
+    without(text, servers[0].file)  # names the line of half a block
     for server in sorted(servers, key=lambda each: -each.line):  # the last first: the others' numbers stay right
         inside = slice(server.line - 1, _closing_line(text, server))
         lines[inside] = [without(b"".join(lines[inside]), server.file)]
@@ -190,13 +190,12 @@ def _serving(files: Mapping[str, bytes], site: Site) -> list[Levels]:
 
 
 def _passed_over(files: Mapping[str, bytes], site: Site) -> list[str]:
-    """Those that have the name too, and never answer: nginx warns of a "conflicting server name"."""
+    """Servers with the same name that never answer: nginx warns of a "conflicting server name"."""
     root = routing.parse(files)
     answering = set(routing.serving(root, site.domain).values())
     idle = [levels[-1] for levels in routing.named(root, site.domain) if levels not in answering]
     return [
-        f"nginx: {server.place} has the name {site.domain} too, but nginx uses the first server of a name; "
-        "left as it is"
+        f"nginx: {server.place} also has the name {site.domain}, but nginx uses the first one that does; left as it is"
         for server in idle
         if any(routing.addresses(server))
     ]
@@ -351,7 +350,7 @@ def _closing_line(text: bytes, directive: Directive) -> int:
 
 
 def _tokens(text: bytes, directive: Directive) -> Iterator[tuple[str, int, bool]]:
-    """From the directive on; the one before it may end on the same line. Each with its line, and is it quoted."""
+    """From the directive on; the one before it may end on the same line. Each with its line, and if quoted."""
     return dropwhile(lambda each: each[2] or each[0] != directive.name or each[1] < directive.line, _lexed(text))
 
 
@@ -390,5 +389,5 @@ def current(site: Site, timeout: int) -> Generator[Step[...]]:
     if now["running"] and not now["stale"] and not channel.ahead("nginx"):
         host.noop("nginx: runs what is on disk")
         return
-    channel.say(["nginx: reload" if now["running"] else "nginx: start, it does not run"])
+    channel.say(["nginx: reload" if now["running"] else "nginx: start, it is down"])
     yield Step(remote.nginx.reload, timeout=timeout)

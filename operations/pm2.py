@@ -41,7 +41,7 @@ def check(now: Running, secrets: Secrets, values: Mapping[str, str], app: str) -
         raise BadInput(f"pm2: the ecosystem file sets {', '.join(own)} for {app}, {NEVER}")
     if lost := [key for key in now["held"] if key not in values and secrets["keys"][key]["kind"] != "set"]:
         raise BadInput(
-            f"pm2: {app} has {', '.join(lost)} from pm2 alone, and .env no value that counts: first write KEY='value' "
+            f"pm2: {app} has {', '.join(lost)} from pm2 alone; .env has no usable value: first write KEY='value' "
             f"into .env on the host, as it is in {now['held_in']}"
         )
     if now["folder"]:

@@ -15,7 +15,7 @@ from settings import BadInput
 
 
 def _is_of(api: Api, found: Mapping[str, Undone]) -> bool:
-    """Was this deploy one of the application? Of one before 2026-11-25 only its files tell."""
+    """Was this deploy the application's? Without `app` only its files tell."""
     app, places = api["app"], ("/etc/", f"{api['app_dir']}/")
     return all(each["app"] == app or (not each["app"] and file.startswith(places)) for file, each in found.items())
 
@@ -30,6 +30,9 @@ def files(undo: str, api: Api, lock_wait: int) -> Generator[Step[...]]:
     own = {each: found for each, found in deploys.items() if _is_of(api, found)}
     in_force = [each for each, found in own.items() if not all(file["is_back"] for file in found.values())]
     undo = undo or max(in_force, default="")  # one that failed was put back already
+    if not undo and len(host.state.activated_hosts) > 1:
+        channel.say([f"rollback: there is no deploy of {api['app']} to undo here"])  # others may have one
+        return
     if undo not in own:
         known = ", ".join(own) or "none"
         if not undo:
@@ -37,7 +40,7 @@ def files(undo: str, api: Api, lock_wait: int) -> Generator[Step[...]]:
         raise BadInput(f"rollback: {host.name} has no backup of deploy {undo} of {api['app']}; it has: {known}")
     lines = [f"rollback of deploy {undo}:"]
     if undid := next((found["undoes"] for found in deploys[undo].values()), ""):
-        lines = [f"rollback of deploy {undo}, which was the rollback of {undid}: what that had changed comes back:"]
+        lines = [f"rollback of deploy {undo}, itself the rollback of {undid}, whose changes come back:"]
     for file, found in deploys[undo].items():
         lines.append(f"  put back as it was: {file}")
         later = [deploy for deploy in deploys if deploy > undo and file in deploys[deploy]]

@@ -145,7 +145,7 @@ def matcher(location: Directive) -> tuple[str, str]:
 
 
 def take(levels: Levels, path: str) -> Levels:
-    """With the location that takes requests for `path` as the last; the same levels where none does.
+    """The levels down to the location that takes `path`; the same levels where none does.
 
     The longest prefix, unless a regular expression matches: these come first, in their order, but after `=` and `^~`.
     """

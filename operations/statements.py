@@ -87,6 +87,13 @@ class Statement(NamedTuple):
         safe = (ast.CommentStmt, ast.GrantStmt, ast.VariableSetStmt)
         return isinstance(node, safe) or bool(getattr(node, "if_not_exists", False))
 
+    def leaves_nothing(self) -> bool:
+        """Does it change what is there without making a thing, so that nothing tells whether it has run?"""
+        node = self.node
+        if isinstance(node, ast.AlterTableStmt) and not self.things:  # of what a later one renames, that has the thing
+            return node.cmds[0].subtype not in (AlterTableType.AT_AddColumn, *ONCE)
+        return isinstance(node, (ast.UpdateStmt, ast.InsertStmt, ast.DeleteStmt, ast.DoStmt))
+
     def locks_long(self) -> bool:
         """Does PostgreSQL 17 read or write the whole table under its lock?"""
         if isinstance(self.node, ast.IndexStmt):
@@ -99,7 +106,7 @@ class Statement(NamedTuple):
         return part.subtype in (AlterTableType.AT_AlterColumnType, AlterTableType.AT_SetNotNull)
 
     def concurrently(self) -> str:
-        """An index's, so that nobody waits for it; no transaction may hold that."""
+        """SQL that builds the index without blocking; not in a transaction."""
         node = parse_sql(self.sql)[0].stmt
         node.concurrent = True
         return str(RawStream()(node))
@@ -135,7 +142,7 @@ def _without_what_goes(found: list[Statement]) -> tuple[Statement, ...]:
 
 
 def _gone(node: ast.Node, table: str) -> Iterator[tuple[str, str, str]]:
-    """Kind, relation and name of what is not there any more after it, at least not as it was."""
+    """Kind, relation and name of what it drops or changes."""
     match node:
         case ast.DropStmt(objects=objects, removeType=kind) if kind in KINDS:
             for each in objects:
@@ -156,7 +163,7 @@ def _names(node: Any) -> list[str]:
 
 
 def _became(node: ast.Node, thing: Thing, sql: str) -> Iterator[Thing]:
-    """What the statement made of this one, which that SQL makes."""
+    """What the statement turns `thing`, made by `sql`, into."""
     match node:
         case ast.RenameStmt(renameType=kind, newname=name) if KINDS.get(kind) == thing.kind:
             schema = thing.name.rpartition(".")[0]

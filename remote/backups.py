@@ -19,7 +19,7 @@ KEEP = 10  # deploys of an application whose old files are kept
 def new_deploy(last: str = "") -> str:
     """The id of a deploy that begins now: the host's own time in UTC, and later than the `last` one's or any kept here.
 
-    By their ids is told which was the last, also where the clock was set back meanwhile.
+    Their ids tell which was the last, even if the clock was set back meanwhile.
     """
     deploy = time.strftime(ID, time.gmtime(time.time()))
     known = [each for each in (last, *files.names(BACKUPS)) if re.fullmatch(r"\d{8}T\d{6}Z", each)]
@@ -74,6 +74,12 @@ def entry(deploy: str, found: Any) -> Entry:
     is_whole = isinstance(found, dict) and "kept" in found
     known: Any = found if is_whole else {"deploy": deploy, "kept": found, "wrote": None}
     return cast(Entry, {"app": "", "undoes": "", "undone": False, **known})
+
+
+def copies(file: str) -> dict[str, str]:
+    """By deploy, oldest first: the path of its copy from before that deploy."""
+    kept = {deploy: each[file]["kept"] for deploy in files.names(BACKUPS) if file in (each := changed(deploy))}
+    return {deploy: copy for deploy, copy in kept.items() if isinstance(copy, str)}
 
 
 def state(file: str) -> str:
@@ -158,7 +164,7 @@ def restore(file: str, entry: Entry, found: str) -> None:
 
 
 def put_back(file: str, entry: Entry, keep_aside: Callable[[], str]) -> str:
-    """`restore`, when `keep_aside` has kept what is there, and has somebody changed it in between, once more.
+    """`restore`, after `keep_aside` has kept what is there; again if somebody changed it in between.
 
     Returns what `keep_aside` returned. Raises Failure.
     """

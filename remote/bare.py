@@ -34,7 +34,7 @@ def passwords(*, app_dir: str, first: Mapping[str, str], database: bool, apply: 
                 text = "".join(f"{key}={value}\n" for key, value in env.items())
                 files.write_whole(path, text.encode(), 0o600)
         if not env.get("REDIS_PASSWORD"):
-            raise Failure(f"{path} has no REDIS_PASSWORD, which redis is to ask for: write one into it, then run again")
+            raise Failure(f"{path} has no REDIS_PASSWORD, which redis needs: write one into it, then run again")
         said += _redis(env["REDIS_PASSWORD"], apply)
         said += _role(path, env, apply) if database else []
         print(json.dumps(said))
@@ -82,7 +82,7 @@ def _role(path: str, env: Mapping[str, str], apply: bool) -> list[str]:
         return []
     if not (user and password):
         raise Failure(
-            f"{path} has no POSTGRES_USER and POSTGRES_PASSWORD, which PostgreSQL here is to know: write them into it, "
+            f"{path} has no POSTGRES_USER and POSTGRES_PASSWORD, which PostgreSQL here needs: write them into it, "
             "then run again"
         )
     port = env.get("POSTGRES_PORT") or "5432"

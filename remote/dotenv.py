@@ -95,6 +95,13 @@ def _kind(key: str, value: str | None, rules: Rules, app_dir: str) -> str:
     return "weak" if is_weak or is_in_source(app_dir, value) else "set"
 
 
+def _before(path: str, key: str, value: str) -> str:
+    """The last deploy before which the key had this value; empty where the backups know of none."""
+    from remote import backups  # which imports us
+
+    return max((deploy for deploy, copy in backups.copies(path).items() if load(copy).get(key) == value), default="")
+
+
 def read(*, path: str, values: Mapping[str, str], rules: Rules) -> Secrets:
     content, app_dir = files.read(path), os.path.dirname(path)
     found = assignments(line_feeds((content or b"").decode(errors="replace")))
@@ -104,6 +111,7 @@ def read(*, path: str, values: Mapping[str, str], rules: Rules) -> Secrets:
             "kind": _kind(key, now.get(key), rules, app_dir),
             "equal": key in values and now.get(key) == values[key],
             "times": [each.key for each in found].count(key),
+            "before": _before(path, key, values[key]) if key in values and now.get(key) != values[key] else "",
         }
         for key in rules["keys"]
     }

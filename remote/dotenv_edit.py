@@ -89,9 +89,7 @@ def _candidates(original: str, key: str, literal: str | None) -> list[str]:
     file = File(original)
     mine = [each for each in file.found if each.key == key]
     if any(re.match(rf"[\w.-]+[{SPACE}]*[=:][{SPACE}]*?\n", file.text[each.start : each.end]) for each in mine):
-        raise Failure(
-            f".env: the value of {key} is on another line than its name, so nothing was written; join the two lines"
-        )
+        raise Failure(f".env: {key} and its value are on different lines, so nothing was written; join the two lines")
     removals = [file.removal(each) for each in mine]
     if literal is None:
         return [file.spliced(removals[:-1])]

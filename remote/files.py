@@ -129,13 +129,13 @@ def write_whole(
 
 
 def owner(path: str) -> Ids:
-    """Of the file that is there."""
+    """The file's user and group."""
     stat = os.stat(path)
     return stat.st_uid, stat.st_gid
 
 
 def give(folder: str, owner: Ids) -> None:
-    """The folder with all in it; of links themselves, not where they lead."""
+    """Change the owner of the folder and all in it, links themselves too."""
     for parent, folders, names in os.walk(folder):
         for name in (".", *folders, *names):
             os.chown(f"{parent}/{name}", *owner, follow_symlinks=False)
@@ -177,7 +177,7 @@ def temporary(path: str) -> str:
 
 
 def sync(folder: str) -> None:
-    """Its list of names, onto the disk."""
+    """Flush its entries to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

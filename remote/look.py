@@ -35,7 +35,7 @@ def _read(found: dict[str, Any], noun: str, arguments: Mapping[str, Any]) -> Non
 
 
 def require_root() -> None:
-    """Ends the process where it is another's, with the reason: each noun would give another, and a wrong one."""
+    """Exit if not root, and say so: each noun would give a different reason, and a wrong one."""
     if os.geteuid() != 0:
         sys.exit("root is needed: connect as root, or set _sudo in the inventory")
 

@@ -16,14 +16,14 @@ SCHEMA = "ai_admin_deploy"
 LEDGER = f"{SCHEMA}.migrations"
 TRIES = 4
 # PostgreSQL's messages are in the language of the host when it was installed (17: lc_messages, of initdb), and only a
-# superuser may change that. psql's own are in ours.
+# superuser may change that. psql's follow LC_ALL.
 ENGLISH = """DO $$ BEGIN
   IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN SET lc_messages = 'C'; END IF;
 END $$;
 """
 ALONE = "SELECT pg_advisory_xact_lock(hashtext('ai-admin-deploy'))"  # hosts that share the database, one at a time
 MEANWHILE = "was applied meanwhile, by the deploy of another host with this database"
-LONG = 3600  # seconds; the database's own limits end the building of an index before
+LONG = 3600  # seconds; the database's own limits end an index build sooner
 
 # Seconds after which a network that carries nothing any more counts as gone; libpq's own default is hours.
 SILENCE = {"keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3", "tcp_user_timeout": "25000"}
@@ -35,7 +35,7 @@ REMEDIES = {
     "there, on this server (its provider has it), or name the right file: database_ca",
     "certificate verify failed": "it is not signed by the CA that database_ca or sslrootcert names: get that file "
     "again from the database's provider; sslmode=require in DATABASE_URL skips the check",
-    "does not match host name": "write a name that the certificate is for into DATABASE_URL, or sslmode=verify-ca",
+    "does not match host name": "put a name from the certificate into DATABASE_URL, or sslmode=verify-ca",
     "does not support SSL": "is that the database's port? a database without TLS: sslmode=disable in DATABASE_URL",
     "no encryption|SSL off|SSL connection is required": "write sslmode=require into DATABASE_URL",
     "timeout expired|did not end within|timed out": "it accepts and does not answer: is the database paused, is it the "
@@ -279,8 +279,10 @@ def migrate(
     )
     whole = (
         "BEGIN",
-        f"SET LOCAL lock_timeout = '{lock_timeout}s'",
+        "SET LOCAL lock_timeout = 0",  # the other host's may take as long as ours
+        f"SET LOCAL statement_timeout = '{LONG}s'",
         ALONE,
+        f"SET LOCAL lock_timeout = '{lock_timeout}s'",
         f"SET LOCAL statement_timeout = '{statement_timeout}s'",
         f"SELECT set_config('search_path', {literal(search_path)}, true)",
         *(ledger if enter else ()),
@@ -289,7 +291,7 @@ def migrate(
     )
     # `\;` sends all of them at once: no lock is held while the next one travels
     script = "\n\\;\n".join(whole) + "\n;\n"
-    limit = 10 + lock_timeout + statement_timeout * len(whole)  # PostgreSQL gives each statement its own
+    limit = LONG + lock_timeout + statement_timeout * len(whole)  # PostgreSQL gives each statement its own
     for attempt in range(TRIES) if enter or statements else ():
         done = guarded(database, script, limit)
         error = _error(done)

@@ -24,14 +24,9 @@ def workers() -> list[Process]:
     return [worker for worker in found if worker]
 
 
-def _worst(said: str) -> str:
-    """The first line that is the cause of what follows it."""
-    worst = re.search(r".*\[(emerg|alert|crit)\].*", said)
-    return worst[0].removeprefix("nginx: ") if worst else ""
-
-
 def _complaint(done: Done) -> str:
-    return _worst(done.stderr) or done.line_with("nginx:").removeprefix("nginx: ")
+    worst = re.search(r".*\[(emerg|alert|crit)\].*", done.stderr)
+    return (worst[0] if worst else done.line_with("nginx:")).removeprefix("nginx: ")
 
 
 def dump() -> str:
@@ -116,7 +111,9 @@ def reload(deploy: str, *, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while all(worker.id in old for worker in workers()):
         if time.monotonic() > deadline:
-            why = _worst(files.tail(log, files.size(log) - length)) or f"see {log}"
+            # not a visitor's failed handshake, which is `crit`
+            emergency = re.search(r".*\[emerg\].*", files.tail(log, files.size(log) - length))
+            why = emergency[0] if emergency else f"see {log}"
             raise Failure(f"nginx did not load its configuration{services.undo('nginx')}: {why}")
         time.sleep(AGAIN)
     services.after_start("nginx", workers(), fingerprint)

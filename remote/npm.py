@@ -68,7 +68,7 @@ def read(*, app: str, app_dir: str, packages: Sequence[str]) -> dict[str, Packag
 
 
 def from_git(lock: Json) -> dict[str, str]:
-    """By name, the git host that each package of the lock comes from, or needs another one from."""
+    """By name, the git host that a package of the lock, or one it needs, comes from."""
     entries = [(key.rpartition("node_modules/")[2], entry) for key, entry in lock.get("packages", {}).items() if key]
     origins = {name: re.match(r"git[^/]*//(?:[^/]*@)?([^/:#]+)", str(each.get("resolved"))) for name, each in entries}
     needs = [(name, needed) for name, entry in entries for needed in entry.get("dependencies", {})]
@@ -201,7 +201,7 @@ def versions(modules: str) -> dict[str, str]:
 
 
 def place(made: str, target: str) -> None:
-    """Into node_modules in one rename; what was there is then at the place of what was made. Raises Failure."""
+    """Move it into node_modules in one rename; what was there is then where it was made. Raises Failure."""
     if not os.path.lexists(target):
         return os.rename(made, target)
     import ctypes  # Python has no other way to it; a look needs none of it
@@ -214,7 +214,7 @@ def place(made: str, target: str) -> None:
 
 
 def _make_folder(path: str) -> None:
-    """As its parent: owned by the same, and readable to others."""
+    """Owned as its parent is, and readable by others."""
     if not os.path.isdir(path):
         os.makedirs(path)
         os.chown(path, *files.owner(os.path.dirname(path)))

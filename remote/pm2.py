@@ -166,14 +166,16 @@ def daemon_runs(app: str) -> bool:
     return bool(_folder_of_node(files.read_text(f"{owner(app).home}/pm2.pid")))
 
 
-def command(app: str, app_dir: str, *arguments: str) -> Done:
+def command(app: str, app_dir: str, *arguments: str, inherited: Mapping[str, str] | None = None) -> Done:
     """pm2's own: what is in its environment when an app is started stays in pm2's record of the app."""
-    return run_clean(app, "pm2", *arguments, cwd=app_dir, timeout=60 + kill_timeout(owner(app).home, app))
+    timeout = 60 + kill_timeout(owner(app).home, app)
+    return run_clean(app, "pm2", *arguments, inherited=inherited, cwd=app_dir, timeout=timeout)
 
 
-def run_clean(app: str, *program: str, **options: Any) -> Done:
-    """As `run_node`, without what is in our own environment: it is not the application's."""
-    return run(*program, env={**owner(app).environment, "LANG": "C.UTF-8"}, user=owner(app).user, **options)
+def run_clean(app: str, *program: str, inherited: Mapping[str, str] | None = None, **options: Any) -> Done:
+    """As `run_node`, with what is `inherited` in place of our own environment, which is not the application's."""
+    env = {**owner(app).environment, "LANG": "C.UTF-8", **(inherited or {})}
+    return run(*program, env=env, user=owner(app).user, **options)
 
 
 def run_node(app: str, *program: str, **options: Any) -> Done:
@@ -205,7 +207,7 @@ def ecosystem(app: str, app_dir: str, keys: Sequence[str] = ()) -> tuple[str, di
     where it has no such app."""
     file = next((each for each in ECOSYSTEM if os.path.exists(f"{app_dir}/{each}")), ECOSYSTEM[0])
     if not os.path.exists(f"{app_dir}/{file}"):
-        raise Failure(f"{app_dir}/{file} is not there to start it from")
+        raise Failure(f"{app_dir}/{file} is missing")
     # pm2 7.0 takes `apps`, `pm2` or the whole, a list or a single one (lib/API.js)
     script = f"""for (const key of {json.dumps([*keys])}) process.env[key] = '{PROBE}';
         const c = require('./{file}'); const list = [c.apps || c.pm2 || c].flat();
@@ -276,12 +278,23 @@ def saved(home: str) -> list[dict[str, Any]]:
     return []
 
 
+def inherited(app: str, app_dir: str, keys: Sequence[str]) -> dict[str, str]:
+    """What the shell that started the app, and its ecosystem file of then, left in its environment, by pm2's saved
+    record of it: NODE_ENV, say, where that stands nowhere else. Not `keys`, what .env says, or that shell's folders."""
+    own = owner(app)
+    record: dict[str, Any] = next((each.get("env", {}) for each in saved(own.home) if each["name"] == app), {})
+    not_theirs = {*keys, *dotenv.load(f"{app_dir}/.env"), "PWD", "OLDPWD"}
+    found = {name: value for name, value in record.items() if isinstance(value, str) and name not in not_theirs}
+    path = dict.fromkeys([*own.path.split(":"), *found.get("PATH", "").split(":")])
+    return {**found, "PATH": ":".join(filter(None, path)), "PM2_HOME": own.home}
+
+
 def ending(home: str, app: str) -> str:
     """How its processes end when pm2 (7.0) restarts it: by SIGINT, and after `kill_timeout` by SIGKILL."""
     seconds = kill_timeout(home, app)
     ends = re.findall(rf"App \[{re.escape(app)}:\d+\] exited .* signal \[(\w+)\]", files.tail(f"{home}/pm2.log"))
     how = "and the last time it had to be killed" if ends[-1:] == ["SIGKILL"] else "then it is killed"
-    return f"it has {seconds:g} s (kill_timeout) to end what it has begun, {how}"
+    return f"it has {seconds:g} s (kill_timeout) to finish what it began, {how}"
 
 
 def read(*, api: Api, keys: Sequence[str]) -> Running:
@@ -313,8 +326,9 @@ def read(*, api: Api, keys: Sequence[str]) -> Running:
     if is_another and os.path.exists(env) and run("test", "-r", env, user=found.user).status != 0:
         raise Failure(f"{env} cannot be read by {found.user}, who runs {app}: chown {found.user} {env}")
     if not running:
-        records = [{**each, **each.get("env", {})} for each in saved(found.home) if each["name"] == app]
-        held = _held(records, keys)
+        saved_ones = [{**each, **each.get("env", {})} for each in saved(found.home) if each["name"] == app]
+        records = [{key: str(own) for key, own in each.items()} for each in saved_ones]
+        held = _held(records, _hidden(records, dotenv.load(env), keys))
         return {**STOPPED, "status": status, "held": held, "held_in": f"{found.home}/dump.pm2"}
     started, values, sets = _started(app), dotenv.load(env), dict[str, str]()
     shadowed = _hidden(started, values, keys)

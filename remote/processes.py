@@ -45,7 +45,7 @@ def run(
     """To its end, as `user` where that is not us. After `timeout` seconds it and all its children are killed, and its
     errors say so.
 
-    Its umask is 022 whatever ours is: others than root read what npm installs.
+    Its umask is 022 whatever ours is: not only root reads what npm installs.
     """
     require(command[0], path=(env or {}).get("PATH"))
     group = {"start_new_session": True, "umask": 0o022, "pass_fds": fds}
@@ -161,7 +161,7 @@ def is_below(pid: int | str, above: Collection[int]) -> bool:
 
 
 def _listening(port: int) -> dict[str, str]:
-    """By the socket of each that listens at the port its address, as the kernel writes it."""
+    """By socket that listens on the port, its address, as the kernel writes it."""
     tables = files.read_text("/proc/net/tcp") + "\n" + files.read_text("/proc/net/tcp6")
     rows = [line.split() for line in tables.splitlines()]
     found = [row for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"]

@@ -14,11 +14,13 @@ class Rules(TypedDict):
 
 class Key(TypedDict):
     """`kind`: absent, empty, placeholder, weak (a JWT_SECRET too short, or public) or set. `equal`: to the operator's
-    value. `times`: how often it is assigned."""
+    value. `times`: how often it is assigned. `before`: the last deploy before which it had the operator's value, where
+    it has another by now; empty where no backup tells."""
 
     kind: str
     equal: bool
     times: int
+    before: str
 
 
 class Secrets(TypedDict):
@@ -134,8 +136,8 @@ class Running(TypedDict):
     listen on its port, `unproved` where somebody else has just started it on what a deploy wrote. `stale`: it does not
     run, or its oldest process is older than its files. `shadowed`: keys of .env that it ignores, as they are in the
     process's first environment, which wins (dotenv 17). `fixed`: those that its ecosystem file sets itself. `held`:
-    those of `shadowed`, or of an app that does not run those of pm2's list, that pm2 has a value for, `held_in` this
-    file. `folder`: where it runs, if that is another than the application's. `ending`: how it will end, in words;
+    those of `shadowed` (of an app that does not run by pm2's saved list) that pm2 has a value for, `held_in` this file.
+    `folder`: where it runs, if that is another than the application's. `ending`: how it will end, in words;
     empty where none runs."""
 
     status: str

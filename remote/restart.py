@@ -1,4 +1,4 @@
-"""Restart the API under pm2, see that it stays up, and put its files back when it does not."""
+"""Restart the API under pm2, see that it stays up, and put its files back if it does not."""
 
 import http.client
 import json
@@ -50,7 +50,7 @@ def restart(deploy: str, *, api: Api, keys: Sequence[str]) -> dict[str, Any]:
 def run_what_is_on_disk(*, api: Api, keys: Sequence[str], worst: int = 500) -> float:
     """Restart it, or start it when pm2 does not know it; returns the seconds until it had proved stable.
 
-    It must see those `keys` of its .env as they are there by now; /health must answer below `worst` (an HTTP status).
+    It must see `keys` as its .env has them now; /health must answer below `worst` (an HTTP status).
 
     Raises Failure, with the cause and the end of the app's log.
     """
@@ -58,7 +58,7 @@ def run_what_is_on_disk(*, api: Api, keys: Sequence[str], worst: int = 500) -> f
         loading.check(api["app"], api["app_dir"], api["packages"])
     except Failure as error:
         raise Failure(f"{api['app']} was not restarted, because it would not come up: {error}") from None
-    # who came first waits while it ends, for a start that fails, and for the old files' own
+    # the first guest waits for the stop, a start that fails, and the old files' start
     longest = pm2.kill_timeout(pm2.owner(api["app"]).home, api["app"]) + api["settle_time"] + 2 * api["start_timeout"]
     with open_room(api["port"], longest) as room, _others_stay_saved(api):
         _start_daemon(api)
@@ -70,10 +70,12 @@ def run_what_is_on_disk(*, api: Api, keys: Sequence[str], worst: int = 500) -> f
         replaced = is_known and fresh
         if replaced:
             _pm2(api, "save")  # the way back: what it runs from may not be what the ecosystem file says today
+        inherited = pm2.inherited(api["app"], api["app_dir"], keys)
+        if replaced:
             _pm2(api, "delete", api["app"])
         fingerprint = services.fingerprint(pm2.files_read_at_start(api["app_dir"], api["packages"]))
         begun, logs = time.monotonic(), pm2.error_logs(api["app"])
-        fresh = _start(api, words, seems_known)
+        fresh = _start(api, words, seems_known, inherited)
         try:
             wait_until_stable(api, room, worst, logs)
         except Exception as error:  # whatever it is, the old files go back
@@ -97,8 +99,8 @@ def _others_stay_saved(api: Api) -> Iterator[None]:
             files.write_whole(f"{home}/dump.pm2", json.dumps([*now, *lost], indent=2).encode(), 0o600)
 
 
-def _pm2(api: Api, *arguments: str) -> Done:
-    return pm2.command(api["app"], api["app_dir"], *arguments)
+def _pm2(api: Api, *arguments: str, inherited: Mapping[str, str] | None = None) -> Done:
+    return pm2.command(api["app"], api["app_dir"], *arguments, inherited=inherited)
 
 
 def _start_daemon(api: Api) -> None:
@@ -123,11 +125,12 @@ def _anew(api: Api) -> list[str]:
         raise Failure(f"pm2 must start {api['app']} anew, and {error}") from None
 
 
-def _start(api: Api, words: Sequence[str], seemed_known: bool) -> bool:
-    """Returns whether it was started anew, from its ecosystem file. Raises Failure."""
+def _start(api: Api, words: Sequence[str], seemed_known: bool, inherited: Mapping[str, str]) -> bool:
+    """Returns whether it was started anew, from its ecosystem file, with what it has `inherited` of an earlier start.
+    Raises Failure."""
     for attempt in (1, 2):
         fresh = words[0] == "start"
-        done = _pm2(api, *words)
+        done = _pm2(api, *words, inherited=inherited if fresh else None)
         if done.status == 0:
             return fresh
         if done.status < 0:  # it took too long, and may still be at it
@@ -210,7 +213,7 @@ def wait_until_stable(api: Api, room: Door, worst: int = 500, logs: Mapping[str,
         running = {process.id for process in pm2.processes(api["app"])}
         if not running or running != last:
             if last and answered is not None:
-                cause = "it answered, then ended and was started again"
+                cause = "it answered, then exited and was restarted"
             ended, instances = ended + len(last - running), max(instances, len(running))
             answered, last = None, running
             room.hold()

@@ -43,7 +43,7 @@ def roll_back(deploy: str, *, undo: str, api: Api, keys: Sequence[str]) -> None:
         raise Failure("; ".join([files.why(error), *told])) from None
     services.settle("nginx")  # else the session would put the files back once more
     if after:
-        raise Failure(f"the files are back, but nginx refuses its configuration as before, so it runs the old: {after}")
+        raise Failure(f"the files are back, but nginx still refuses its configuration, and runs the old one: {after}")
     if of_nginx:
         nginx.reload(deploy, timeout=api["start_timeout"])
 
@@ -73,7 +73,7 @@ def _take_back(deploy: str, done: Sequence[str], notes: Mapping[str, Any]) -> li
         if file in written and (file in done or now == entry["wrote"]) and now != backups.old_state(entry):
             try:
                 if aside := backups.put_back(file, entry, partial(backups.set_aside, file, entry)):
-                    told.append(f"what somebody else has made of {file} meanwhile is in {aside}")
+                    told.append(f"somebody else's version of {file} is now in {aside}")
             except (Failure, OSError) as error:
                 stuck.append(f"{file} could not be put back: {files.why(error)}")
     with suppress(Failure, OSError):  # the disk is full: what is back can be put back once more

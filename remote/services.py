@@ -196,12 +196,12 @@ def settle(service: str) -> None:
 
 
 def of(app: str) -> str:
-    """The service that an app of pm2's is, whatever its name."""
+    """The service of a pm2 app, whatever its name."""
     return f"app-{app}"
 
 
 def noted() -> list[str]:
-    """The services of which there is a note, nginx first."""
+    """The services that have a note, nginx first."""
     found = [name.removesuffix(".json") for name in files.names(STATE) if name.endswith(".json")]
     return sorted((name for name in found if not name.endswith((".started", ".packages"))), reverse=True)
 

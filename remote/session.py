@@ -60,7 +60,7 @@ def session(*, who: str, app: str, bundle: str, wait: int, questions: Questions,
         readings = look(questions)
         _settle(questions, readings)
         _print({"deploy": deploy, "readings": readings})
-        key = _key(address, port) if port else None  # now: at the end the client would wait for it
+        key = _key(address, port) if port else None  # now, as at the end the client would wait
         while "questions" in (said := _heard()):
             pm2.owner.cache_clear()  # the app may be another daemon's by now
             _print({"deploy": deploy, "readings": look(said["questions"])})

@@ -1,7 +1,7 @@
 """The waiting room: while the API restarts, nginx sends requests here instead, and they wait until it answers again.
 
-It is a process of its own, which the step leaves behind until all who were let in have their answer: what is cut off
-their clients would ask for once more, and it would be executed twice.
+It is a process of its own, which the step leaves behind until all who were let in have their answer: a request cut
+off would be sent again by its client, and executed twice.
 
 nginx looks for a sign at each request (templates/etc/nginx): a link to the thread that listens here, in /proc. It is
 there only while requests are held; and where the room is killed, it points to nothing, so nginx asks the API as ever.
@@ -29,7 +29,7 @@ LEAVE = 60  # seconds for those that were let in to get their answer: nginx's ow
 HEAD = 65536  # bytes
 KNOCK = 0.1  # seconds
 
-# nginx asks once more, and finds the API: a WebSocket that was passed on from here would end with the deploy.
+# nginx asks again, and finds the API: a WebSocket that was passed on from here would end with the deploy.
 ASK_AGAIN = b"HTTP/1.1 503 Ask again\r\nX-Accel-Redirect: %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -75,7 +75,7 @@ class Room:
             while self.server in select([self.server, self._over], [], [])[0]:
                 try:
                     guest = self.server.accept()[0]
-                except OSError:  # too many files are open: it knocks until others have gone
+                except OSError:  # too many files are open: it waits until others have gone
                     time.sleep(KNOCK)
                     continue
                 self.guests.append(_thread(self._serve, guest, time.monotonic() + self.seconds))

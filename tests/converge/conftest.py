@@ -26,7 +26,8 @@ from tests.rehearsal.story import INVENTORY, ROOT, Deployed, deploy
 APP = "/opt/ai-admin"
 STATE = "/var/lib/ai-admin-deploy"
 BACKUPS = "/var/backups/ai-admin-deploy"
-QUICK = ("--data", "settle_time=0")  # where it is not the API's stability that is tested
+# Where it is not the API's stability that is tested. The default of 30 s may be too short for a start on a busy machine
+QUICK = ("--data", "settle_time=0", "--data", "start_timeout=300")
 RUNBOOK = (ROOT / "deploy.py").read_text(encoding="utf-8")
 
 

@@ -92,6 +92,17 @@ def test_placeholder_there_is_replaced_when_the_token_comes(host: Host, original
     assert read(host, ENV) == original + LINES
 
 
+def test_a_second_operators_older_token_is_named(host: Host) -> None:
+    """Their .env was not brought up to date: the plan says so before it becomes true."""
+    secrets(host, **{PARTNER: "a-token-of-november"})
+    assert "is yours up to date?" not in secrets(host, **{PARTNER: "a-token-of-december"}).output
+    replaced = host.ssh("ls /var/backups/ai-admin-deploy").stdout.split()[-1]
+    plan = deploy(host, "--dry", environment={PARTNER: "a-token-of-november"}, runbook=only(STEP))
+    assert (
+        f"{PARTNER} is replaced by the value that it had before deploy {replaced}: is yours up to date?" in plan.output
+    )
+
+
 # --- every other byte
 
 FORMS = {

@@ -42,7 +42,7 @@ def watched(host: Host) -> Host:
     subprocess.run(command, input=bundle, check=True)
     host.ssh("sh -e", input=KEY)
     host.ssh(f"cat > {FOLDER}/my.py", input=MY)
-    host.ssh(f"cd {FOLDER} && bin/setup")
+    host.ssh(f"cd {FOLDER} && bin/setup", timeout=1800)
     host.ssh("sh -e", input=f"cd {FOLDER}\nUSER=root\n{readme()}")
     return host
 
@@ -55,7 +55,7 @@ def run(host: Host) -> tuple[str, str]:
     host.ssh(f"systemctl restart {TIMER}")
     state = f"systemctl show --value -p ActiveState {SERVICE}"
     until(
-        120, "it", lambda: host.ssh(ended).stdout != before and host.ssh(state).stdout.strip() in ("inactive", "failed")
+        600, "it", lambda: host.ssh(ended).stdout != before and host.ssh(state).stdout.strip() in ("inactive", "failed")
     )
     code = host.ssh(f"systemctl show --value -p ExecMainStatus {SERVICE}").stdout.strip()
     return code, host.ssh("cat /root/message", check=False).stdout

@@ -78,6 +78,15 @@ def test_a_canary_that_is_not_ready_stops_the_run(fleet: list[Host]) -> None:
     assert [_state(each) for each in rest] == before
 
 
+def test_of_several_those_with_nothing_to_undo_are_left(fleet: list[Host]) -> None:
+    canary, *rest = fleet
+    assert all(health_check(canary).values())
+    code, output = run("pyinfra my.py rollback.py -y", {})
+    assert code == 0, output
+    assert canary.ssh("grep -c YCLIENTS_PARTNER_TOKEN /opt/ai-admin/.env", check=False).stdout.strip() == "0"
+    assert [each.ssh("ls -A /var/backups").stdout for each in rest] == ["", ""]
+
+
 def test_the_first_of_the_rest_that_is_not_ready_stops_the_run(fleet: list[Host]) -> None:
     """Whichever that is: pyinfra (3.10) keeps no order."""
     _, *rest = fleet
@@ -91,7 +100,7 @@ def test_the_first_of_the_rest_that_is_not_ready_stops_the_run(fleet: list[Host]
     assert (code, len(changed)) == (1, 1), output
     (other,) = {each.name for each in rest} - {*changed}
     assert in_short(output) == {
-        changed[0]: [f"changed: {', '.join(EVERYTHING)}", "failed: its red lines above say why, and what to do"],
+        changed[0]: [f"changed: {', '.join(EVERYTHING)}", "failed: the red lines above say why, and what to do"],
         other: ["not started: nothing was changed there"],
     }
 
@@ -116,7 +125,7 @@ def test_one_that_fails_leaves_the_others_alone(fleet: list[Host]) -> None:
     broken.ssh(f"mv {modules}/.dotenv {modules}/dotenv")
     assert code == 1, output
     short = in_short(output)
-    assert short[broken.name][-1] == "failed: its red lines above say why, and what to do"
+    assert short[broken.name][-1] == "failed: the red lines above say why, and what to do"
     for each in sound:
         assert "Secrets in .env" in short[each.name][0]
         assert short[each.name][1:] == [f"next: bin/verify {INVENTORY} --limit {each.name}"]
@@ -125,6 +134,39 @@ def test_one_that_fails_leaves_the_others_alone(fleet: list[Host]) -> None:
     code, output = run(canary_first(), own)
     assert code == 0, output
     assert all(health_check(broken).values())
+
+
+RAISES = """
+from pyinfra.api.operation import operation
+from settings import BadInput
+
+@operation()
+def lost():
+    if host.state.is_executing and host.name == "BROKEN":
+        raise BadInput("the connection was lost; run again")
+    yield "true"
+
+lost(name="Look")
+pm2.current(name="API restart", api=settings.api)
+"""
+
+
+@pytest.mark.parametrize("serial", ["", " --serial"])
+def test_one_that_is_lost_in_a_look_leaves_the_others_alone(fleet: list[Host], serial: str) -> None:
+    """pyinfra itself would end the run for all, and say that this one is as it should be."""
+    *sound, broken = fleet
+    own = tokens()
+    runbook = only("Secrets in .env") + RAISES.replace("BROKEN", broken.name)
+    code, output = run(f"pyinfra my.py deploy.py -y{serial} --data settle_time=0", own, runbook)
+    assert code == 1, output
+    assert f"[{broken.name}] the connection was lost; run again" in output
+    short = in_short(output)
+    assert "failed: the red lines above say why, and what to do" in short[broken.name]
+    for each in sound:
+        assert short[each.name][0] == "changed: Secrets in .env, API restart"
+        assert own["YCLIENTS_PARTNER_TOKEN"] in each.ssh("cat /opt/ai-admin/.env").stdout
+    code, output = run("pyinfra my.py deploy.py -y --data settle_time=0", OWN)
+    assert code == 0, output
 
 
 @pytest.fixture
@@ -150,7 +192,7 @@ def test_one_database_is_migrated_once(fleet: list[Host], shared: str) -> None:
     with subprocess.Popen(holder, stdout=subprocess.PIPE, stderr=subprocess.PIPE), ThreadPoolExecutor() as pool:
         held = f"{locks} AND mode = 'RowExclusiveLock' AND granted AND query LIKE '%pg_sleep%'"
         until(60, "the lock", lambda: sql(canary, f"SELECT count(*) {held}") == "1")
-        command = "pyinfra my.py deploy.py -y --limit web --data lock_timeout=60"
+        command = "pyinfra my.py deploy.py -y --limit web"
         running = pool.submit(run, command, {"DATABASE_URL": shared}, migration)
         waiting = f"SELECT count(*) {locks} AND NOT granted"
         until(120, "both to wait", lambda: running.done() or sql(canary, waiting) == "2")

@@ -276,7 +276,7 @@ def with_host(name: str, parameters: str = "", password: str = QUOTED) -> str:
             "put the database's CA certificate there, on",
         ),
         (DIRECT, "/etc/hosted/names", "could not read root certificate file", "name the right file: database_ca"),
-        (with_host("other.rehearsal.test"), CA, "does not match host name", "write a name that the certificate is for"),
+        (with_host("other.rehearsal.test"), CA, "does not match host name", "put a name from the certificate into"),
         (f"{DIRECT}?sslmode=verify-full", "", '/root.crt" does not exist', "or name the right file: database_ca"),
         (f"{DIRECT}?sslmode=disable", "", "no encryption", "write sslmode=require into DATABASE_URL"),
         (with_host(SITE, "", "wrong"), CA, "password authentication failed", "correct the user and the password"),
@@ -482,4 +482,4 @@ def test_an_application_database_that_cannot_be_asked_is_not_ready(hosted: Host)
         hosted.ssh(f"mv /root/.env {APP}/.env")
     said = " ".join(verified.output.split())
     assert verified.rows["Database"] == "failing", verified.output
-    assert "is another one than the host's own, and cannot be asked: no pg_hba.conf entry" in said, said
+    assert "is not the host's own, and cannot be queried: no pg_hba.conf entry" in said, said

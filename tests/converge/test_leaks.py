@@ -6,6 +6,7 @@ import re
 import secrets
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.converge.operator import INVENTORY, ROOT, Operator
-from tests.converge.watcher import START, watching
+from tests.converge.watcher import PATIENCE, START, watching
 from tests.rehearsal.host import Host
 
 pytestmark = pytest.mark.slow
@@ -147,8 +148,22 @@ def test_the_watcher_catches_a_planted_leak(leak_host: Host, leak: str) -> None:
     assert watcher.hits
 
 
-def test_a_run_that_was_not_looked_at_is_noticed(leak_host: Host) -> None:
+def test_a_run_that_was_not_looked_at_is_noticed(leak_host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = threading.Event()
+
+    def lives_until_then() -> int:
+        with subprocess.Popen([*leak_host.ssh_command(), "cat"], stdin=subprocess.PIPE) as running:
+            looked.wait(PATIENCE)
+        return running.returncode
+
     with watching(leak_host, []) as watcher:
-        assert watcher.during(partial(leak_host.ssh, "sleep 0.5")).returncode == 0
+        look = watcher.look
+
+        def look_and_say_so() -> None:
+            look()
+            looked.set()
+
+        monkeypatch.setattr(watcher, "look", look_and_say_so)
+        assert watcher.during(lives_until_then) == 0
         with pytest.raises(AssertionError, match="no program of the run was seen"):
             watcher.during(lambda: None)

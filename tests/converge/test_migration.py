@@ -6,6 +6,7 @@ import hashlib
 import re
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from subprocess import PIPE
 
@@ -15,7 +16,7 @@ import channel
 import remote.migration
 from tests.converge.conftest import APP, converge, only, read, refuse, replace, sql, write
 from tests.rehearsal.host import Host, until
-from tests.rehearsal.story import ROOT
+from tests.rehearsal.story import ROOT, deploy
 
 STEP = "Database migration"
 NAME = "add_marketplace_fields_to_companies.sql"
@@ -67,6 +68,21 @@ def held(host: Host) -> Iterator[None]:
         until(60, "the lock", lambda: sql(host, f"SELECT count(*) {of_it}") == "1")
         yield
         sql(host, f"SELECT pg_terminate_backend(pid) {of_it}")
+
+
+def test_another_hosts_migration_is_waited_for(host: Host) -> None:
+    """They share the database; it may take longer than we wait for a table, and is nothing to be ended."""
+    holds = "SELECT pg_advisory_lock(hashtext($$ai-admin-deploy$$)); SELECT pg_sleep(600)"
+    psql = f"cd /; exec runuser -u postgres -- psql -Xqc '{holds}'"
+    of_it = "FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND"
+    with subprocess.Popen([*host.ssh_command(), psql], stdout=PIPE, stderr=PIPE), ThreadPoolExecutor() as pool:
+        until(60, "the lock", lambda: sql(host, f"SELECT count(*) {of_it} granted") == "1")
+        running = pool.submit(deploy, host, "--data", "lock_timeout=1", runbook=only(STEP))
+        waits = f"SELECT count(*) {of_it} NOT granted AND query_start < clock_timestamp() - interval '3 seconds'"
+        until(120, "it to wait for longer than that", lambda: running.done() or sql(host, waits) == "1")
+        sql(host, f"SELECT pg_terminate_backend(pid) {of_it} granted")
+    done = running.result()
+    assert (done.code, done.changed) == (0, [STEP]), done.output
 
 
 def test_rows_stay_and_columns_come(host: Host) -> None:

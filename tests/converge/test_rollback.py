@@ -11,7 +11,7 @@ from tests.rehearsal.story import ROOT, deploy, tokens
 
 pytestmark = pytest.mark.slow
 
-FAST = ("--data", "settle_time=0")
+FAST = ("--data", "settle_time=0", "--data", "start_timeout=300")
 FILES = (
     "/opt/ai-admin/.env",
     "/opt/ai-admin/src/api/routes/yclients-marketplace.js",
@@ -47,13 +47,13 @@ def test_undo_the_last_and_a_named_deploy(leak_host: Host) -> None:
     assert state(leak_host) == with_tokens, "the plan changes nothing"
     last = leak_host.ssh("ls /var/backups/ai-admin-deploy").stdout.split()[-1]
 
-    assert "which was the rollback of" not in plan.output
+    assert "itself the rollback of" not in plan.output
     assert "ai-admin-api is restarted" in plan.output
 
     assert deploy(leak_host, *FAST, runbook=ROLLBACK).code == 0
     assert state(leak_host) == without_tokens
     twice = deploy(leak_host, "--dry", runbook=ROLLBACK)
-    assert f"which was the rollback of {last}: what that had changed comes back" in twice.output
+    assert f"itself the rollback of {last}, whose changes come back" in twice.output
     assert '"partner_token":false' in leak_host.ssh("curl -s localhost:3000/marketplace/health-check").stdout
 
     assert socket_answer(leak_host) == "0{"

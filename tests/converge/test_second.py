@@ -105,7 +105,7 @@ def test_both_are_ready(both: Both, which: str) -> None:
 # A line for each answer: of the first's own port, and of the second's site; until it may end, or for 5 minutes
 ASK = f"""
 rm -f /run/go; touch /run/here; end=$(($(date +%s) + 300))
-whoami="curl -sk -m 5 --resolve {DOMAIN}:443:127.0.0.1 https://{DOMAIN}/api/whoami"
+whoami="curl -sk -m 60 --resolve {DOMAIN}:443:127.0.0.1 https://{DOMAIN}/api/whoami"
 while [ ! -e /run/go ] && [ $(date +%s) -lt $end ]; do
   first=$(curl -s -o /dev/null -w '%{{http_code}}' localhost:3000/health); echo "$first $($whoami)"
 done

@@ -18,12 +18,13 @@ import pytest
 from remote import session
 from tests.converge.conftest import only
 from tests.rehearsal.host import Host, until
-from tests.rehearsal.story import INVENTORY, ROOT, copy_of_repository, deploy, tokens
+from tests.rehearsal.story import INVENTORY, ROOT, copy_of_repository, deploy, tokens, without_secrets
+from tests.resilience.guardian import mute
 
 pytestmark = pytest.mark.slow
 
 AUDIT = "/var/log/ai-admin-deploy.jsonl"
-FAST = ("--data", "settle_time=0")
+FAST = ("--data", "settle_time=0", "--data", "start_timeout=300")
 PATIENCE = 200  # seconds, less than lock_wait below: for what takes one, on a machine that is busy with other things
 
 
@@ -44,6 +45,13 @@ from pyinfra.operations import server
 server.shell(name="Wait", commands=["{LOOP}"])
 """
 LATER = "pm2.current(name='API restart', api=settings.api)\n"
+
+
+def test_a_dead_network_ends_the_run(leak_host: Host) -> None:
+    """Nothing that is sent arrives, and nothing says so: the host gives the deploy up, and so must we."""
+    with deploying(leak_host, {**without_secrets(), **tokens()}) as process, mute(leak_host):
+        output = process.communicate(timeout=PATIENCE)[0]
+    assert (process.returncode, "Traceback" in output) == (1, False), output
 
 
 @contextmanager
@@ -140,7 +148,7 @@ def test_it_is_told_though_no_look_comes_any_more(leak_host: Host) -> None:
         assert client.returncode == 1
         assert "put back, because nothing had loaded it yet: /opt/ai-admin/.env" in said
         assert "the host ended this deploy because it no longer heard from this machine; run again" in said
-        assert "failed: its red lines above say why" in said
+        assert "failed: the red lines above say why" in said
 
 
 HANG = r"""cp -p /opt/ai-admin/src/index.js /root/index.js

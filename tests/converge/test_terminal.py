@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,6 +67,18 @@ class Terminal:
 def running(host: Host, *words: str) -> Iterator[Terminal]:
     with copy_of_repository(ROOT, None, None) as folder:
         yield Terminal(folder, INVENTORY, "deploy.py", "--limit", host.name, "--data", "settle_time=0", *words)
+
+
+def test_ctrl_c_at_a_password_leaves_a_terminal_that_shows_what_is_typed(tmp_path: Path) -> None:
+    """A host that asks for nothing: the inventory is where pyinfra first waits for us."""
+    (tmp_path / "asks.py").write_text("from getpass import getpass\ngetpass()\nweb = []\n")
+    with copy_of_repository(ROOT, None, None) as folder:
+        terminal = Terminal(folder, str(tmp_path / "asks.py"), "deploy.py")
+        terminal.says("Password:")
+        assert not termios.tcgetattr(terminal.descriptor)[3] & termios.ECHO
+        terminal.press(CTRL_C)
+        terminal.until(lambda: termios.tcgetattr(terminal.descriptor)[3] & termios.ECHO)
+        assert terminal.end() == 130
 
 
 @pytest.mark.parametrize("keys", [CTRL_C, b"n\r", b"\x04"], ids=["Ctrl-C", "n", "Ctrl-D"])

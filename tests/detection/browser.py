@@ -68,7 +68,7 @@ def browser(profile: Path, resolver_rules: str) -> Iterator[Driver]:
     flags = [*FLAGS, f"user-data-dir={profile / 'profile'}", f"host-resolver-rules={resolver_rules}"]
     process = subprocess.Popen(["chromedriver", f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        until(20, "chromedriver", lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+        until(120, "chromedriver", lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
         driver = Driver(
             f"http://127.0.0.1:{port}", {"acceptInsecureCerts": True, "goog:chromeOptions": {"args": flags}}
         )
@@ -78,4 +78,4 @@ def browser(profile: Path, resolver_rules: str) -> Iterator[Driver]:
             driver.close()
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)

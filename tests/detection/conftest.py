@@ -71,6 +71,7 @@ def shell(host: Host, script: str, where: str) -> None:
         known |= {
             "six": host.six,
             "ssh": " ".join(host.ssh_command()),
+            "functions": FUNCTIONS,  # for `$ssh "$functions ..."`
             "site": "/etc/nginx/sites-available/ai-admin.app",
         }
         subprocess.run(["sh", "-euc", script], env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **known}, check=True)

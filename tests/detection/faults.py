@@ -201,7 +201,7 @@ FAULTS = [
     ),
     Fault(
         "it crashes",
-        "for i in 1 2 3; do kill -9 $(cat $pids/ai-admin-api-*.pid); sleep 0.5; on 3000; done",
+        "crash; crash; crash; on 3000",
         ": > /root/.pm2/pm2.log",
         ("it_does_not_crash",),
         ("Endpoints",),
@@ -213,9 +213,9 @@ FAULTS = [
         "pm2 restarts it at each change of a file",
         "log=/root/.pm2/pm2.log; mkdir $app/watched; keep $dump;"
         " edit $app/ecosystem.config.js \"/'ai-admin-api'/s/app\\(.*\\)/{ ...&, watch: ['watched'] }/\"; anew;"
-        " for i in 1 2; do touch $app/watched/$i; for j in $(seq 200); do"
+        " for i in 1 2; do last=$(pid); touch $app/watched/$i; for j in $(seq 1000); do"
         ' [ "$(grep -c "Change detected on path watched/$i " $log)" = 1 ] && break; rm -f $app/watched/$i;'
-        " touch $app/watched/$i; sleep 0.1; done; on 3000; sleep 0.5; on 3000; done",
+        " touch $app/watched/$i; sleep 0.1; done; within 60 another; on 3000; done",
         "rm -r $app/watched; back $app/ecosystem.config.js; anew; : > /root/.pm2/pm2.log; reload",
         ("it_does_not_crash",),
         ("Endpoints",),
@@ -302,7 +302,7 @@ FAULTS = [
         ("redis_takes_writes",),
         ("Endpoints",),
         "redis refuses writes: READONLY",
-        "name the primary",
+        "to the primary, or promote it",
         person=True,
     ),
     Fault(
@@ -383,7 +383,7 @@ FAULTS = [
         ("health_check_through_nginx",),
         ("Endpoints",),
         "404 through nginx",
-        "have it pass it to the API",
+        "it must pass it to the API",
         person=True,
     ),
     Fault(
@@ -393,7 +393,7 @@ FAULTS = [
         ("redirect_wants_a_salon",),
         ("Endpoints",),
         "landing page for /auth/",
-        "have it pass it to the API",
+        "it must pass it to the API",
         person=True,
     ),
     Fault(
@@ -403,7 +403,7 @@ FAULTS = [
         ("redirect_wants_a_salon",),
         ("Endpoints",),
         "answers 400 on the API's port, but 503 through nginx",
-        "have it pass it to the API",
+        "it must pass it to the API",
         person=True,
     ),
     Fault(
@@ -528,10 +528,10 @@ FAULTS = [
     Fault(
         "nginx does not listen on IPv6",
         "ip -6 address add $six::1/64 dev $interface nodad;"
-        ' $ssh "ip -6 address add $six::2/64 dev host0 nodad;'
-        " sed -i.v4 '/listen .::/d' $site; systemctl reload nginx\"",
+        ' $ssh "$functions ip -6 address add $six::2/64 dev host0 nodad;'
+        " sed -i.v4 '/listen .::/d' $site; reload\"",
         "ip -6 address del $six::1/64 dev $interface;"
-        ' $ssh "ip -6 address del $six::2/64 dev host0; mv $site.v4 $site; systemctl reload nginx"',
+        ' $ssh "$functions ip -6 address del $six::2/64 dev host0; mv $site.v4 $site; reload"',
         ("site_is_reached_from_outside",),
         ("HTTPS/SSL",),
         ": the connection is refused",
@@ -543,14 +543,14 @@ FAULTS = [
     ),
     Fault(
         "another site has the domain's IPv6 address, and this machine has none",
-        "$ssh \"ip -6 address add $six::2/64 dev host0 nodad; sed -i.v4 '/listen .::.:443/d' $site;"
+        "$ssh \"$functions ip -6 address add $six::2/64 dev host0 nodad; sed -i.v4 '/listen .::.:443/d' $site;"
         " openssl req -x509 -newkey rsa:2048 -nodes -days 90 -subj /CN=other.example -keyout /root/other.key"
         " -out /root/other.pem 2>/dev/null;"
         " echo 'server { listen [::]:443 ssl; server_name other.example;"
         " ssl_certificate /root/other.pem; ssl_certificate_key /root/other.key; }' > /etc/nginx/conf.d/other.conf;"
-        ' systemctl reload nginx"',
-        '$ssh "ip -6 address del $six::2/64 dev host0; mv $site.v4 $site; rm /root/other.*'
-        ' /etc/nginx/conf.d/other.conf; systemctl reload nginx"',
+        ' reload"',
+        '$ssh "$functions ip -6 address del $six::2/64 dev host0; mv $site.v4 $site; rm /root/other.*'
+        ' /etc/nginx/conf.d/other.conf; reload"',
         ("certificate_is_for_the_domain",),
         ("HTTPS/SSL",),
         "another site answers, with a certificate that is not for the domain",
@@ -752,7 +752,7 @@ FAULTS = [
         ("onboarding_wants_a_token",),
         ("HTML page",),
         "landing page for /marketplace/onboarding",
-        "have it pass it to the API",
+        "it must pass it to the API",
         person=True,
     ),
     Fault(
@@ -782,7 +782,7 @@ FAULTS = [
         "back $site; reload",
         ("onboarding_page_is_the_applications",),
         ("HTML page",),
-        "is another page through nginx",
+        "is not the same page through nginx",
         "have nginx pass /marketplace/",
         person=True,
     ),
@@ -1010,7 +1010,7 @@ FAULTS = [
         ("nginx_keeps_an_idle_websocket",),
         ("Nginx WebSocket",),
         "idle for 10 s",
-        "`proxy_read_timeout 60s;` in the place of another",
+        "`proxy_read_timeout 60s;`, replacing any other",
         person=True,
     ),
     Fault(
@@ -1084,7 +1084,7 @@ FAULTS = [
         ("nginx_asks_one_api",),
         ("Nginx WebSocket",),
         "for /marketplace/ between 127.0.0.1:3000 and 127.0.0.1:3001",
-        "leave `server 127.0.0.1:3000;` alone",
+        "leave only `server 127.0.0.1:3000;`",
         person=True,
     ),
     Fault(
@@ -1435,7 +1435,7 @@ FAULTS = [
         "back $app/.env; restart",
         ("the_applications_own_database_can_be_asked",),
         ("Database",),
-        "is another one than the host's own, and cannot be asked",
+        "is not the host's own, and cannot be queried",
         "put DATABASE_URL with the application's own database",
         person=True,
     ),
@@ -1476,7 +1476,7 @@ FAULTS = [
         "sql \"SELECT setval('companies_id_seq', (SELECT max(id) FROM companies))\"",
         ("no_sequence_is_behind",),
         ("Database",),
-        "the next id that public.companies_id_seq gives stands in companies already",
+        "the next id from public.companies_id_seq is in companies already",
         "SELECT setval('public.companies_id_seq', max(id)) FROM companies",
     ),
     Fault(
@@ -1486,7 +1486,7 @@ FAULTS = [
         "sql 'SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = $$companies$$::regclass'",
         ("the_entry_can_write_its_salon",),
         ("Database",),
-        "a transaction holds companies for",
+        "a transaction has held companies",
         "SELECT pg_terminate_backend",
     ),
     Fault(

@@ -24,7 +24,14 @@ back() { cp -a "/root/kept$1" "$1"; }
 edit() { keep "$1"; sed -Ei "$2" "$1"; ! cmp -s "$1" "/root/kept$1"; } # an edit that changes nothing is an error
 add() { keep "$1"; printf '\n%s\n' "$2" >> "$1"; }
 fake() { printf '#!/bin/sh\n%s\n' "$2" > "/usr/local/bin/$1"; chmod +x "/usr/local/bin/$1"; } # found before the real one
-on() { for i in $(seq 200); do curl -sf -o /dev/null "localhost:$1/health" && return; sleep 0.05; done; return 9; }
+within() { # so many seconds this command succeeds
+    end=$(($(date +%s) + $1)); shift
+    until "$@"; do [ "$(date +%s)" -lt $end ] || return 9; sleep 0.05; done
+}
+on() { within 120 curl -sf -m 10 -o /dev/null "localhost:$1/health"; }
+pid() { cat $pids/ai-admin-api-*.pid 2>/dev/null; }
+another() { now=$(pid) && [ "$now" != "$last" ] && kill -0 "$now" 2>/dev/null; } # process than $last
+crash() { last=$(pid); kill -9 "$last"; within 60 another; } # and pm2 has started it again
 restart() { # pm2 7.0 sometimes complains that the process it has just killed still exists, and does nothing
     pm2 restart ai-admin-api --kill-timeout 200 >/dev/null 2>&1 || pm2 restart ai-admin-api >/dev/null
     on "${1:-3000}"
@@ -33,7 +40,13 @@ anew() {
     cd $app; pm2 delete ai-admin-api >/dev/null; pm2 start ecosystem.config.js --only ai-admin-api >/dev/null; on 3000
     pm2 save >/dev/null
 }
-reload() { nginx -t -q; systemctl reload nginx; sleep 0.3; }
+workers() { pgrep -f '^nginx: worker process$' || true; } # not those that are shutting down
+renewed() { now=$(workers); [ "$now" ] && ! grep -qxF "$old" <<< "$now"; }
+systemctl() { # which only signals nginx to reload: here the new workers have taken over when it returns
+    old=$(workers)
+    command systemctl "$@" && { [ "$*" != "reload nginx" ] || within 120 renewed; }
+}
+reload() { nginx -t -q; systemctl reload nginx; }
 tls() { edit $site "/listen 443 ssl;/a $1"; reload; } # a directive for the TLS server
 certificate() { # 65 days old, for a name and so many days more, where certbot would put it
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days "$2" \
@@ -61,9 +74,9 @@ redis_says() { REDISCLI_AUTH='r#dis-Пароль==' redis-cli "$@"; }
 redis() { redis_says "$@" | grep -qx OK; }
 save_redis() { # which must end so: ok or err
     redis_says bgsave >/dev/null
-    for i in $(seq 100); do redis_says info persistence | grep -q "^rdb_last_bgsave_status:$1" && return; sleep 0.05; done
-    return 9
+    within 60 saved "$1"
 }
+saved() { redis_says info persistence | grep -q "^rdb_last_bgsave_status:$1"; }
 of_standby() { (cd / && runuser -u postgres -- /usr/lib/postgresql/*/bin/pg_ctl "$@" -s -w -D /var/tmp/standby); }
 standby() { # of this very database, at port 5433
     (cd / && runuser -u postgres -- pg_basebackup -R -c fast -D /var/tmp/standby)

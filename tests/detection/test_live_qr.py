@@ -55,7 +55,7 @@ def test_a_browser_shows_the_code(ver: Host, tmp_path: Path) -> None:
                 driver.open(asked.stdout)
             return found is True
 
-        until(30, "the QR code on the page", shown)
+        until(120, "the QR code on the page", shown)
         picture.write_bytes(driver.screenshot())
     decoded = subprocess.run(["zbarimg", "--quiet", "--raw", str(picture)], capture_output=True, text=True)
     assert POOLS_OWN.fullmatch(decoded.stdout.strip()), f"no code in the picture: {decoded.stderr}"

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.detection.conftest import Verified, altered, drift, shell, verify
+from tests.detection.conftest import FUNCTIONS, Verified, altered, drift, shell, verify
 from tests.rehearsal.host import Host, until
 from tests.rehearsal.story import INVENTORY, ROOT, deploy
 
@@ -241,22 +241,29 @@ def test_tables_in_a_schema_of_the_applications_role_are_no_alarm(ver: Host, sou
 
 @pytest.mark.slow
 def test_ten_seconds_after_a_restart_are_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
-    """nginx passes nothing to the API for so long, where somebody came while its port was closed."""
+    """nginx passes nothing to the API for so long, where somebody came while its port was closed. (A whole restart may
+    take longer on a busy machine: here the API closes and opens its port when it is told to.)"""
     del sound
     page = "curl -sk -o /dev/null -w %{http_code} --resolve ai-admin.app:443:127.0.0.1 https://ai-admin.app/api/none"
+    # socket.io would end for good at the server's `close`
+    told = "process.on('SIGUSR2', () => { server.removeAllListeners('close');"
+    told += " server.listening ? server.close() : server.listen(config.port); });"
+    port = "curl -s -o /dev/null localhost:3000/health"
+    script = (
+        f"kill -USR2 $(pid); while {port}; do sleep 0.05; done; {page}; kill -USR2 $(pid); within 60 {port}; {page}"
+    )
     # a line that says one address, as ours do, is never considered down: those that somebody has left or put in are
     shell(ver, "edit $site 's,http://.ai_admin_api;,http://localhost:3000;,'; reload", "host")
     try:
-        for _ in range(5):  # on a busy machine the restart itself may take ten seconds
-            closed = ver.ssh(f"pm2 stop ai-admin-api >/dev/null; {page}").stdout
-            shell(ver, "restart", "host")
-            held = ver.ssh(page).stdout
-            if held == "502":
+        shell(ver, f'edit $app/src/index.js "\\$ a {told}"; restart', "host")
+        for _ in range(5):  # the machine may stand still for as long as nginx holds it
+            closed_and_held = ver.ssh("bash", "-s", input=f"{FUNCTIONS}\n{script}\n").stdout
+            if closed_and_held == "502502":
                 break
         found = verify(ver, tmp_path)
     finally:
-        shell(ver, "back $site; reload", "host")
-    assert (closed, held) == ("502", "502")
+        shell(ver, "back $site; back $app/src/index.js; restart; reload", "host")
+    assert closed_and_held == "502502"
     assert found.code == 0, found.output
 
 
@@ -354,8 +361,7 @@ def test_certbots_locks_are_no_alarm(ver: Host, sound: Verified, tmp_path: Path)
 def test_a_crash_loop_that_a_restart_has_ended_is_no_alarm(ver: Host, sound: Verified, tmp_path: Path) -> None:
     """As in an outage: it crashed, somebody deployed, and verifies within the minute."""
     del sound
-    crashed = "for i in 1 2 3; do kill -9 $(cat $pids/ai-admin-api-*.pid); sleep 0.5; on 3000; done"
-    found = verified_while(ver, f"{crashed}; restart", ": > /root/.pm2/pm2.log", tmp_path)
+    found = verified_while(ver, "crash; crash; crash; on 3000; restart", ": > /root/.pm2/pm2.log", tmp_path)
     assert found.code == 0, found.output
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.rehearsal.story import Deployed, tokens
-from tests.resilience.world import World
+from tests.resilience.world import Ran, World
 
 STEPS = {"first": 14, "token": 4}  # remote steps of a first deploy, and of one when a token arrives
 KINDS = ("before", "after", "cut", "sshd")
@@ -41,7 +41,7 @@ def killed(scenario: str, kind: str, step: int) -> Fault:
     return Fault(f"{scenario} deploy, step {step}: {kind}", scenario, strike)
 
 
-def printed(done: Deployed, *texts: str, code: int = 1) -> None:
+def printed(done: Deployed | Ran, *texts: str, code: int = 1) -> None:
     """The deploy ended with this code, and printed each of the texts."""
     assert done.code == code, f"exit code {done.code}, not {code}: {done.output[-600:]}"
     missing = [text for text in texts if text not in done.output]
@@ -119,6 +119,7 @@ def on_host() -> list[Fault]:
     unlock = f"""{PSQL} -qXAtc "select pg_terminate_backend(pid) from pg_stat_activity
         where query ~ 'pg_sleep' and pid <> pg_backend_pid()" >/dev/null"""
     waits = f"{PSQL} -XAtc 'select 1 from pg_locks where not granted' | grep -q 1"
+    killer = "(until pkill -9 -f '^npm install'; do sleep 0.02; done) >/dev/null 2>&1 & echo $! > /root/killer"
     hba = "/etc/postgresql/17/main/pg_hba.conf"
     route = "ip route add default via $(sed -n s/Gateway=//p /etc/systemd/network/10-rehearsal.network)"
     planted: list[tuple[str, str, OnHost]] = [
@@ -154,7 +155,7 @@ def on_host() -> list[Fault]:
             ),
         ),
         ("companies locked for 5 minutes", "first", OnHost(lock, unlock, ("in the way: pid",))),
-        ("npm killed", "first", OnHost("", "", ("npm could not install",), during="pkill -9 -f '^npm install'")),
+        ("npm killed", "first", OnHost(killer, "kill $(cat /root/killer) || true", ("npm could not install",))),
         ("registry unreachable", "first", OnHost("ip route del default", route, ("npm could not install",))),
         ("a package half removed", "token", OnHost("rm -r /opt/ai-admin/node_modules/jws", "", (), code=0)),
         ("pm2 daemon dead", "token", OnHost("kill -9 $(cat /root/.pm2/pm2.pid)", "", (), code=0)),
@@ -208,14 +209,12 @@ def clock_right(world: World) -> None:
 
 
 def two_at_once(world: World, environment: dict[str, str]) -> None:
-    done: list[Deployed] = []
-    runs = [threading.Thread(target=lambda: done.append(world.deploy(environment))) for _ in range(2)]
-    for run in runs:
-        run.start()
-    for run in runs:
-        run.join()
-    failed = [each.output[-300:] for each in done if each.code not in (0, 75)]
-    assert sorted(each.code for each in done) == [0, 75], f"not one success and one refusal: {failed}"
+    """The second comes while a step of the first stands still."""
+    second: list[Deployed] = []
+    first = world.faulty("pause1", 2, environment, meanwhile=lambda _: second.append(world.deploy(environment)))
+    assert second, "no step of the first stood still"
+    printed(second[0], code=75)
+    printed(first, code=0)
 
 
 def power_cut(step: int) -> Fault:

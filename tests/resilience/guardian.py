@@ -61,10 +61,10 @@ def killed(world: World, kind: str, step: int, environment: dict[str, str]) -> f
 
 @contextmanager
 def mute(host: Host) -> Iterator[None]:
-    """Nothing that clients send arrives any more at the host, and nothing tells it so."""
+    """Nothing that clients send arrives any more at the host, and nothing tells it so. Other hosts are not touched."""
     chain = f"ip {host.table} mute"
-    rule = f"add chain {chain} {{ type filter hook output priority filter; }}; add rule {chain} tcp dport 22 drop"
-    subprocess.run(["nft", rule], check=True)
+    drop = f"add rule {chain} ip daddr {host.address} tcp dport 22 drop"
+    subprocess.run(["nft", f"add chain {chain} {{ type filter hook output priority filter; }}; {drop}"], check=True)
     try:
         yield
     finally:

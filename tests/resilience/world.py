@@ -94,10 +94,12 @@ class World:
                 if time.monotonic() > deadline:
                     raise TimeoutError(self._end(client))
                 if meanwhile and (stopped := self._stopped(client.pid)):
+                    began = time.monotonic()
                     try:
                         meanwhile(Moment(step, client.pid, stopped, sessions))
                     finally:
                         meanwhile = None
+                        deadline += time.monotonic() - began
                         with suppress(ProcessLookupError):
                             os.kill(stopped, signal.SIGCONT)
                 time.sleep(0.05)
@@ -181,7 +183,7 @@ class World:
 
     def unfinished(self, environment: dict[str, str]) -> list[str]:
         """Converged means that the running API has it all, not only the files."""
-        answer = self.host.ssh("curl -s --max-time 5 localhost:3000/marketplace/health-check", check=False).stdout
+        answer = self.host.ssh("curl -s --max-time 60 localhost:3000/marketplace/health-check", check=False).stdout
         wanted = {"jwt_secret": True, "partner_token": bool(environment), "app_id": bool(environment)}
         return [
             f"the running API says {answer[:120]}, not {name} {value}"

@@ -52,4 +52,4 @@ def node() -> Iterator[Node]:
     yield node
     assert node.process.stdin
     node.process.stdin.close()
-    node.process.wait(10)
+    node.process.wait(60)

@@ -262,6 +262,28 @@ def test_nothing_of_a_host_reaches_the_terminal_with_control_characters() -> Non
     assert str(channel.HostUnfit("\x1b")) == "?"
 
 
+def test_a_plan_does_not_depend_on_when_a_crashing_api_was_seen() -> None:
+    """Else it changes with each start, and the question before a deploy is asked again and again."""
+    running = {"status": "silent", "stale": False, "shadowed": ["A"], "held_in": "/proc/7/environ", "ending": "first"}
+    ended = {"status": "errored", "stale": True, "shadowed": [], "held_in": "/root/.pm2/dump.pm2", "ending": "then"}
+    assert channel.stable({"pm2": running}) == channel.stable({"pm2": ended})
+    fine = {**running, "status": "online"}
+    assert channel.stable({"pm2": fine}) != channel.stable({"pm2": ended})
+    assert channel.stable({"pm2": fine}) == channel.stable({"pm2": {**fine, "held_in": "/proc/8/environ"}})
+    assert channel.stable({"pm2": fine}) != channel.stable({"pm2": {**fine, "shadowed": []}})
+
+
+def test_a_plan_does_not_depend_on_how_many_rows_postgresql_estimates() -> None:
+    """But on a column of any name."""
+
+    def of(rows: int, *columns: str) -> dict[str, Any]:
+        return {"migration": {"relations": {"companies": {"rows": rows, "columns": dict.fromkeys(columns, "text")}}}}
+
+    assert channel.stable(of(1, "status")) == channel.stable(of(2, "status"))
+    assert channel.stable(of(1, "rows")) != channel.stable(of(1))
+    assert channel.stable({"migration": {"error": "why"}}) == {"migration": {"error": "why"}}
+
+
 class Sshd(paramiko.ServerInterface):
     """Takes any user. Its answer to a command comes when `answers` is set, and is whether the command is known."""
 

@@ -52,6 +52,11 @@ def test_an_empty_variable_does_not_hide_the_file(tmp_path: Path) -> None:
     assert load(tmp_path, f"{APP_ID}=file", **{APP_ID: ""}).keys == {APP_ID: "file"}
 
 
+def test_nor_does_one_with_nothing_but_blanks_or_quotes(tmp_path: Path) -> None:
+    for blank in (" ", "''", '" "'):
+        assert load(tmp_path, f"{APP_ID}=file", **{APP_ID: blank}).keys == {APP_ID: "file"}
+
+
 def test_placeholders_count_as_missing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     wild = (
         "test_token_waiting_for_real",
@@ -274,6 +279,7 @@ FULL = {"sslmode": "verify-full", "sslrootcert": "/ca.crt"}
         ("?sslmode=verify-full&sslrootcert=/ca.crt", "", FULL),
         ("?sslmode=verify-full&sslrootcert=system", "", {"sslmode": "verify-full", "sslrootcert": "system"}),
         ("?ssl=true", "", {"sslmode": "require"}),
+        ("?sslmode=verify-full&ssl=true", "", {"sslmode": "verify-full"}),
         ("?sslmode=no-verify&uselibpqcompat=true", "", {"sslmode": "require"}),
         ("?pgbouncer=true&connection_limit=1&pool_timeout=0&schema=public", "", {}),
         ("?sslmode=require&supa=base-pooler.x&workaround=supabase-pooler.vercel", "", {"sslmode": "require"}),

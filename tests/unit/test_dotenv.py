@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from operations.dotenv import changes
-from remote import dotenv
+from remote import backups, dotenv
 from remote.readings import Key, Secrets
 from rules import APP_ID, DOTENV, JWT_SECRET, KEYS, PARTNER_TOKEN
 from settings import BadInput
 
 KINDS = ("absent", "empty", "placeholder", "weak", "set")
-SET: Key = {"kind": "set", "equal": False, "times": 1}
+SET: Key = {"kind": "set", "equal": False, "times": 1, "before": ""}
 
 
 def decide(key: str, kind: str, *, wanted: bool, equal: bool = False, times: int = 1) -> tuple[str | None, bool, bool]:
     """Of one key, the others being there: why it is set, whether doubles go, whether it is pending."""
-    keys = {**dict.fromkeys(KEYS, SET), key: Key(kind=kind, equal=equal, times=times)}
+    keys = {**dict.fromkeys(KEYS, SET), key: Key(kind=kind, equal=equal, times=times, before="")}
     change = changes({"sha256": "sha", "keys": keys, "public": []}, {key: "123456789"} if wanted else {})
     assert {*change.set, *change.once, *change.pending} <= {key}
     assert bool(change) is bool(change.set or change.once)
@@ -29,6 +29,21 @@ def decide(key: str, kind: str, *, wanted: bool, equal: bool = False, times: int
 @pytest.mark.parametrize(("key", "kind"), list(itertools.product(KEYS, KINDS)))
 def test_the_operators_value_wins(key: str, kind: str) -> None:
     assert decide(key, kind, wanted=True) == ("is added" if kind == "absent" else "is replaced", False, False)
+
+
+def test_an_older_value_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an operator whose own .env was not brought up to date: nothing else tells it from a new token."""
+    monkeypatch.setattr(backups, "BACKUPS", str(tmp_path / "backups"))
+    env, first, second, third, fourth, fifth = tmp_path / ".env", *(f"token-number-{each}" for each in range(1, 6))
+    for deploy, token in (("1", first), ("2", second), ("3", second), ("4", third)):
+        env.write_text(f"{PARTNER_TOKEN}={token}\n")
+        backups.keep(deploy, str(env), wrote="")
+    for token, before in ((first, "1"), (second, "3"), (third, "4"), (fourth, ""), (fifth, "")):
+        now = look(tmp_path, f"{PARTNER_TOKEN}={fourth}\nJWT_SECRET={'x' * 32}\n".encode(), **{PARTNER_TOKEN: token})
+        assert now["keys"][PARTNER_TOKEN]["before"] == before
+        older = f" by the value that it had before deploy {before}: is yours up to date?" if before else ""
+        replaced = {} if token == fourth else {PARTNER_TOKEN: f"is replaced{older}"}
+        assert changes(now, {PARTNER_TOKEN: token}).set == replaced
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -101,7 +116,7 @@ def look(folder: Path, content: bytes | None, **wanted: str) -> Secrets:
 )
 def test_kinds(tmp_path: Path, content: bytes | None, kind: str, times: int) -> None:
     found = look(tmp_path, content)
-    assert found["keys"][JWT_SECRET] == {"kind": kind, "equal": False, "times": times}
+    assert found["keys"][JWT_SECRET] == {"kind": kind, "equal": False, "times": times, "before": ""}
     assert (found["sha256"] is None) == (content is None)
 
 

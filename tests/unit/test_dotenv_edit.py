@@ -79,7 +79,7 @@ def test_oracle_sees_a_lost_byte(node: Node) -> None:
 def test_refusal_says_what_to_do() -> None:
     failure = edit(b"JWT_SECRET=\n'quoted'\n", {JWT_SECRET: "new"}).failure
     assert failure == (
-        ".env: the value of JWT_SECRET is on another line than its name, so nothing was written; join the two lines"
+        ".env: JWT_SECRET and its value are on different lines, so nothing was written; join the two lines"
     )
 
 

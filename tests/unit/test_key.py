@@ -144,7 +144,7 @@ def test_there_are_fifty_kinds() -> None:
 def test_another_command_is_refused(known: Path, kind: str) -> None:
     done = entry(known, OTHER_COMMANDS[kind], LOOK.encode())
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("this key can only converge: this is none of its programs"), done.stderr
+    assert done.stderr.startswith("this key can only converge: this is not one of its programs"), done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from operations.statements import statements
 from remote.files import content, sha256
 from remote.migration import elsewhere
 from remote.readings import Applied, Relation
-from rules import MIGRATION_COPY
+from rules import MIGRATION, MIGRATION_COPY
 from settings import BadInput
 
 OWN = MIGRATION_COPY.read_text(encoding="utf-8")
@@ -156,7 +157,7 @@ def test_each_name_of_a_serial_is_an_integer_in_the_database() -> None:
 
 
 def test_all_there() -> None:
-    assert plan(database(OWN, OWN, applied=sha256(content(OWN)))) == Plan([], [], [], enter=False, adopted=True)
+    assert plan(database(OWN, OWN, applied=sha256(content(OWN)))) == Plan([], [], [], enter=False, adopted=False)
     assert plan(database(OWN, OWN)).adopted and plan(database(OWN, OWN)).enter
 
 
@@ -285,10 +286,10 @@ LONG = [
 @pytest.mark.parametrize(("part", "is_long"), LONG)
 def test_long_locks_of_a_large_table_are_named(part: str, is_long: bool) -> None:
     now = database(f"ALTER TABLE companies {part};")
-    said = f"migration: line 1 (ALTER TABLE companies {part}) locks companies while it reads or writes all of its "
+    said = f"migration: line 1 (ALTER TABLE companies {part}) locks companies while it reads or writes all its rows "
     assert not any(line.startswith(said) for line in plan(now).lines)
     now["relations"]["companies"]["rows"] = 1_000_000
-    assert any(line.startswith(said) and "1,000,000 rows" in line for line in plan(now).lines) == is_long
+    assert any(line.startswith(said) and "(about 1,000,000)" in line for line in plan(now).lines) == is_long
 
 
 def test_an_index_of_a_large_table_is_built_afterwards() -> None:
@@ -298,8 +299,7 @@ def test_an_index_of_a_large_table_is_built_afterwards() -> None:
     assert todo.concurrently == [f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {INDEX} ON companies (integration_status)"]
     assert not any(INDEX in sql for sql in todo.statements)
     assert any(
-        "does not lock companies while it reads or writes all of its about 1,000,000 rows" in line
-        for line in todo.lines
+        "does not lock companies while it reads or writes all its rows (about 1,000,000)" in line for line in todo.lines
     )
     now["relations"]["companies"]["indexes"][INDEX] = False
     assert plan(now).concurrently == [f'DROP INDEX CONCURRENTLY "public"."{INDEX}"', *todo.concurrently]
@@ -336,6 +336,41 @@ def test_without_a_ledger_what_is_there_is_enough(creates: bool) -> None:
     assert plan(now) == Plan([], [], [], enter=False, adopted=True)
     now["relations"]["marketplace_events"]["denied"] = ["app"]
     assert plan(now).statements == [], "whoever owns it must say so"
+
+
+MORE = """
+ALTER TABLE companies ALTER COLUMN title DROP NOT NULL;
+UPDATE companies SET title = '' WHERE title IS NULL;
+COMMENT ON COLUMN companies.title IS 'its name';
+"""
+
+
+@pytest.mark.parametrize("applied", [None, "of an older version"])
+def test_what_makes_nothing_to_be_looked_for_is_named(applied: str | None) -> None:
+    """It was written into the file later, or somebody ran a part of it by hand. To run it could convert twice."""
+    todo = plan(database(OWN + MORE, OWN, applied=applied))
+    assert (todo.statements, todo.enter, todo.adopted) == ([], True, applied is None)
+    changed = "has changed since it was applied, and all that it makes is there"
+    assert todo.lines[0] == f"migration: {MIGRATION} " + (
+        changed if applied else "was run by hand; entered in the ledger as adopted"
+    )
+    said = [re.sub(r"line \d+ ", "", line) for line in todo.lines[1:]]
+    assert said == [
+        f"migration: ({each}) leaves nothing to look for, and is not run: see that it has been"
+        for each in (
+            "ALTER TABLE companies ALTER COLUMN title DROP NOT NULL",
+            "UPDATE companies SET title = '' WHERE title IS NULL",
+        )
+    ]
+    again = plan(database(OWN + MORE, OWN, applied=sha256(content(OWN + MORE))))
+    assert again == Plan([], [], [], enter=False, adopted=False)
+    assert plan(database(OWN + "-- a comment", OWN, applied="of an older version")).lines == []
+    assert plan(database(OWN + MORE, OWN, applied=applied, keeps=False)).lines == [], "else each deploy would say it"
+
+
+def test_what_is_gone_by_the_files_end_is_not_named() -> None:
+    renamed = "ALTER TABLE companies ADD a text; ALTER TABLE companies RENAME a TO b;"
+    assert plan(database(OWN + renamed, OWN + renamed, applied="of an older version")).lines == []
 
 
 def test_another_than_the_owner_adopts_what_is_there() -> None:

@@ -583,7 +583,7 @@ def test_the_first_of_the_name_serves() -> None:
     change = nginx.desired(fact(SITE, links={}, available=SITE, others=others), OURS)
     assert change and change.file == "/etc/nginx/conf.d/own.conf"
     assert change.lines[2:] == [
-        f"nginx: {ENABLED} line 6 has the name a.example too, but nginx uses the first server of a name; left as it is"
+        f"nginx: {ENABLED} line 6 also has the name a.example, but nginx uses the first one that does; left as it is"
     ]
 
 
@@ -614,7 +614,7 @@ def test_a_server_for_each_address() -> None:
     six = SITE[SITE.index(b"server {\n    listen 443") :].replace(b"443", b"[::]:443")
     assert made(fact(SITE + six)).count(b"location ^~ /socket.io/") == 2
     with pytest.raises(
-        BadInput, match=f"conf.d/six.conf and {ENABLED} serve a.example, each at another address; put bo"
+        BadInput, match=f"conf.d/six.conf and {ENABLED} serve a.example, at different addresses; put bo"
     ):
         nginx.desired(fact(SITE, others={"/etc/nginx/conf.d/six.conf": six}), OURS)
     # requests do not wait then: lines of both files would change, and one file at a time does
@@ -660,7 +660,7 @@ def test_the_domain_is_not_taken_from_a_server_that_answers_for_it(name: str) ->
     site = b"server {\n    listen 443 ssl default_server;\n    %b\n    location /api/ { %b }\n}\n"
     others = {"/etc/nginx/conf.d/own.conf": site % (server_name.encode(), API)}
     now = fact(None, links={}, others=others)
-    with pytest.raises(BadInput, match=r"own\.conf line 1 answers for a\.example without its name"):
+    with pytest.raises(BadInput, match=r"own\.conf line 1 answers for a\.example without naming it"):
         nginx.desired(now, OURS)
 
 

@@ -66,7 +66,7 @@ def test_changes_ahead_count() -> None:
 
 
 def secrets(**kinds: str) -> Secrets:
-    keys = {key: Key(kind=kinds.get(key, "set"), equal=False, times=1) for key in KEYS}
+    keys = {key: Key(kind=kinds.get(key, "set"), equal=False, times=1, before="") for key in KEYS}
     return {"sha256": None, "keys": keys, "public": []}
 
 
@@ -83,7 +83,7 @@ def test_a_value_that_pm2_alone_has_is_not_thrown_away(kind: str) -> None:
     check(now, secrets(), {}, "api")
     check(now, secrets(**{JWT_SECRET: kind}), {JWT_SECRET: "the operator's own secret, long enough"}, "api")
     check({**now, "held": [APP_ID]}, secrets(**{JWT_SECRET: kind}), {}, "api")
-    with pytest.raises(BadInput, match=r"api has JWT_SECRET from pm2 alone, .* as it is in /proc/1/environ"):
+    with pytest.raises(BadInput, match=r"api has JWT_SECRET from pm2 alone; .* as it is in /proc/1/environ"):
         check(now, secrets(**{JWT_SECRET: kind}), {}, "api")
 
 

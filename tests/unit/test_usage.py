@@ -46,6 +46,7 @@ WRONG = {
         ("my.py", "deploy.py", "--dry", "a=b"),
         "pass a setting with --data: --data a=b",
     ),
+    "a setting without a value": (("my.py", "deploy.py", "-y", "--data", "verify"), "type: --data verify=VALUE"),
     "an inventory that is half edited": (("half.py", "deploy.py", "-y"), "half.py line 2 is not valid Python"),
     "no such host": (("your.invalid", "deploy.py", "-y"), "your.invalid has no host to work on"),
     "no such limit": (("my.py", "deploy.py", "-y", "--limit", "b.invalid"), "my.py has no host to work on"),
@@ -99,7 +100,7 @@ def test_a_host_that_is_down_with_nobody_to_ask() -> None:
     """The other one is this machine: so pyinfra asks whether to go on."""
     done = typed("@local,a.invalid", "deploy.py", "--dry", "--data", "ssh_hostname=127.0.0.1", "--data", "ssh_port=1")
     assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
-    assert "there is no terminal to ask whether to go on: add -y" in done.stderr
+    assert "no terminal to ask whether to continue: add -y" in done.stderr
 
 
 @pytest.mark.parametrize("is_forbidden", [False, True])

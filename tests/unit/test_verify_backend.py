@@ -76,9 +76,9 @@ def test_a_check_that_raises_does_not_stop_the_others(host: Host) -> None:
 
 def test_a_command_that_hangs_is_ended(host: Host) -> None:
     began = time.monotonic()
-    done = host.run("echo before; sleep 60 & sleep 60", timeout=0.3)
+    done = host.run("echo before; sleep 60 & sleep 60", timeout=3)
     assert (done.rc, done.stdout) == (124, "before\n")
-    assert "did not end within 0.3 s" in done.stderr
+    assert "did not end within 3 s" in done.stderr
     assert time.monotonic() - began < 30
 
 
@@ -90,7 +90,7 @@ def test_endless_output_is_cut(host: Host) -> None:
 
 def test_what_a_command_leaves_behind_ends_with_it(host: Host) -> None:
     pid = host.run("sleep 60 >/dev/null 2>&1 & echo $!").stdout.strip()
-    until(10, "its end", lambda: _ended(pid))
+    until(60, "its end", lambda: _ended(pid))
 
 
 def test_nothing_outlives_the_connection(backend: Backend, tmp_path: Path) -> None:
@@ -98,10 +98,10 @@ def test_nothing_outlives_the_connection(backend: Backend, tmp_path: Path) -> No
     warm_up = Host(backend)
     assert warm_up.run("true").rc == 0
     backend._ask(f"echo $$ > {file}; sleep 60", 60)
-    until(10, "the command", lambda: file.exists() and file.read_text().strip() != "")
+    until(60, "the command", lambda: file.exists() and file.read_text().strip() != "")
     assert not _ended(file.read_text().strip())
     backend.close()
-    until(10, "its end", lambda: _ended(file.read_text().strip()))
+    until(60, "its end", lambda: _ended(file.read_text().strip()))
 
 
 def _ended(pid: str) -> bool:

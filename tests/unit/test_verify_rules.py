@@ -99,7 +99,7 @@ def test_a_placeholder_is_one_to_both(value: str, is_placeholder: bool) -> None:
         (rules.PARTNER_TOKEN, "bearer:5dfk3jr8sd9fk3jr8sd9", "begins with Bearer"),
         (rules.PARTNER_TOKEN, "12345", "is it the application id?"),
         (rules.PARTNER_TOKEN, "5dfk3jr8sd9fk3jr8sd\u0410", "only look Latin"),
-        (rules.PARTNER_TOKEN, "5dfk3jr8 d9fk3jr8sd9", "holds a space"),
+        (rules.PARTNER_TOKEN, "5dfk3jr8 d9fk3jr8sd9", "has a space"),
         (rules.PARTNER_TOKEN, "short", "too short"),
         (rules.PARTNER_TOKEN, "bearer5dfk3jr8sd9fk3jr8sd9", ""),
         (rules.PARTNER_TOKEN, "51234567890123456789", ""),
@@ -221,11 +221,11 @@ def test_a_key_that_another_name_ends_with_is_not_glued(tmp_path: Path, text: st
 @pytest.mark.parametrize(
     ("said", "ends", "why"),
     [
-        # pm2 was asked to end two workers, and it took two seconds: the minute begins between
+        # pm2 was asked to end two workers, and it took long: the hour begins between
         (
             [
-                (61, "Stopping app:{} id:0"),
-                (61, "Stopping app:{} id:1"),
+                (3601, "Stopping app:{} id:0"),
+                (3601, "Stopping app:{} id:1"),
                 (59, EXITED.format(0)),
                 (59, EXITED.format(1)),
             ],
@@ -234,7 +234,7 @@ def test_a_key_that_another_name_ends_with_is_not_glued(tmp_path: Path, text: st
         ),
         (
             [
-                (61, "Stopping app:{} id:0"),
+                (3601, "Stopping app:{} id:0"),
                 (59, EXITED.format(0)),
                 (58, STARTING),
                 (50, EXITED.format(0)),
@@ -243,16 +243,16 @@ def test_a_key_that_another_name_ends_with_is_not_glued(tmp_path: Path, text: st
             1,
             "",
         ),
-        ([*_crash(65), *_crash(50), (30, EXITED.format(0))], 2, ""),
+        ([*_crash(3665), *_crash(50), (30, EXITED.format(0))], 2, ""),
         ([*_crash(50), *_crash(40), *_asked(30)], 0, ""),
         # pm2's own restarts, as 7.0.4 logs them; the last two are none of ours
-        ([*_asked(90), (50, FULL), *_asked(50), (20, FULL), *_asked(20)], 2, "memory"),
-        ([*_asked(90), (50, CHANGED), *_asked(49), (20, CHANGED), *_asked(20)], 2, "watch"),
+        ([*_asked(3690), (50, FULL), *_asked(50), (20, FULL), *_asked(20)], 2, "memory"),
+        ([*_asked(3690), (50, CHANGED), *_asked(49), (20, CHANGED), *_asked(20)], 2, "watch"),
         ([(50, FULL), (50, STARTING), (20, FULL), (20, STARTING)], 2, "memory"),  # in cluster mode
         ([(50, FULL), *_asked(50), (20, EXITED.format(0)), (19, STARTING)], 2, ""),  # it crashes
         ([(50, CHANGED), *_asked(50), *_asked(30)], 0, ""),
-        ([*_asked(90), (50, FULL.replace(" 0 ", " 7 ")), (50, "Stopping app:another id:7")], 0, ""),
-        ([*_asked(90), (50, CHANGED.replace("{}", "another")), (50, "Stopping app:another id:7")], 0, ""),
+        ([*_asked(3690), (50, FULL.replace(" 0 ", " 7 ")), (50, "Stopping app:another id:7")], 0, ""),
+        ([*_asked(3690), (50, CHANGED.replace("{}", "another")), (50, "Stopping app:another id:7")], 0, ""),
     ],
 )
 def test_an_end_that_was_asked_for_is_no_crash(
@@ -263,7 +263,7 @@ def test_an_end_that_was_asked_for_is_no_crash(
         when = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() - ago))
         lines.append(f"{when}: PM2 log: {text.replace('{}', 'no-such-api')}")
     (tmp_path / "pm2.log").write_text("\n".join(lines))
-    asked = {"app": "no-such-api", "app_dir": str(tmp_path), "port": 1, "keys": [], "seconds": [60]}
+    asked = {"app": "no-such-api", "app_dir": str(tmp_path), "port": 1, "keys": [], "seconds": [3600]}
     command = ["python3", "-I", "-S", "-c", (PROGRAMS / "processes.py").read_text(), json.dumps(asked)]
     environment = {**os.environ, "PM2_HOME": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)

@@ -30,7 +30,7 @@ from testinfra.backend.base import BaseBackend, CommandResult
 AGENT = Path(__file__).with_name("agent.py")
 LAUNCH = "import sys; exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))"  # for `python3 -c` on the host
 QUIET = 0.003  # seconds without a new command, and those that came are sent
-LIMIT = 20  # seconds for a command
+LIMIT = 60  # seconds for a command
 GRACE = 15  # seconds more for the connection, and for commands that wait for their turn
 # What testinfra 10.2 asks of any host before a file, a service or a socket, one after the other: asked at once.
 BEFORE = (

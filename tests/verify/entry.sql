@@ -4,8 +4,7 @@
 DO $$ BEGIN -- the messages of some servers are in Russian, and only a superuser may change that
   IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN SET lc_messages = 'C'; END IF;
 END $$;
-SET LOCAL lock_timeout = '5s';
-SET LOCAL statement_timeout = '9s';
+SET LOCAL statement_timeout = '30s';
 SELECT set_config('entry.columns', :'columns', true), set_config('entry.key', :'key', true),
   set_config('entry.literals', :'literals', true) \g /dev/null
 SELECT format('SET LOCAL ROLE %I', rolname) FROM pg_roles WHERE rolname = :'role' AND pg_has_role(oid, 'member') \gexec

@@ -6,7 +6,8 @@ import errno
 import re
 import secrets
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from settings import Settings
 
 TIMEOUT = 5  # seconds
 PATH = "/marketplace/onboarding?verification=1"
+HELD = 11  # seconds: see programs/http.py
 PORT_TIMEOUT = 1  # seconds; a firewall may drop the packets
 # Of IPv6, on a machine without, or whose router does not answer there.
 NOT_FROM_HERE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -69,9 +71,9 @@ def look(settings: Settings, ssh_address: str, questions: Mapping[str, Mapping[s
         named = settings.verify_address.split(",") if settings.verify_address else [settings.domain]
         addresses = [found for each in named for found in _resolve(each)]  # an address becomes as `ip` writes it
         marks = {each: secrets.token_hex(8) for each in addresses}
-        pages = {each: pool.submit(ask_page, settings, each, marks[each]) for each in addresses}
+        pages = {each: pool.submit(_page, settings, each, marks[each]) for each in addresses}
         paths = {
-            each: {name: pool.submit(ask, settings, each, question) for name, question in questions.items()}
+            each: {name: pool.submit(_ask, settings, each, question) for name, question in questions.items()}
             for each in addresses
         }
         plain = {each: pool.submit(_get, settings, "http", each, PATH) for each in addresses}
@@ -87,11 +89,28 @@ def look(settings: Settings, ssh_address: str, questions: Mapping[str, Mapping[s
         )
 
 
-def ask_page(settings: Settings, address: str, mark: str = "1") -> Seen:
-    return _get(settings, "https", address, f"{PATH.partition('=')[0]}={mark}")
+def ask_page(settings: Settings, address: str) -> Seen:
+    return _unless_held(lambda: _page(settings, address))
 
 
 def ask(settings: Settings, address: str, question: Mapping[str, Any]) -> Seen:
+    return _unless_held(lambda: _ask(settings, address, question))
+
+
+def _unless_held(look: Callable[[], Seen]) -> Seen:
+    """Each worker of nginx considers the API down for itself: the one that we reach, and not that which the host has
+    reached."""
+    deadline = time.monotonic() + HELD
+    while (seen := look()).status == 502 and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return seen
+
+
+def _page(settings: Settings, address: str, mark: str = "1") -> Seen:
+    return _get(settings, "https", address, f"{PATH.partition('=')[0]}={mark}")
+
+
+def _ask(settings: Settings, address: str, question: Mapping[str, Any]) -> Seen:
     """As the host asks itself: see QUESTIONS."""
     origin = {"Origin": f"https://{settings.domain}"} if question.get("of_page") else {}
     return _get(settings, "https", address, question["path"], {**question.get("headers", {}), **origin})
@@ -141,6 +160,12 @@ def _session(settings: Settings) -> requests.Session:
 
 
 def _asked(session: requests.Session, url: str, elsewhere: bool = False) -> Seen:
+    """A busy host may answer when it is asked once more."""
+    seen = _asked_once(session, url, elsewhere)
+    return _asked_once(session, url, elsewhere) if seen.failed == "timeout" else seen
+
+
+def _asked_once(session: requests.Session, url: str, elsewhere: bool) -> Seen:
     """Of a server elsewhere, TLS that fails for another reason than its certificate may have been cut on the way."""
     try:
         response = session.get(url, timeout=TIMEOUT, allow_redirects=False, stream=True)

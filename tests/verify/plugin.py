@@ -18,7 +18,7 @@ Seen = Callable[[str], None]
 
 
 LOOK = "the application's maintainers must find out what differs there"
-PASS_ON = "see which location of the nginx site takes this path, and have it pass it to the API as it is"
+PASS_ON = "see which location of the nginx site takes this path; it must pass it to the API unchanged"
 
 
 def component(name: str, action: str = DEPLOY, otherwise: str = LOOK) -> pytest.MarkDecorator:

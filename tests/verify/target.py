@@ -226,7 +226,7 @@ class Target:
             raise copy(why)  # see Backend.run
         return future.result()
 
-    def program(self, name: str, timeout: float = 20, **given: Any) -> Any:
+    def program(self, name: str, timeout: float = 60, **given: Any) -> Any:
         """What a program of programs/ prints: JSON. Raises NotChecked."""
         file = PROGRAMS / name
         runner = RUNNERS[file.suffix]
@@ -295,7 +295,7 @@ class Target:
         settings = self.settings
         found = self.program(
             "http.py",
-            timeout=40,
+            timeout=90,
             questions=questions,
             sessions=sessions,
             port=settings.api_port,
@@ -400,10 +400,11 @@ class Target:
 
     def sql(self, script: str, options: str = "", **variables: str) -> str:
         """What psql prints: rows of columns divided by `|`, or its complaint. `:'name'` is a variable's value. Names
-        are found as the application's role finds them. Nothing of it stays."""
+        are found as the application's role finds them. Nothing of it stays; no lock is waited for longer than 5 s."""
         given = {**variables, "of": self._role}
         values = " ".join(f"-v {name}={shlex.quote(value)}" for name, value in given.items())
-        whole = f"BEGIN;\n{SEARCH_PATH}\n{script}\nROLLBACK;"  # a pooler may hand the session to others afterwards
+        # a pooler may hand the session to others afterwards
+        whole = f"BEGIN; SET LOCAL lock_timeout = '5s';\n{SEARCH_PATH}\n{script}\nROLLBACK;"
         return str(
             self.host.run(f"cd / && {self.psql} -XAtq {options} {values} -f - 2>&1 <<'SQL'\n{whole}\nSQL").stdout
         )

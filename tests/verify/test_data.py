@@ -194,7 +194,7 @@ def test_no_sequence_is_behind(target: Target) -> None:
     rows = [line.split("|") for line in target.sql(BEHIND, migration=_migration(target)).splitlines()]
     for table, column, sequence in [row for row in rows if len(row) == 3]:
         statement = f"SELECT setval('{sequence}', max({column})) FROM {table}"
-        why = f"the next {column} that {sequence} gives stands in {table} already: inserts will fail"
+        why = f"the next {column} from {sequence} is in {table} already: inserts will fail"
         raise Unfit(why, f'{target.psql_by_hand} -c "{statement}"')
 
 
@@ -217,7 +217,7 @@ def test_session_pool_has_what_is_called(pool: dict[str, Any], contract: Contrac
     """The requirements' list of methods is not all that the marketplace calls."""
     needs(pool["loads"] == "yes", "the session pool does not load")
     unread = [each for each in contract.unread if "calls" in each]
-    needs(not unread, f"it cannot be read in the source {', '.join(unread)}")
+    needs(not unread, f"the source does not show {', '.join(unread)}")
     lacking = [f"{name}() ({place})" for name, place in contract.calls.items() if name not in pool["methods"]]
     assert not lacking, f"the session pool has no {', '.join(lacking)}, which the marketplace calls"
 

@@ -188,7 +188,7 @@ def test_redirect_is_answered_by_the_marketplace(answers: dict[str, Answers], co
 @component("endpoints", FIRST)
 def test_no_router_stands_before_the_marketplace(contract: Contract) -> None:
     unread = [each for each in contract.unread if "mounted" in each]
-    needs(not unread, f"it cannot be read in the source {', '.join(unread)}")
+    needs(not unread, f"the source does not show {', '.join(unread)}")
     shadowed = [f"{other.place} answers {route.path} before {route.place}" for route, other in contract.shadowed()]
     assert not shadowed, "; ".join(shadowed)
 

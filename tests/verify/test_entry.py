@@ -27,7 +27,7 @@ def test_the_entry_can_write_its_salon(target: Target, contract: Contract, doten
     needs(lacks(target).startswith(("complete", "without ")), "the table companies cannot be read")
     upsert = contract.upsert
     if upsert is None:
-        needs(False, f"it cannot be read in the source what {ROUTES} writes into companies")
+        needs(False, f"the source does not show what {ROUTES} writes into companies")
         return
     names = {"columns": ",".join(upsert.columns), "key": ",".join(upsert.key), "role": dotenv["role"]}
     names["literals"] = json.dumps(upsert.literals)
@@ -47,7 +47,7 @@ def test_the_entry_can_write_its_salon(target: Target, contract: Contract, doten
         pid, _, seconds = (target.sql(HOLDER).splitlines() or ["|"])[0].partition("|")
         needs(pid, "a transaction held companies for 5 s, and has ended since")
         statement = f'{target.psql_by_hand} -c "SELECT pg_terminate_backend({pid})"'
-        raise Unfit(f"the insert of {upsert.place} waits: a transaction holds companies for {seconds} s", statement)
+        raise Unfit(f"the insert of {upsert.place} waits: a transaction has held companies {seconds} s", statement)
     columns = re.search(r"COLUMN NAME: +(\S+)", said)
     column = columns[1] if columns else ""
     comes = {f"companies.{each}" for each in column.split(",")} <= {*made_columns(target)}

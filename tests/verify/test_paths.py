@@ -89,7 +89,7 @@ def test_nginx_keeps_an_idle_websocket(
             raise Unfit(
                 f"nginx ends a WebSocket that was idle for {each.seconds:g} s, and socket.io pings every {often:g} s",
                 f"in `location /socket.io/` of {settings.nginx_site}: `proxy_read_timeout {max(60, 2 * often):.0f}s;`"
-                f" in the place of another; {RELOAD}",
+                f", replacing any other; {RELOAD}",
             )
 
 
@@ -101,8 +101,8 @@ def test_nginx_asks_one_api(host: Host, passed: dict[str, list[Passed]], setting
         for each in servers:
             if len(each.addresses) > 1 and own in each.addresses:
                 raise Unfit(
-                    f"nginx divides the requests for {path} between {' and '.join(each.addresses)}",
-                    f"leave `server {own};` alone in that upstream, end the other copy; {RELOAD}",
+                    f"nginx splits the requests for {path} between {' and '.join(each.addresses)}",
+                    f"leave only `server {own};` in that upstream, end the other copy; {RELOAD}",
                 )
             other = next((place for place in each.addresses if place.startswith("127.0.0.1:")), own)
             if own not in each.addresses and other != own and _is_node(host, other):

@@ -11,7 +11,7 @@ from tests.verify.test_data import lacks
 # How redis (8.0) refuses a write -> what to do.
 OF_REDIS = {
     "MISCONF": "see why it cannot save (a full disk, rights): tail -n 20 /var/log/redis/redis-server.log",
-    "READONLY": "it is a replica: have REDIS_HOST in the application's .env name the primary, or end that (REPLICAOF)",
+    "READONLY": "it is a replica: point REDIS_HOST in the app's .env to the primary, or promote it (REPLICAOF)",
     "NOREPLICAS": "bring back its replicas, or lower `min-replicas-to-write` in /etc/redis/redis.conf",
     "OOM": "its memory is full: raise `maxmemory` in /etc/redis/redis.conf, then systemctl restart redis-server",
 }
@@ -38,7 +38,7 @@ def test_the_applications_own_database_can_be_asked(target: Target, surroundings
     """Where it is elsewhere, and deploy migrates the host's own, nobody knows whether that is the right one."""
     refused = (surroundings["database"] or {}).get("refused")
     assert not refused or target.psql == "psql", (
-        f"the application's database is another one than the host's own, and cannot be asked: {refused}"
+        f"the application's database is not the host's own, and cannot be queried: {refused}"
     )
 
 

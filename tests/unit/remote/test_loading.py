@@ -7,10 +7,12 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from remote import Failure, loading, services
+from remote import Failure, loading, pm2, services
+from remote.processes import Done
 
 LOADS = "module.exports = 1"
 
@@ -57,15 +59,21 @@ def test_what_loads(app: Path) -> None:
 
 
 def test_what_does_not(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each with its own cause, whatever the others do to Node."""
-    monkeypatch.setattr(loading, "TIMEOUT", 3)
+    """Each with its own cause, whatever the others do to Node. Only the run that hangs is to end soon."""
+    run = pm2.run_clean
+
+    def run_clean(*words: str, timeout: float, **options: Any) -> Done:
+        return run(*words, timeout=3 if "hangs" in words else timeout, **options)
+
+    monkeypatch.setattr(pm2, "run_clean", run_clean)
+    monkeypatch.setattr(loading, "TIMEOUT", 300)
     install(app, "needs", "require('long')")
     install(app, "imports", "import 'long'", type="module")
     install(app, "exits", "process.exit(0)")
     install(app, "throws", "throw null")
     install(app, "hangs", "for (;;);")
     install(app, "fine")
-    found = loading.load("api", str(app), ["needs", "imports", "exits", "throws", "gone", "hangs", "fine"])
+    found = loading.load("api", str(app), ["hangs", "needs", "imports", "exits", "throws", "gone", "fine"])
     assert found == {
         "needs": "Cannot find module 'long'",
         "imports": f"Cannot find package 'long' imported from {app}/node_modules/imports/index.js",

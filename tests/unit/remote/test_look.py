@@ -41,7 +41,7 @@ def raising(error: Exception) -> Callable[..., Any]:
 
 def test_side_by_side(have: Have) -> None:
     """Each waits until all have begun."""
-    all_here = threading.Barrier(3, timeout=5)
+    all_here = threading.Barrier(3, timeout=60)
 
     def read(*, value: int) -> int:
         all_here.wait()
@@ -55,7 +55,7 @@ def test_side_by_side(have: Have) -> None:
 def test_in_the_order_asked(have: Have) -> None:
     """Whichever is done first: the first that fails is the one that the operator is told."""
     done = threading.Event()
-    have(slow=lambda: done.wait(5), fast=done.set)
+    have(slow=lambda: done.wait(60), fast=done.set)
     assert list(look({"slow": {}, "fast": {}})) == ["slow", "fast"]
 
 

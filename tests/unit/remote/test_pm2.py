@@ -305,7 +305,7 @@ def test_a_port_that_another_process_holds(start: Start, home: Path, app_dir: Pa
     assert "token" not in str(failure.value)
 
 
-ENDING = "it has 1.6 s (kill_timeout) to end what it has begun, then it is killed"
+ENDING = "it has 1.6 s (kill_timeout) to finish what it began, then it is killed"
 EXITED = "2026-11-24T06:22:19: PM2 log: App [%s:0] exited with code [0] via signal [%s]\n"
 
 
@@ -402,6 +402,9 @@ def test_what_pm2_has_a_value_for(start: Start, home: Path, app_dir: Path) -> No
     (app_dir / ".env").write_text("APP_ID=1\nA=\n")
     (home / "dump.pm2").write_text('[{"name": "api", "env": {"APP_ID": 3, "A": ""}}, {"name": "b", "A": "b"}]')
     assert (read(app_dir)["held"], read(app_dir)["held_in"]) == (["APP_ID"], f"{home}/dump.pm2")
+    (app_dir / ".env").write_text("APP_ID=3\nA=\n")
+    assert read(app_dir)["held"] == [], "it stands in .env too: an ecosystem file may load that"
+    (app_dir / ".env").write_text("APP_ID=1\nA=\n")
     run_app(start, home, "api", "api-0.pid", A="a", APP_ID="2", **{"JWT_SECRET": " "})
     found = read(app_dir)
     assert (found["shadowed"], found["held"]) == (["JWT_SECRET", "APP_ID", "A"], ["APP_ID", "A"])
@@ -452,7 +455,7 @@ def test_numbers_of_cluster_mode(start: Start, home: Path, app_dir: Path) -> Non
 @pytest.mark.parametrize(
     ("ecosystem", "said"),
     [
-        (("other.js", ""), "ecosystem.config.js is not there"),
+        (("other.js", ""), "ecosystem.config.js is missing"),
         (("ecosystem.config.cjs", "module.exports = {"), "ecosystem.config.cjs does not load: SyntaxError"),
         (("ecosystem.config.js", "module.exports = [{name: 'b'}];"), "ecosystem.config.js has no app of this name"),
         (("ecosystem.json", '{"name": "api", "env_x": {"A": "a", "C": 1}}'), "ecosystem.json sets A for api"),
@@ -554,6 +557,21 @@ def test_a_suspended_daemon_is_not_asked(start: Start, home: Path, app_dir: Path
     with pytest.raises(Failure, match=rf"pm2's daemon is suspended by a signal, .*: kill -CONT {node.pid}$"):
         read(app_dir)
     assert not (client.parent / "called").exists()
+
+
+def test_what_it_inherits_from_an_earlier_start(home: Path, app_dir: Path) -> None:
+    """All that its shell left, but for the keys that are to come from .env; and pm2 is still found."""
+    shell = {"NODE_ENV": "production", "PWD": "/root", "PATH": "/opt/own:/usr/bin"}
+    left = {**shell, "JWT_SECRET": "x", "PORT": "1", "axm": {}}
+    saved = [{"name": "api", "env": left}, {"name": "other", "env": {"OTHER": "1"}}]
+    (home / "dump.pm2").write_text(json.dumps(saved))
+    (app_dir / ".env").write_text("PORT=3000\n")
+    found = pm2.inherited("api", str(app_dir), ["JWT_SECRET"])
+    path = found.pop("PATH")
+    assert found == {"NODE_ENV": "production", "PM2_HOME": str(home)}
+    assert path.split(":")[-1] == "/opt/own" and path.count("/usr/bin:") == 1
+    (home / "dump.pm2").write_text("[]")
+    assert pm2.inherited("api", str(app_dir), []).keys() == {"PATH", "PM2_HOME"}
 
 
 def test_its_command_has_the_time_that_the_app_has_to_end(

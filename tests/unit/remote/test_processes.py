@@ -42,12 +42,12 @@ def test_errors_that_are_no_text() -> None:
 
 def test_the_timeout_kills_all_of_it(tmp_path: Path) -> None:
     begun = time.monotonic()
-    done = run("sh", "-c", f"echo begun; sh -c 'echo $$ > {tmp_path}/pid; sleep 60; true'; true", timeout=0.3)
-    assert time.monotonic() - begun < 5
+    done = run("sh", "-c", f"echo begun; sh -c 'echo $$ > {tmp_path}/pid; sleep 120; true'; true", timeout=3)
+    assert time.monotonic() - begun < 60
     assert (done.status, done.stdout) == (-9, b"begun\n")
-    assert done.stderr == "\nsh did not end within 0.3 s"
+    assert done.stderr == "\nsh did not end within 3 s"
     grandchild = (tmp_path / "pid").read_text().strip()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while "\nState:\tZ" not in (status := _status(grandchild)) and status:
         assert time.monotonic() < deadline, "the grandchild lives"
         time.sleep(0.01)
@@ -195,7 +195,7 @@ def test_a_variable_of_an_ancestor(start: Start, given: str) -> None:
         del env["SSH_CONNECTION"]
     inner = f'env -u SSH_CONNECTION sh -c "\\"{sys.executable}\\" -c \\"{ASK}\\"; true"; true'
     child = start("sh", "-c", inner, env=env)
-    stdout, stderr = child.communicate(timeout=10)
+    stdout, stderr = child.communicate(timeout=60)
     assert stdout.decode() == f"{given}\n", stderr
 
 

@@ -8,7 +8,6 @@ import os
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import cast
@@ -90,11 +89,12 @@ sys.stdin.read()"""
 class _Handler(http.server.BaseHTTPRequestHandler):
     asked: list[str]
     status: int  # 0: closes the connection; -1: no HTTP; -2: never answers
+    over: threading.Event
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
         if self.status == -2:
-            time.sleep(0.5)
+            self.over.wait()
         elif self.status == -1:
             self.wfile.write(b"hello\r\n\r\n")
         elif self.status:
@@ -107,13 +107,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[http.server.ThreadingHTTPServer]:
-    handler = type("Handler", (_Handler,), {"asked": [], "status": 200})
+    over = threading.Event()
+    handler = type("Handler", (_Handler,), {"asked": [], "status": 200, "over": over})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         server.block_on_close = False
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
+        over.set()
         server.shutdown()
         thread.join()
 
@@ -233,7 +235,7 @@ def test_a_worker_that_ends_again_and_again(monkeypatch: pytest.MonkeyPatch) -> 
     """The other one answers all the while."""
     clock = Clock()
     workers(clock, monkeypatch, lambda now: now // 1.5)
-    with pytest.raises(Failure, match="it answered, then ended and was started again; it ended 10 times"):
+    with pytest.raises(Failure, match="it answered, then exited and was restarted; it ended 10 times"):
         wait_until_stable()
     assert 15 <= clock.now < 16  # not start_timeout, 20
 
@@ -297,8 +299,8 @@ class Pm2:
         self.asked: list[str] = []
         self.restarts = restarts
 
-    def command(self, app: str, app_dir: str, *arguments: str) -> Done:
-        del app, app_dir
+    def command(self, app: str, app_dir: str, *arguments: str, inherited: object) -> Done:
+        del app, app_dir, inherited
         self.asked.append(" ".join(arguments))
         return Done(0 if self.restarts or arguments[0] != "restart" else 1, b"", "[PM2][ERROR] not found")
 
@@ -436,21 +438,26 @@ def test_an_app_that_pm2_is_to_start_at_the_next_boot_stays_saved(
 ) -> None:
     """`pm2 delete` without a save; what pm2 saves for us is its list, without that app."""
     dump, other = tmp_path / "pm2/dump.pm2", {"name": "monitor", "env": {"A": "1"}}
+    given = list[object]()
+    api_saved = {"name": "api", "env": {"JWT_SECRET": "x", "NODE_ENV": "production"}}
     dump.parent.mkdir()
     dump.write_text(json.dumps([{"name": "api"}, other]))
-    monkeypatch.setattr(pm2, "owner", lambda _: pm2.Owner("root", str(dump.parent), ""))
+    monkeypatch.setattr(pm2, "owner", lambda _: pm2.Owner("root", str(dump.parent), "/usr/bin"))
 
-    def command(app: str, app_dir: str, *arguments: str) -> Done:
+    def command(app: str, app_dir: str, *arguments: str, inherited: object) -> Done:
         del app, app_dir
+        if arguments[0] == "start":
+            given.append(inherited)
         if arguments == ("save",):
-            dump.write_text('[{"name": "api", "new": 1}]')
+            dump.write_text(json.dumps([api_saved]))
         assert arguments != ("resurrect",) or "monitor" not in dump.read_text(), "it would be started now"
         return Done(0, b"", "")
 
     monkeypatch.setattr(pm2, "command", command)
     monkeypatch.setattr(pm2, "hidden", lambda *_: ["JWT_SECRET"])
     restart.run_what_is_on_disk(api=api, keys=["JWT_SECRET"])
-    assert json.loads(dump.read_text()) == [{"name": "api", "new": 1}, other]
+    assert json.loads(dump.read_text()) == [api_saved, other]
+    assert given == [{"NODE_ENV": "production", "PATH": "/usr/bin", "PM2_HOME": str(dump.parent)}]
     dump.write_text(json.dumps([{"name": "api"}, other]))
     failing_restart(api, monkeypatch)
     assert json.loads(dump.read_text())[1:] == [other]
@@ -499,8 +506,8 @@ def test_what_took_too_long_is_not_tried_again(api: Api, monkeypatch: pytest.Mon
     """pm2 7.0 may still be at it, and would take the second for a start."""
     asked: list[str] = []
 
-    def command(app: str, app_dir: str, *arguments: str) -> Done:
-        del app, app_dir
+    def command(app: str, app_dir: str, *arguments: str, inherited: object) -> Done:
+        del app, app_dir, inherited
         asked.append(" ".join(arguments))
         return Done(-9, b"", "pm2 did not end within 61.6 s")
 

@@ -83,7 +83,7 @@ def test_what_somebody_writes_while_the_api_starts_is_told(
     with pytest.raises(Failure) as told:
         roll_back()
     aside = f"{backups.BACKUPS}/2{etc}/A.found"
-    assert str(told.value) == f"it does not stay up; what somebody else has made of {etc}/A meanwhile is in {aside}"
+    assert str(told.value) == f"it does not stay up; somebody else's version of {etc}/A is now in {aside}"
     assert env.read_text() == "new, and a second line"
     assert Path(f"{backups.BACKUPS}/2{env}.found").read_text() == "old, and a first line"
     assert texts(etc) == ["new", "new", "new"]

@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from remote.session import MISSED
 from tests.rehearsal.host import until
 from tests.unit.remote.conftest import Start, names
 
-# argv: the folder of it all, and session's arguments as JSON
+# argv: the folder of it all, session's arguments as JSON, BEAT, and WAIT for a step that still runs
 DRIVER = """import contextlib, json, os, sys, time, types
 from remote import backups, lock, look, pm2, services, session, step
 folder, held = sys.argv[1], lock.held
@@ -36,7 +37,7 @@ def pausing(name, wait):
 lock.held = pausing
 lock.FOLDER, backups.BACKUPS, session.AUDIT = f"{folder}/var/run", f"{folder}/var/backups", f"{folder}/audit.jsonl"
 services.STATE = f"{folder}/var/lib"
-session.AUDIT_SIZE, session.BEAT, step.WAIT = 1000, float(sys.argv[3]), 0.1
+session.AUDIT_SIZE, session.BEAT, session.KEY, step.WAIT = 1000, float(sys.argv[3]), 60, float(sys.argv[4])
 session.require_root = lambda: None
 pm2._running = lambda: [pm2.Owner("root", open(f"{folder}/home").read(), "")]
 look.NOUNS.append("whose")
@@ -66,13 +67,19 @@ class Begin:
         self.start, self.folder = start, folder
 
     def __call__(
-        self, who: str = "anna@laptop", wait: int = 0, connection: str = FROM, beat: float = 20, **more: str
+        self,
+        who: str = "anna@laptop",
+        wait: int = 0,
+        connection: str = FROM,
+        beat: float = 20,
+        quiet: float = 60,
+        **more: str,
     ) -> subprocess.Popen[bytes]:
         questions = {"source": {"app_dir": str(self.folder), "paths": ["a.js"], "mention": "x"}}
         arguments = {"who": who, "app": "api", "bundle": "1.0-3-gabc", "wait": wait, "questions": questions, **more}
         path = f"{self.folder}/bin:{os.environ['PATH']}"
         env = {"PATH": path, **({"SSH_CONNECTION": connection} if connection else {})}
-        driver = (sys.executable, "-S", "-c", DRIVER, str(self.folder), json.dumps(arguments), str(beat))
+        driver = (sys.executable, "-S", "-c", DRIVER, str(self.folder), json.dumps(arguments), str(beat), str(quiet))
         return self.start(*driver, env=env)
 
     def audit(self) -> list[dict[str, Any]]:
@@ -98,7 +105,7 @@ def told(result: str, *changed: str) -> str:
 
 
 def end(process: subprocess.Popen[bytes], said: str = "") -> None:
-    stdout, stderr = process.communicate(said.encode(), timeout=20)
+    stdout, stderr = process.communicate(said.encode(), timeout=60)
     assert (process.returncode, stderr) == (0, b"")
     went_well = False
     with suppress(ValueError):  # the line may be cut
@@ -221,7 +228,7 @@ def test_what_no_service_has_loaded_is_put_back(
         process.stdin.close()
         assert env.read_text() == "A=2\n"
     said = process.stdout.read()
-    process.wait(20)
+    process.wait(60)
     assert env.read_text() == ("A=1\n" if back else "A=2\n")
     assert wire.unpack(said.decode()) == ({"put_back": [str(env)], "stuck": []} if back else {})
     assert other.exists(), "a restart that was not ours may have loaded it since"
@@ -249,7 +256,7 @@ def test_a_second_one_is_told_who_deploys(begin: Begin) -> None:
     assert "deploy" in line(third)
     holder = json.loads(Path(lock.FOLDER, "deploy.lock").read_text())
     assert holder["who"] == "boris@laptop"  # nothing is left of the longer name
-    fourth = begin("clara@laptop", wait=20)
+    fourth = begin("clara@laptop", wait=60)
     end(third)
     assert "deploy" in line(fourth)  # it has waited
     end(fourth)
@@ -275,7 +282,7 @@ def test_one_that_was_killed_is_resumed(begin: Begin, tmp_path: Path, monkeypatc
 
         again = begin(resumed=deploy)
         assert (line(again)["deploy"] == deploy) == is_last
-        out, _ = again.communicate(told("failed").encode(), timeout=20)
+        out, _ = again.communicate(told("failed").encode(), timeout=60)
         assert wire.unpack(out.decode()) == {"put_back": [str(env)] if is_last else [], "stuck": []}
         assert env.read_text() == ("A=1\n" if is_last else "A=2\n")
     assert [entry["result"] for entry in begin.audit()] == ["failed", "ok", "failed"]
@@ -291,7 +298,7 @@ def test_a_session_that_is_killed_lets_go(begin: Begin) -> None:
 
 def test_a_step_that_outlived_its_deploy(begin: Begin, tmp_path: Path) -> None:
     with held(lock.STEP, 0):
-        process = begin()
+        process = begin(quiet=0.1)
         assert line(process) == {"busy": True}
         end(process)
     assert not (tmp_path / "audit.jsonl").exists()
@@ -319,7 +326,7 @@ def test_it_outlives_a_hang_up(begin: Begin) -> None:
     assert process.stdin
     process.stdin.write(told("failed").encode())
     process.stdin.close()
-    process.wait(20)
+    process.wait(60)
     assert [entry["result"] for entry in begin.audit()] == ["failed"]
 
 
@@ -327,22 +334,20 @@ def test_a_client_that_is_silent_is_gone(begin: Begin) -> None:
     """Its laptop has lost its power, or sleeps: nothing closes the connection."""
     process = begin(beat=0.02)
     line(process)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert [entry["result"] for entry in begin.audit()] == ["cut off"]
 
 
-def test_signs_of_life_keep_it(begin: Begin) -> None:
-    beat = 0.5
-    process = begin(beat=beat)
-    line(process)
-    assert process.stdin
-    deadline = time.monotonic() + 1.3 * MISSED * beat  # longer in all than a silence may be
-    while time.monotonic() < deadline:
-        process.stdin.write(b"\n")
-        process.stdin.flush()
-        time.sleep(0.1)
-    end(process, told("ok"))
-    assert [entry["result"] for entry in begin.audit()] == ["ok"]
+def test_signs_of_life_keep_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each as late as it may be; an empty piece here is a beat that was missed."""
+    said = [*[*[b""] * (MISSED - 1), b"\n"] * 3, told("ok").encode()]
+
+    def select(*_: object) -> tuple[list[int], list[int], list[int]]:
+        return [0] if said[0] or said.pop(0) else [], [], []
+
+    monkeypatch.setattr(session, "select", SimpleNamespace(select=select))
+    monkeypatch.setattr(session, "os", SimpleNamespace(read=lambda *_: said.pop(0)))
+    assert session._heard()["result"] == "ok"
 
 
 def test_a_step_on_its_way_finds_no_session(begin: Begin, tmp_path: Path) -> None:
@@ -352,12 +357,12 @@ def test_a_step_on_its_way_finds_no_session(begin: Begin, tmp_path: Path) -> Non
     (tmp_path / "pause").touch()  # as soon as it has let go of the steps' lock
     assert process.stdin
     process.stdin.close()
-    until(20, "its line", (tmp_path / "audit.jsonl").exists)
-    with held(lock.STEP, 20) as mine, held(lock.DEPLOY, 0) as free:
+    until(60, "its line", (tmp_path / "audit.jsonl").exists)
+    with held(lock.STEP, 60) as mine, held(lock.DEPLOY, 0) as free:
         assert mine is not None
         assert free is not None
     (tmp_path / "pause").unlink()
-    process.wait(20)
+    process.wait(60)
 
 
 def test_what_cannot_be_put_back_is_told(begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,7 +375,7 @@ def test_what_cannot_be_put_back_is_told(begin: Begin, tmp_path: Path, monkeypat
     Path(f"{backups.BACKUPS}/{deploy}{env}").unlink()
     assert process.stdin
     process.stdin.close()
-    process.wait(20)
+    process.wait(60)
     (entry,) = begin.audit()
     assert entry["stuck"] == [f"{env}: {backups.BACKUPS}/{deploy}{env} is gone, so {env} cannot be put back"]
 
@@ -389,7 +394,7 @@ def test_a_note_that_cannot_be_read_is_told(begin: Begin, tmp_path: Path, monkey
     assert process.stdin
     process.stdin.write(told("failed").encode())
     process.stdin.close()
-    process.wait(20)
+    process.wait(60)
     (entry,) = begin.audit()
     assert entry["stuck"] == [f"what nginx has not loaded, {note}: EISDIR: Is a directory, {note}"]
     assert (entry["result"], entry["put_back"], entry["files"]) == ("failed", [str(file)], [])

@@ -33,7 +33,6 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(waiting_room, "FOLDER", str(tmp_path / "room"))
     monkeypatch.setattr(waiting_room, "SOCKET", str(tmp_path / "room/api"))
     monkeypatch.setattr(waiting_room, "SIGN", str(tmp_path / "room/sign"))
-    monkeypatch.setattr(waiting_room, "LEAVE", 0.5)
     return tmp_path / "room/api"
 
 
@@ -76,7 +75,7 @@ def api(port: int) -> Iterator[list[bytes]]:
 
 def connect(path: Path) -> socket.socket:
     guest = socket.socket(socket.AF_UNIX)
-    guest.settimeout(10)
+    guest.settimeout(60)
     guest.connect(str(path))
     return guest
 
@@ -93,19 +92,19 @@ GET, POST = b"GET /a?b=c HTTP/1.1\r\nHost: x\r\n\r\n", b"POST / HTTP/1.0\r\nUpgr
 
 def test_a_guest_waits_until_it_is_let_in(path: Path) -> None:
     port = free_port()
-    with ThreadPoolExecutor() as pool, api(port), open_room(port, 10) as room:
+    with ThreadPoolExecutor() as pool, api(port), open_room(port, 60) as room:
         answers = [pool.submit(ask, path, each) for each in (GET, POST)]
         time.sleep(0.1)
         assert not any(answer.done() for answer in answers), "though the API's port is open"
         room.let_in()
-        assert [answer.result(10) for answer in answers] == [b"api:" + GET, b"api:" + POST]
+        assert [answer.result(60) for answer in answers] == [b"api:" + GET, b"api:" + POST]
 
 
 def test_the_sign_is_there_only_while_it_holds(path: Path) -> None:
     """nginx looks at what it points to; nobody but the owner of its folder can put another in its place, or another
     socket."""
     sign = path.with_name("sign")
-    with api(free_port()), open_room(free_port(), 10) as room:
+    with api(free_port()), open_room(free_port(), 60) as room:
         assert sign.exists()
         assert path.stat().st_mode & 0o777 == 0o666 and path.parent.stat().st_mode & 0o777 == 0o711
         room.let_in()
@@ -130,21 +129,21 @@ def test_a_deploy_that_was_killed_holds_nobody_and_is_no_obstacle(path: Path) ->
     folder, sign = path.parent, path.with_name("sign")
     killed = subprocess.run([sys.executable, "-c", HOLDS, folder, path, sign], cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL
-    until(10, "the room to end", lambda: not sign.is_symlink() and not path.exists())
-    with open_room(free_port(), 10):
+    until(60, "the room to end", lambda: not sign.is_symlink() and not path.exists())
+    with open_room(free_port(), 60):
         assert sign.exists()
         connect(path).close()
 
 
 def test_a_room_that_was_killed_holds_nobody_and_is_no_obstacle(path: Path) -> None:
     sign = path.with_name("sign")
-    with open_room(free_port(), 10) as room:
+    with open_room(free_port(), 60) as room:
         os.kill(int(sign.readlink().parts[2]), signal.SIGKILL)
-        until(10, "its end", lambda: is_refused(path))
+        until(60, "its end", lambda: is_refused(path))
         room.hold()
         assert not room.let_in()
     assert sign.is_symlink() and not sign.exists(), "it points to a thread that is gone"
-    with open_room(free_port(), 10):
+    with open_room(free_port(), 60):
         assert sign.exists()
         connect(path).close()
 
@@ -152,11 +151,11 @@ def test_a_room_that_was_killed_holds_nobody_and_is_no_obstacle(path: Path) -> N
 def test_many_guests_and_long_answers(path: Path) -> None:
     port = free_port()
     said = [bytes([number + 65]) * 300_000 + b"\r\n\r\n" for number in range(20)]
-    with ThreadPoolExecutor(20) as pool, api(port), open_room(port, 30) as room:
+    with ThreadPoolExecutor(20) as pool, api(port), open_room(port, 60) as room:
         answers = [pool.submit(ask, path, each) for each in said]
         time.sleep(0.1)
         room.let_in()
-        assert [answer.result(30) for answer in answers] == [b"api:" + each for each in said]
+        assert [answer.result(60) for answer in answers] == [b"api:" + each for each in said]
 
 
 def test_more_guests_than_a_session_may_have_open_files(path: Path) -> None:
@@ -166,14 +165,14 @@ def test_more_guests_than_a_session_may_have_open_files(path: Path) -> None:
     with ThreadPoolExecutor(60) as pool, api(port):
         resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + 40, most))
         try:
-            room = open_room(port, 30)
+            room = open_room(port, 60)
             door = room.__enter__()
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (few, most))
         answers = [pool.submit(ask, path, GET) for _ in range(60)]
-        until(30, "all to wait", lambda: len(waiting(path)) >= 60)
+        until(60, "all to wait", lambda: len(waiting(path)) >= 60)
         door.let_in()
-        assert [answer.result(30) for answer in answers] == [b"api:" + GET] * 60
+        assert [answer.result(60) for answer in answers] == [b"api:" + GET] * 60
         room.__exit__(None, None, None)
 
 
@@ -185,18 +184,18 @@ def waiting(path: Path) -> list[Path]:
 def test_a_websocket_is_sent_back_to_nginx(path: Path) -> None:
     """It would else live no longer than the room."""
     port = free_port()
-    with ThreadPoolExecutor() as pool, api(port) as heard, open_room(port, 10) as room:
+    with ThreadPoolExecutor() as pool, api(port) as heard, open_room(port, 60) as room:
         answer = pool.submit(ask, path, b"GET /socket.io/?EIO=4 HTTP/1.1\r\nHost: x\r\nupgrade: websocket\r\n\r\n")
         time.sleep(0.05)
         room.let_in()
-        assert b"\r\nX-Accel-Redirect: /socket.io/?EIO=4\r\n" in answer.result(10)
+        assert b"\r\nX-Accel-Redirect: /socket.io/?EIO=4\r\n" in answer.result(60)
         assert heard == []
 
 
 def test_those_that_were_let_in_get_their_answer_after_it_closes(path: Path) -> None:
     port = free_port()
     with api(port):
-        with open_room(port, 10) as room:
+        with open_room(port, 60) as room:
             guest = connect(path)
             guest.sendall(GET.removesuffix(b"\r\n"))
             room.let_in()
@@ -212,7 +211,7 @@ def test_an_answer_that_takes_long_outlives_the_step(path: Path) -> None:
     port = free_port()
     with socket.create_server(("127.0.0.1", port)) as server, tempfile.TemporaryFile() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with open_room(port, 10) as room:
+        with open_room(port, 60) as room:
             pid = path.with_name("sign").readlink().parts[2]
             guest = connect(path)
             guest.sendall(GET)
@@ -246,14 +245,14 @@ def test_nothing_is_executed_for_a_guest_that_has_left(path: Path) -> None:
     """nginx has told its client that it failed."""
     port = free_port()
     with api(port) as heard:
-        room = Room(port, 10)
+        room = Room(port, 60)
         room.hold()
         with connect(path) as guest:
             guest.sendall(POST)
             while not room.guests:
                 time.sleep(0.01)
         room.let_in()
-        room.guests[0].join(10)
+        room.guests[0].join(60)
         room.close()
         assert not room.guests[0].is_alive() and heard == []
 
@@ -261,7 +260,7 @@ def test_nothing_is_executed_for_a_guest_that_has_left(path: Path) -> None:
 def test_an_api_that_ends_without_an_answer_is_not_asked_twice(path: Path) -> None:
     """It started, accepted, and crashed. The connection ends, and nginx says 502."""
     port = free_port()
-    with ThreadPoolExecutor() as pool, socket.create_server(("127.0.0.1", port)) as server, open_room(port, 10) as room:
+    with ThreadPoolExecutor() as pool, socket.create_server(("127.0.0.1", port)) as server, open_room(port, 60) as room:
         answer = pool.submit(ask, path, GET)
         time.sleep(0.05)
         room.let_in()
@@ -270,14 +269,14 @@ def test_an_api_that_ends_without_an_answer_is_not_asked_twice(path: Path) -> No
         linger = struct.pack("ii", 1, 0)  # close() sends a reset
         accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         accepted.close()
-        assert answer.result(10) == b""
+        assert answer.result(60) == b""
         server.settimeout(0.2)
         with pytest.raises(TimeoutError):
             server.accept()
 
 
 def test_what_fails_in_it_comes_out(path: Path) -> None:
-    with pytest.raises(OSError, match="of the block itself"), open_room(free_port(), 5):
+    with pytest.raises(OSError, match="of the block itself"), open_room(free_port(), 60):
         raise OSError("of the block itself")
     assert not path.exists()
 

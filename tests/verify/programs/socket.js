@@ -16,6 +16,6 @@ globalThis.WebSocket = class extends Ws {
   }
 };
 const { io } = require(`${home}/client-dist/socket.io.js`);
-const client = io(`https://${domain}`, { transports: ['websocket'], reconnection: false, timeout: 5000 });
+const client = io(`https://${domain}`, { transports: ['websocket'], reconnection: false, timeout: 15000 });
 client.on('connect', () => done(`connected by ${client.io.engine.transport.name}`));
 client.on('connect_error', (error) => done(error.description?.message ?? error.message));

@@ -7,7 +7,7 @@ const tls = require('tls');
 const { createRequire } = require('module');
 
 const { folder, domain, outbound, columns } = JSON.parse(process.argv[1]);
-const TIMEOUT = 5000; // ms
+const TIMEOUT = 15000; // ms
 const app = createRequire(`${folder}/`);
 const values = app('dotenv').parse(fs.readFileSync(`${folder}/.env`));
 Object.assign(process.env, { ...values, ...process.env }); // as dotenv does: pg and TLS have variables of their own

@@ -18,11 +18,11 @@ module.exports = {
     database: process.env.POSTGRES_DATABASE,
     user: process.env.POSTGRES_USER,
     password: process.env.POSTGRES_PASSWORD,
-    connectionTimeoutMillis: 2000,
+    connectionTimeoutMillis: 20000,
   },
   redis: {
     url: `redis://${process.env.REDIS_HOST || '127.0.0.1'}:${process.env.REDIS_PORT || 6379}`,
     password: process.env.REDIS_PASSWORD,
-    socket: { connectTimeout: 2000, reconnectStrategy: (n) => Math.min(n * 100, 2000) },
+    socket: { connectTimeout: 20000, reconnectStrategy: (n) => Math.min(n * 100, 2000) },
   },
 };

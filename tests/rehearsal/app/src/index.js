@@ -14,7 +14,7 @@ app.use('/landing', express.static(path.join(__dirname, '../public/landing')));
 // "warning" — обычное состояние (например, фоновые приложения остановлены); 503 — когда нет redis или базы.
 app.get('/health', async (req, res) => {
   const within = (promise) =>
-    Promise.race([promise, new Promise((_, fail) => setTimeout(() => fail(new Error('timeout')), 2000).unref())]);
+    Promise.race([promise, new Promise((_, fail) => setTimeout(() => fail(new Error('timeout')), 20000).unref())]);
   const probe = (promise) => within(promise).then(() => 'ok', (error) => error.message);
   const [database, cache] = await Promise.all([
     probe(pool.query('select 1')),
