@@ -519,7 +519,9 @@ def stable(readings: Mapping[str, Any]) -> dict[str, Any]:
         relations = {name: {**each, "rows": 0} for name, each in migration["relations"].items()}
         kept["migration"] = {**migration, "relations": relations}
     if "status" in api:
-        kept["pm2"] = "restarts" if api["status"] != "online" or api["stale"] else {**api, "ending": "", "held_in": ""}
+        refused = {key: api[key] for key in ("held", "folder")}  # by operations/pm2.check
+        restarts = api["status"] != "online" or api["stale"]
+        kept["pm2"] = refused if restarts else {**api, "ending": "", "held_in": ""}
     return kept
 
 

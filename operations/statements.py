@@ -92,7 +92,8 @@ class Statement(NamedTuple):
         node = self.node
         if isinstance(node, ast.AlterTableStmt) and not self.things:  # of what a later one renames, that has the thing
             return node.cmds[0].subtype not in (AlterTableType.AT_AddColumn, *ONCE)
-        return isinstance(node, (ast.UpdateStmt, ast.InsertStmt, ast.DeleteStmt, ast.DoStmt))
+        changes = (ast.UpdateStmt, ast.InsertStmt, ast.DeleteStmt, ast.MergeStmt, ast.TruncateStmt)
+        return isinstance(node, (*changes, ast.DoStmt, ast.SelectStmt, ast.AlterEnumStmt))
 
     def locks_long(self) -> bool:
         """Does PostgreSQL 17 read or write the whole table under its lock?"""

@@ -34,6 +34,7 @@ import remote.files
 import remote.look
 import remote.step
 from remote import lock, wire
+from remote.pm2 import STOPPED
 from settings import BadInput
 from tests.unit.conftest import ROOT
 from tests.unit.remote.conftest import on_host
@@ -264,9 +265,11 @@ def test_nothing_of_a_host_reaches_the_terminal_with_control_characters() -> Non
 
 def test_a_plan_does_not_depend_on_when_a_crashing_api_was_seen() -> None:
     """Else it changes with each start, and the question before a deploy is asked again and again."""
-    running = {"status": "silent", "stale": False, "shadowed": ["A"], "held_in": "/proc/7/environ", "ending": "first"}
-    ended = {"status": "errored", "stale": True, "shadowed": [], "held_in": "/root/.pm2/dump.pm2", "ending": "then"}
+    running = {**STOPPED, "status": "silent", "stale": False, "shadowed": ["A"], "held_in": "/proc/7/environ"}
+    ended = {**STOPPED, "status": "errored", "held_in": "/root/.pm2/dump.pm2", "ending": "then"}
     assert channel.stable({"pm2": running}) == channel.stable({"pm2": ended})
+    alone = {"pm2": {**running, "held": ["A"]}}
+    assert channel.stable(alone) != channel.stable({"pm2": ended}), "what pm2 alone has is refused in the plan"
     fine = {**running, "status": "online"}
     assert channel.stable({"pm2": fine}) != channel.stable({"pm2": ended})
     assert channel.stable({"pm2": fine}) == channel.stable({"pm2": {**fine, "held_in": "/proc/8/environ"}})

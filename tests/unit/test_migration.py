@@ -341,6 +341,7 @@ def test_without_a_ledger_what_is_there_is_enough(creates: bool) -> None:
 MORE = """
 ALTER TABLE companies ALTER COLUMN title DROP NOT NULL;
 UPDATE companies SET title = '' WHERE title IS NULL;
+ALTER TYPE state ADD VALUE 'paused';
 COMMENT ON COLUMN companies.title IS 'its name';
 """
 
@@ -360,6 +361,7 @@ def test_what_makes_nothing_to_be_looked_for_is_named(applied: str | None) -> No
         for each in (
             "ALTER TABLE companies ALTER COLUMN title DROP NOT NULL",
             "UPDATE companies SET title = '' WHERE title IS NULL",
+            "ALTER TYPE state ADD VALUE 'paused'",
         )
     ]
     again = plan(database(OWN + MORE, OWN, applied=sha256(content(OWN + MORE))))

@@ -257,8 +257,6 @@ def test_local_needs_no_ssh(bundle: Path) -> None:
     ("name", "data", "reason"),
     [
         ("a.example", {"_su_user": "app", "_su_password": "x"}, "cannot use _su_password"),
-        ("a.example", {"ssh_password": "x"}, "cannot use ssh_password, as ssh takes no password: put the key into"),
-        ("a.example", {"ssh_key": "/k", "ssh_key_password": "x"}, "cannot use ssh_key_password"),
         ("@chroot/x", {}, "works over ssh and with @local"),
         ("a.example", {"api_prot": 3000}, "there is no setting 'api_prot'"),
     ],

@@ -183,7 +183,7 @@ def verify(arguments: argparse.Namespace) -> int:
             port, known_hosts = (_option(target, name) for name in ("Port", "UserKnownHostsFile"))
             advice = first_contact(target.backend.said, _login(target), target.address, port, known_hosts)
             if "permission denied" in target.backend.said.lower():
-                advice.append("bin/verify cannot be asked for a passphrase: where that is, type ssh-add first")
+                advice.append("bin/verify uses no passphrase, and no password of the inventory: type ssh-add")
             print(f"verify: {target.unreachable}", *advice, sep="\n  ", file=sys.stderr)
     data = [table.data() for table in tables]
     if arguments.json:
