@@ -519,9 +519,10 @@ def stable(readings: Mapping[str, Any]) -> dict[str, Any]:
         relations = {name: {**each, "rows": 0} for name, each in migration["relations"].items()}
         kept["migration"] = {**migration, "relations": relations}
     if "status" in api:
-        refused = {key: api[key] for key in ("held", "folder")}  # by operations/pm2.check
+        by_hand = api["status"] if api["status"] in ("stopped", "unknown", "no daemon") else ""
+        crashing = {"by_hand": by_hand, "held": api["held"], "folder": api["folder"]}  # see operations/pm2.check
         restarts = api["status"] != "online" or api["stale"]
-        kept["pm2"] = refused if restarts else {**api, "ending": "", "held_in": ""}
+        kept["pm2"] = crashing if restarts else {**api, "ending": "", "held_in": ""}
     return kept
 
 

@@ -270,6 +270,7 @@ def test_a_plan_does_not_depend_on_when_a_crashing_api_was_seen() -> None:
     assert channel.stable({"pm2": running}) == channel.stable({"pm2": ended})
     alone = {"pm2": {**running, "held": ["A"]}}
     assert channel.stable(alone) != channel.stable({"pm2": ended}), "what pm2 alone has is refused in the plan"
+    assert channel.stable({"pm2": {**ended, "status": "stopped"}}) != channel.stable({"pm2": ended}), "by a person"
     fine = {**running, "status": "online"}
     assert channel.stable({"pm2": fine}) != channel.stable({"pm2": ended})
     assert channel.stable({"pm2": fine}) == channel.stable({"pm2": {**fine, "held_in": "/proc/8/environ"}})
