@@ -29,7 +29,6 @@ from pyinfra.api import operations
 from pyinfra.api.connect import connect_all
 from pyinfra.api.exceptions import ConnectError, PyinfraError
 from pyinfra.api.host import Host
-from pyinfra.api.operations import run_ops
 from pyinfra.api.state import BaseStateCallback, State, StateStage
 from pyinfra.connectors import util
 from pyinfra.context import ctx_config, ctx_host, ctx_state, state
@@ -231,7 +230,7 @@ def _print_results(state: State) -> None:
 def _run(state: State, **how: Any) -> None:
     """With --fail-percent, or if the operator says no, pyinfra ends at a failed host without any results."""
     try:
-        run_ops(state, **how)
+        operations.run_ops(state, **how)
     except PyinfraError:
         if len(state.activated_hosts) > 1:  # for one the red lines do
             _tell_in_short(state)

@@ -17,6 +17,7 @@ from remote.readings import Applied, Relation
 from rules import MIGRATION, MIGRATION_COPY
 from settings import BadInput
 
+CHANGED = f"{MIGRATION} has changed since it was applied, and all that it makes is there"
 LARGE = 100_000  # rows; above, to lock a table while all of it is read takes longer than a request can wait
 
 # Types that take each other's values: a column of one is as good as one of another.
@@ -140,7 +141,7 @@ def _said(now: Applied, gone: list[Thing], is_new: bool, is_told: bool) -> list[
         return [f"{MIGRATION} ({'our copy' if now['file'] is None else 'of the application'})"]
     if not gone:
         if is_told and now["applied"]:
-            return [f"{MIGRATION} has changed since it was applied, and all that it makes is there"]
+            return [CHANGED]
         adopts = now["keeps"] and not now["applied"]
         return [f"{MIGRATION} was run by hand; entered in the ledger as adopted"] if adopts else []
     how = "is in the ledger" if now["applied"] else "was only partly applied"
@@ -217,7 +218,7 @@ def applied(
     expected = None if now["file"] is None else sha256(content(now["file"]))
     if not todo.lines:
         if now["applied"] and expected not in (None, now["applied"]):
-            host.log(f"  migration: {MIGRATION} has changed since it was applied, and all that it makes is there")
+            host.log(f"  migration: {CHANGED}")
         host.noop("migration: all is there")
         return
     Channel.of(host).say(todo.lines)

@@ -95,23 +95,27 @@ def _kind(key: str, value: str | None, rules: Rules, app_dir: str) -> str:
     return "weak" if is_weak or is_in_source(app_dir, value) else "set"
 
 
-def _before(path: str, key: str, value: str) -> str:
-    """The last deploy before which the key had this value; empty where the backups know of none."""
+def _older(path: str) -> dict[str, dict[str, str]]:
+    """By deploy, oldest first: its values before that."""
     from remote import backups  # which imports us
 
-    return max((deploy for deploy, copy in backups.copies(path).items() if load(copy).get(key) == value), default="")
+    return {deploy: load(copy) for deploy, copy in backups.copies(path).items()}
 
 
 def read(*, path: str, values: Mapping[str, str], rules: Rules) -> Secrets:
     content, app_dir = files.read(path), os.path.dirname(path)
     found = assignments(line_feeds((content or b"").decode(errors="replace")))
     now = {each.key: each.value for each in found}
+    differ = {key: value for key, value in values.items() if now.get(key) != value}
+    older = _older(path) if differ else {}
     keys: dict[str, Key] = {
         key: {
             "kind": _kind(key, now.get(key), rules, app_dir),
-            "equal": key in values and now.get(key) == values[key],
+            "equal": key in values and key not in differ,
             "times": [each.key for each in found].count(key),
-            "before": _before(path, key, values[key]) if key in values and now.get(key) != values[key] else "",
+            "before": max(
+                (deploy for deploy in older if key in differ and older[deploy].get(key) == differ[key]), default=""
+            ),
         }
         for key in rules["keys"]
     }
